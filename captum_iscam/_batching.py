@@ -1,0 +1,75 @@
+"""Work done in chunks that fit the memory of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from captum_iscam._warnings import warn_user
+
+# Where nothing is said: on a CPU small batches stay in the cache, on an accelerator
+# large ones fill it; both are only a start, halved when memory runs out.
+_CPU_CHUNK = 16
+_ACCELERATOR_CHUNK = 256
+
+
+class Chunks:
+    """Runs a body over ranges of at most `internal_batch_size` items.
+
+    Args:
+        internal_batch_size (int or None): Items in one call of the body. None picks a
+            number for the device and halves it, with one warning, whenever memory
+            runs out; a number that was given is never changed.
+        device (torch.device): Where the body works.
+    """
+
+    def __init__(self, internal_batch_size: int | None, device: torch.device) -> None:
+        if internal_batch_size is not None and (
+            not isinstance(internal_batch_size, int) or internal_batch_size < 1
+        ):
+            raise ValueError(
+                "internal_batch_size must be an integer of at least 1 or None, got "
+                f"{internal_batch_size!r}. Leave it out to have one chosen."
+            )
+        self._may_shrink = internal_batch_size is None
+        self._warned = False
+        self.size = internal_batch_size or (
+            _CPU_CHUNK if device.type == "cpu" else _ACCELERATOR_CHUNK
+        )
+
+    def run(self, total: int, body: Callable[[int, int], None]) -> None:
+        """Calls `body(start, stop)` until all of `total` items are done."""
+        start = 0
+        while start < total:
+            stop = min(start + self.size, total)
+            try:
+                body(start, stop)
+            except RuntimeError as error:
+                if not (self._may_shrink and self.size > 1 and _out_of_memory(error)):
+                    raise
+            else:
+                start = stop
+                continue
+            # Outside the handler, so that the traceback no longer holds the tensors
+            # of the failed pass.
+            self._shrink(stop - start)
+
+    def _shrink(self, failed: int) -> None:
+        self.size = max(1, failed // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if not self._warned:
+            self._warned = True
+            warn_user(
+                f"Memory ran out with {failed} inputs per forward pass, going on with "
+                f"{self.size}. Pass internal_batch_size to choose the number yourself.",
+                RuntimeWarning,
+            )
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    text = str(error)
+    return "out of memory" in text or "can't allocate memory" in text

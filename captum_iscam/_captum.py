@@ -1,0 +1,58 @@
+"""The only door to Captum's private modules.
+
+Everything here exists with one signature in Captum 0.8 and 0.9, except for
+`compute_layer_gradients_and_eval`, which gained arguments and is called by keyword.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+try:
+    from captum._utils.common import (
+        _format_additional_forward_args as format_additional_forward_args,
+    )
+    from captum._utils.common import _format_output as format_output
+    from captum._utils.common import _run_forward as run_forward
+    from captum._utils.common import _select_targets as select_targets
+    from captum._utils.gradient import (
+        _forward_layer_eval as forward_layer_eval,
+    )
+    from captum._utils.gradient import compute_layer_gradients_and_eval
+    from captum.attr import (
+        GradientAttribution,
+        LayerAttribution,
+        PerturbationAttribution,
+    )
+    from captum.attr._utils.approximation_methods import (
+        SUPPORTED_METHODS,
+        approximation_parameters,
+    )
+    from captum.log import log_usage as untyped_log_usage
+except ImportError as error:  # pragma: no cover - needs a Captum that is too old
+    raise ImportError(
+        "captum_iscam needs captum 0.8 or later, and this one lacks a part of it "
+        f"({error}). Upgrade it: python -m pip install --upgrade captum."
+    ) from error
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def log_usage(function: _F) -> _F:
+    """Wraps `attribute` as Captum does: `NoiseTunnel` asks for its `__wrapped__`."""
+    return cast(_F, untyped_log_usage()(function))
+
+
+__all__ = [
+    "SUPPORTED_METHODS",
+    "GradientAttribution",
+    "LayerAttribution",
+    "PerturbationAttribution",
+    "approximation_parameters",
+    "compute_layer_gradients_and_eval",
+    "format_additional_forward_args",
+    "format_output",
+    "forward_layer_eval",
+    "log_usage",
+    "run_forward",
+    "select_targets",
+]

@@ -1,0 +1,194 @@
+"""What the model says of an input: `s(z)`, one number per example.
+
+Attribution methods and metrics ask the model the same question in the same way: run
+`forward_func` on inputs derived from some of the caller's examples, turn the output
+into a score, and pick each example's target from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from captum_iscam._captum import (
+    format_additional_forward_args,
+    run_forward,
+    select_targets,
+)
+from captum_iscam._warnings import warn_user
+
+Target: TypeAlias = (
+    int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
+)
+Score: TypeAlias = str | Callable[[Tensor], Tensor]
+Baselines: TypeAlias = Tensor | int | float | tuple[Tensor | int | float, ...] | None
+
+_SCORES: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda output: torch.softmax(output, dim=1),
+    "sigmoid": torch.sigmoid,
+    "identity": lambda output: output,
+}
+
+
+def score_transform(score: Score) -> Callable[[Tensor], Tensor]:
+    """Returns the function behind `score`, or raises what is wrong with it."""
+    if callable(score):
+        return score
+    if score not in _SCORES:
+        known = ", ".join(f'"{name}"' for name in _SCORES)
+        raise ValueError(
+            f"score must be one of {known} or a callable, got {score!r}. "
+            "Pass a function of the model's output for any other score."
+        )
+    return _SCORES[score]
+
+
+def at_least_single(tensor: Tensor) -> Tensor:
+    """Returns half precision as float32, anything else as it is."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+class TargetScore:
+    """The score of the target, for inputs made from chosen examples of a batch.
+
+    Args:
+        forward_func (Callable): The model, or any function Captum accepts.
+        score (str or Callable): The transform between output and target.
+        target (int, tuple, Tensor or list, optional): Captum's target forms.
+        additional_forward_args (Any, optional): Captum's; a tensor whose first
+            dimension is `N` follows its example, everything else is passed as it is.
+        num_examples (int): `N`.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        score: Score,
+        target: Target,
+        additional_forward_args: object,
+        num_examples: int,
+    ) -> None:
+        self.forward_func = forward_func
+        self.score = score
+        self._transform = score_transform(score)
+        # One index for all needs no look-up in the loop, and no wait for the device.
+        if isinstance(target, list) and len(target) == num_examples == 1:
+            target = target[0]
+        if isinstance(target, Tensor) and target.numel() == 1:
+            target = cast(Target, target.item())
+        self.target = target
+        self.additional = format_additional_forward_args(additional_forward_args)
+        self.num_examples = num_examples
+
+    def __call__(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+        """Returns the scores of `inputs`, row i made from example `examples[i]`."""
+        additional = self.additional and tuple(
+            self._of_examples(value, examples) for value in self.additional
+        )
+        output = run_forward(
+            self.forward_func, inputs, additional_forward_args=additional
+        )
+        return self.of_output(output, examples)
+
+    def of_output(self, output: Any, examples: Tensor) -> Tensor:
+        """Returns the score `(rows,)` of each row of a model's output."""
+        self._check_output(output, len(examples))
+        scored = self._transform(at_least_single(output))
+        selected = select_targets(scored, self._targets(examples))
+        if selected.numel() != len(examples):
+            raise ValueError(
+                "target must pick one number per example from an output of shape "
+                f"{tuple(scored.shape)}, got {self.target!r}. "
+                "Name a class, or one index per dimension after the first."
+            )
+        return cast(Tensor, selected.reshape(-1))
+
+    def check(self, output: Any) -> None:
+        """Raises or warns of what the first output says of `score` and `target`."""
+        self._check_output(output, self.num_examples)
+        if self.score == "softmax":
+            _check_classes(output)
+        _check_target_range(self.target, self._transform(at_least_single(output)))
+
+    def _targets(self, examples: Tensor) -> Target:
+        target = self.target
+        if isinstance(target, list):
+            if len(target) != self.num_examples:
+                return target  # Captum's own check refuses it
+            return cast(Target, [target[i] for i in examples.tolist()])
+        if isinstance(target, Tensor) and target.numel() > 1:
+            return cast(Target, self._of_examples(target, examples))
+        return target
+
+    def _of_examples(self, value: Any, examples: Tensor) -> Any:
+        follows = (
+            isinstance(value, Tensor)
+            and value.dim() > 0
+            and value.shape[0] == self.num_examples
+        )
+        return value[examples.to(value.device)] if follows else value
+
+    @staticmethod
+    def _check_output(output: Any, rows: int) -> None:
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                "forward_func must return a tensor, got "
+                f"{type(output).__name__}. Wrap the model in a function that returns "
+                "the tensor to be explained."
+            )
+        if output.dim() == 0 or output.shape[0] != rows:
+            raise ValueError(
+                f"forward_func must return one row per example, got an output of shape "
+                f"{tuple(output.shape)} for {rows} examples. "
+                "Keep the first dimension of the inputs."
+            )
+
+
+def _check_classes(output: Tensor) -> None:
+    if output.dim() < 2 or output.shape[1] < 2:
+        raise ValueError(
+            'score must not be "softmax" for fewer than two classes, got an output of '
+            f'shape {tuple(output.shape)}. Use score="sigmoid" for a single logit or '
+            'score="identity" for the output itself.'
+        )
+    rows = output.detach().float()
+    if bool(((rows >= 0).all() & ((rows.sum(1) - 1).abs() < 1e-3).all()).item()):
+        warn_user(
+            "The model's outputs already are probabilities, and a second softmax "
+            'flattens them. Use score="identity".',
+        )
+
+
+def _check_target_range(target: Target, scored: Tensor) -> None:
+    """Raises for an index that is not in the output; Captum checks the form."""
+    # A tensor or list of integers is gathered, which knows no negative index.
+    gathered = isinstance(target, (Tensor, list))
+    for index in _indices(target):
+        for position, size in zip(index, scored.shape[1:], strict=False):
+            low = 0 if gathered else -size
+            if isinstance(position, int) and not low <= position < size:
+                raise ValueError(
+                    f"target must be an index from 0 to {size - 1}, got {position}. "
+                    f"The model's output has the shape {tuple(scored.shape)}."
+                )
+
+
+def _indices(target: Target) -> Sequence[tuple[int, ...]]:
+    if target is None:
+        return []
+    if isinstance(target, Tensor):
+        return [(int(value),) for value in target.reshape(-1).tolist()]
+    values = target if isinstance(target, list) else [target]
+    return [value if isinstance(value, tuple) else (value,) for value in values]
+
+
+def check_training_mode(forward_func: Callable[..., Any]) -> None:
+    """Warns of a model in training mode, whose scores are not those of its use."""
+    if isinstance(forward_func, nn.Module) and forward_func.training:
+        warn_user(
+            "The model is in training mode, so dropout and batch statistics change "
+            "its scores. Call model.eval() first.",
+        )

@@ -1,0 +1,206 @@
+"""What all methods share: names, constructor, checks and the order of the work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from captum_iscam._batching import Chunks
+from captum_iscam._captum import (
+    LayerAttribution,
+    PerturbationAttribution,
+    format_output,
+)
+from captum_iscam._scoring import (
+    Baselines,
+    Score,
+    Target,
+    TargetScore,
+    at_least_single,
+    check_training_mode,
+    score_transform,
+)
+from captum_iscam.attr._engine import (
+    ChannelWeights,
+    Rounds,
+    combine,
+    softmax_over_channels,
+)
+from captum_iscam.attr._inputs import (
+    Batch,
+    ReshapeTransform,
+    check_inputs,
+    check_layer,
+    evaluate_layer,
+)
+from captum_iscam.attr._masking import MaskedInputs, Noise
+
+Attributions = Tensor | tuple[Tensor, ...]
+_T = TypeVar("_T")
+
+
+class NamedLayerAttribution(LayerAttribution):
+    """A layer attribution with a readable name and one or several layers."""
+
+    @classmethod
+    def get_name(cls) -> str:
+        """Returns the class name in words: "Layer Integrated Score-CAM"."""
+        words = re.findall(r"[A-Z][a-z]+|[A-Z]+(?![a-z])", cls.__name__)
+        return " ".join(words).replace(" CAM", "-CAM")
+
+    def _each_layer(self, attribute: Callable[[nn.Module], _T]) -> _T | list[_T]:
+        if isinstance(self.layer, list):
+            return [attribute(layer) for layer in self.layer]
+        return attribute(self.layer)
+
+
+class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
+    """What all score methods share: constructor, checks, loop and combination.
+
+    Do not override the loop. A method implements `attribute`, which names its own
+    arguments, and calls `_attribute` with what the model is to be shown.
+
+    Args:
+        forward_func (Callable): The model, or any function Captum accepts.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer whose channels are
+            weighed. Where it is called several times, the last call counts.
+        device_ids (list[int], optional): As in Captum, for `DataParallel` models
+            inside a `forward_func`.
+        score (str or Callable, optional): What the model's confidence is: "softmax"
+            (over dimension 1 of the output, the papers' probability), "sigmoid",
+            "identity" (the output itself) or a function of the output. The target is
+            selected afterwards. Default: "softmax"
+        reshape_transform (Callable, optional): Turns the layer's output into maps
+            `(N, K, *spatial)`, for layers that give tokens. Default: None
+
+    Raises:
+        TypeError: If `layer` is no module or `reshape_transform` no callable.
+        ValueError: If `score` is unknown.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: nn.Module | list[nn.Module],
+        device_ids: list[int] | None = None,
+        *,
+        score: Score = "softmax",
+        reshape_transform: ReshapeTransform | None = None,
+    ) -> None:
+        score_transform(score)
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        PerturbationAttribution.__init__(self, forward_func)
+        self.reshape_transform = check_layer(layer, reshape_transform)
+        self.score = score
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """False: the maps have the units of the activations."""
+        return False
+
+    def _attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target,
+        additional_forward_args: object,
+        attribute_to_layer_input: bool,
+        relu_attributions: bool,
+        *,
+        baselines: Baselines,
+        channel_softmax: bool,
+        internal_batch_size: int | None,
+        show_progress: bool,
+        rounds: Rounds,
+        noise: Callable[[Sequence[Tensor]], Noise] | None = None,
+    ) -> Attributions | list[Attributions]:
+        """Returns the maps of the method that shows the model `rounds`."""
+        batch = check_inputs(inputs, baselines, self.forward_func)
+        chunks = Chunks(internal_batch_size, batch.device)
+        check_training_mode(self.forward_func)
+        score = TargetScore(
+            self.forward_func,
+            self.score,
+            target,
+            additional_forward_args,
+            batch.num_examples,
+        )
+
+        def attribute(layer: nn.Module) -> Attributions:
+            evals, output = evaluate_layer(
+                self.forward_func,
+                layer,
+                batch.inputs,
+                additional_forward_args,
+                self.device_ids,
+                attribute_to_layer_input,
+            )
+            score.check(output)
+            confidence = score.of_output(output, torch.arange(batch.num_examples))
+            maps = []
+            for activations in evals:
+                maps_of_channels = self._check_activations(activations, batch)
+                views = MaskedInputs(batch, maps_of_channels)
+                weigh = ChannelWeights(
+                    views, score, chunks, confidence, self._progress(show_progress)
+                )
+                weights = weigh(maps_of_channels, rounds, noise and noise(views.masked))
+                if channel_softmax:
+                    weights = softmax_over_channels(weights)
+                maps.append(combine(weights, maps_of_channels, relu_attributions))
+            return cast(Attributions, format_output(len(maps) > 1, tuple(maps)))
+
+        with torch.no_grad():
+            return self._each_layer(attribute)
+
+    def _progress(self, show: bool) -> Callable[[int], tqdm[Any]]:
+        return lambda total: tqdm(
+            total=total,
+            desc=self.get_name(),
+            unit="pass",
+            leave=False,
+            delay=1,
+            disable=not show,
+        )
+
+    def _check_activations(self, activations: Tensor, batch: Batch) -> Tensor:
+        """Returns the layer's maps in single precision or better."""
+        if self.reshape_transform is not None:
+            activations = self.reshape_transform(activations)
+        shape = tuple(activations.shape)
+        if activations.dim() < 3 or activations.shape[2:].numel() < 2:
+            raise ValueError(
+                f"layer must have a spatial output (N, K, ...), got the shape {shape}. "
+                "Choose a convolutional layer further up, or pass reshape_transform."
+            )
+        if shape[0] != batch.num_examples:
+            raise ValueError(
+                "layer must keep one row per example, got an output of shape "
+                f"{shape} for {batch.num_examples} examples. "
+                "Choose a layer that keeps them apart, or pass reshape_transform."
+            )
+        same_rank = [x for x in batch.inputs if x.dim() == activations.dim()]
+        if not same_rank or activations.dim() > 5:
+            shapes = [tuple(x.shape) for x in batch.inputs]
+            raise ValueError(
+                "layer must have as many spatial dimensions as an input, one to three, "
+                f"got an output of shape {shape} for inputs of shape {shapes}. "
+                "Pass reshape_transform to turn tokens into a grid."
+            )
+        for tensor in (*same_rank, activations):
+            if not tensor.is_floating_point():
+                raise TypeError(
+                    "inputs and the layer's output must be floating point, got "
+                    f"{tensor.dtype}. Convert the inputs with inputs.float()."
+                )
+        if not bool(torch.isfinite(activations).all().item()):
+            raise RuntimeError(
+                "forward_func must give finite activations, got NaN or infinity from "
+                "the layer in the pass of the unmasked inputs. Check the inputs, and "
+                "use float32 or bfloat16 where float16 overflows."
+            )
+        return at_least_single(activations)

@@ -1,0 +1,141 @@
+"""The masked inputs `x_k(t) = b + t * M_k * (x - b)`, made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_iscam._scoring import at_least_single
+from captum_iscam.attr._inputs import Batch
+
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One view of a channel: `x_k(strength) + noise * e`, with its share in `a_k`."""
+
+    strength: float
+    weight: float
+    noise: float = 0.0
+
+
+class Noise(Protocol):
+    """Where the `e` of an exposure comes from."""
+
+    def draw(self, inputs: Sequence[Tensor]) -> None:
+        """Draws the noise that all exposures of one round share."""
+
+    def field(self, position: int, shown: Tensor, delta: Tensor) -> Tensor:
+        """Returns `e` for input number `position`, broadcastable to `shown`.
+
+        Args:
+            position (int): Which of the masked inputs.
+            shown (Tensor): `x_k(1)`, one row per channel asked for.
+            delta (Tensor): `x - b` of the same rows.
+        """
+
+
+def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Returns maps `(N, K, *spatial)` brought to `size` by linear interpolation."""
+    mode = _MODES[maps.dim() - 2]
+    return F.interpolate(maps, size=tuple(size), mode=mode, align_corners=False)
+
+
+def scale(maps: Tensor) -> Tensor:
+    """Returns maps min-max scaled to [0, 1] each; a constant map becomes zero."""
+    over = tuple(range(2, maps.dim()))
+    low, high = maps.amin(over, keepdim=True), maps.amax(over, keepdim=True)
+    spread = high - low
+    return (maps - low) / torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+class MaskedInputs:
+    """The inputs masked by channels of a layer.
+
+    Args:
+        batch (Batch): Inputs and baselines. Inputs with as many dimensions as the
+            activations are masked, the others are passed on.
+        activations (Tensor): `A`, `(N, K, *spatial)`, single precision or better.
+    """
+
+    def __init__(self, batch: Batch, activations: Tensor) -> None:
+        self._batch = batch
+        self._activations = activations
+        self.positions = [
+            i for i, x in enumerate(batch.inputs) if x.dim() == activations.dim()
+        ]
+        self._deltas = [
+            at_least_single(batch.inputs[i]) - at_least_single(batch.baselines[i])
+            for i in self.positions
+        ]
+
+    @property
+    def masked(self) -> list[Tensor]:
+        """The inputs that masks are laid on."""
+        return [self._batch.inputs[i] for i in self.positions]
+
+    def baseline(self, examples: Tensor) -> tuple[Tensor, ...]:
+        """Returns the inputs of these examples with nothing shown, `x_k(0) = b`."""
+        rows = list(self._others(examples))
+        for i in self.positions:
+            like = self._batch.inputs[i]
+            baseline = _rows(self._batch.baselines[i], examples)
+            rows[i] = baseline.expand(len(examples), *like.shape[1:]).contiguous()
+        return tuple(rows)
+
+    def show(
+        self,
+        examples: Tensor,
+        channels: Tensor,
+        exposures: Sequence[Exposure],
+        rows: slice,
+        noise: Noise | None,
+    ) -> tuple[Tensor, ...]:
+        """Returns the exposures of the channels, exposures varying fastest.
+
+        Args:
+            examples (Tensor): The example of each channel asked for.
+            channels (Tensor): The channels.
+            exposures (Sequence[Exposure]): What to show of each channel.
+            rows (slice): Which of the `len(channels) * len(exposures)` rows to make.
+            noise (Noise or None): Where the noise of the exposures comes from.
+        """
+        count = len(exposures)
+        index = torch.arange(rows.start, rows.stop, device=channels.device)
+        owner, turn = index // count, index % count
+        shown = list(self._others(examples[owner]))
+        maps = self._activations[examples, channels].unsqueeze(1)
+        for place, i in enumerate(self.positions):
+            like = self._batch.inputs[i]
+            masks = scale(upsample(maps, like.shape[2:]))
+            baseline, delta = self._batch.baselines[i], self._deltas[place]
+            column = (-1, *[1] * (like.dim() - 1))
+            strengths = masks.new_tensor([e.strength for e in exposures])[turn]
+            view = masks[owner] * strengths.view(column) * _rows(delta, examples[owner])
+            view += _rows(baseline, examples[owner])
+            if noise is not None:
+                whole = _rows(delta, examples)
+                full = masks * whole + _rows(baseline, examples)
+                field = noise.field(place, full, whole).expand_as(full)
+                shares = masks.new_tensor([e.noise for e in exposures])[turn]
+                view += shares.view(column) * field[owner]
+            shown[i] = view.to(like.dtype)
+        return tuple(shown)
+
+    def _others(self, examples: Tensor) -> tuple[Tensor, ...]:
+        """Returns the inputs without a mask, row by row, and gaps for the others."""
+        return tuple(
+            x if i in self.positions else x[examples]
+            for i, x in enumerate(self._batch.inputs)
+        )
+
+
+def _rows(tensor: Tensor, examples: Tensor) -> Tensor:
+    """Returns a row per example, or the one row that all share."""
+    return tensor if tensor.shape[0] == 1 else tensor[examples]

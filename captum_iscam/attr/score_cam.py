@@ -1,0 +1,137 @@
+"""Score-CAM: channels weighed by the confidence they keep."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from captum_iscam._captum import log_usage
+from captum_iscam._scoring import Baselines, Target
+from captum_iscam.attr._base import Attributions, LayerScoreMethod
+from captum_iscam.attr._masking import Exposure
+
+
+class LayerScoreCAM(LayerScoreMethod):
+    r"""Score-CAM: weighs each channel by the confidence the model keeps in its mask.
+
+    .. math::
+        L = \mathrm{ReLU}\Big(\sum_k a_k A_k\Big), \qquad
+        a_k = s(b + M_k \odot (x - b)) - s(b)
+
+    `A_k` is channel k of the layer, `M_k` that channel upsampled linearly to the input
+    and then scaled to [0, 1], `b` the baseline and `s` the score of the target. No
+    gradients are used. The cost is one forward pass per channel that is not constant.
+
+    This is the definition in the text of H. Wang, Z. Wang, M. Du, F. Yang, Z. Zhang,
+    S. Ding, P. Mardziel, X. Hu, "Score-CAM: Score-Weighted Visual Explanations for
+    Convolutional Neural Networks", CVPR Workshops 2020, https://arxiv.org/abs/1910.01279
+    (equations 6 to 10), with the probability the text argues for. Its Algorithm 1
+    instead takes a softmax of logits over the channels: `score="identity"` and
+    `channel_softmax=True`. The authors' code leaves out `s(b)`.
+
+    A constant channel has the mask zero and so the weight zero.
+
+    Args:
+        forward_func (Callable): The model, or any function Captum accepts.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list gives a list of maps, one
+            scoring run per layer. Where a layer is called several times, its last
+            call counts.
+        device_ids (list[int], optional): As in Captum, where `forward_func` hides a
+            `DataParallel` model. Default: None
+        score (str or Callable, optional): What confidence means: "softmax" over
+            dimension 1 of the output (a probability), "sigmoid", "identity" (the
+            output itself: logits, regression, models that end in a softmax), or a
+            function of the output. `target` is selected from the result.
+            Default: "softmax"
+        reshape_transform (Callable, optional): Turns the layer's output into
+            `(N, K, *spatial)`, for layers that give tokens. Default: None
+
+    Examples::
+
+        >>> import torch
+        >>> from torch import nn
+        >>> _ = torch.manual_seed(0)
+        >>> features = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
+        >>> model = nn.Sequential(features, nn.Flatten(), nn.Linear(4 * 49, 5)).eval()
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> explain = LayerScoreCAM(model, features)
+        >>> attributions = explain.attribute(images, target=[1, 3])
+        >>> attributions.shape
+        torch.Size([2, 1, 7, 7])
+        >>> explain.interpolate(attributions, (16, 16), "bilinear").shape
+        torch.Size([2, 1, 16, 16])
+    """
+
+    @log_usage
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: object = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = True,
+        *,
+        baselines: Baselines = None,
+        channel_softmax: bool = False,
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> Attributions | list[Attributions]:
+        r"""Returns the Score-CAM map of each example.
+
+        Args:
+            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, or with one
+                or three spatial dimensions. Of several inputs, each with as many
+                spatial dimensions as the layer is masked, at its own size; the others
+                are passed on as they are.
+            target (int, tuple, Tensor or list, optional): The output to explain, in
+                Captum's forms: one index for all examples, a list or 1-D tensor with
+                one per example, tuples for outputs of more than two dimensions. None
+                for a model with one number per example. Default: None
+            additional_forward_args (Any, optional): Further arguments of the model. A
+                tensor whose first dimension is `N` follows its example; everything
+                else is passed on as it is. Default: None
+            attribute_to_layer_input (bool, optional): Explain the layer's input
+                instead of its output. Default: False
+            relu_attributions (bool, optional): Keep only what speaks for the target,
+                as the papers do. Unlike in `captum.attr.LayerGradCam` this is the
+                default. False gives the signed map. Default: True
+            baselines (Tensor, int, float or tuple, optional): `b`, what a masked
+                place shows: a number, or a tensor like the input or with one example.
+                For normalised images 0 is the mean colour. Default: None, that is 0
+            channel_softmax (bool, optional): Replace the weights by their softmax over
+                the channels. Over probabilities this makes them all but equal.
+                Default: False
+            internal_batch_size (int, optional): Masked inputs per forward pass, over
+                examples, channels and steps alike. It bounds the memory. None picks a
+                number and halves it when memory runs out. Default: None
+            show_progress (bool, optional): Show a bar on standard error for work of
+                more than a second. Default: False
+
+        Returns:
+            *Tensor*, *tuple[Tensor, ...]* or a *list* of these of **attributions**:
+            `(N, 1, *spatial)` at the layer's size, detached, in the units of the
+            activations (their weights are differences of the score); higher speaks
+            more for the target. float32 for half-precision layers, otherwise the
+            layer's type. A tuple for a layer with several outputs, a list for a list
+            of layers.
+
+        Raises:
+            ValueError: If the layer did not run or has no spatial output, the target is
+                out of range, or an argument has a wrong value or shape.
+            TypeError: If an input is no floating point tensor, or the model's output
+                no tensor.
+            RuntimeError: If the model gives NaN or infinity; the message says in which
+                pass.
+        """
+        return self._attribute(
+            inputs,
+            target,
+            additional_forward_args,
+            attribute_to_layer_input,
+            relu_attributions,
+            baselines=baselines,
+            channel_softmax=channel_softmax,
+            internal_batch_size=internal_batch_size,
+            show_progress=show_progress,
+            rounds=[[Exposure(strength=1.0, weight=1.0)]],
+        )
