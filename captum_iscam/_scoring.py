@@ -187,8 +187,11 @@ def _indices(target: Target) -> Sequence[tuple[int, ...]]:
 
 def check_training_mode(forward_func: Callable[..., Any]) -> None:
     """Warns of a model in training mode, whose scores are not those of its use."""
-    if isinstance(forward_func, nn.Module) and forward_func.training:
+    model = getattr(forward_func, "_orig_mod", forward_func)
+    if isinstance(model, nn.DataParallel):
+        model = model.module
+    if isinstance(model, nn.Module) and model.training:
         warn_user(
             "The model is in training mode, so dropout and batch statistics change "
-            "its scores. Call model.eval() first.",
+            "its scores. Call model.eval() first."
         )

@@ -142,7 +142,8 @@ def softmax_over_channels(weights: Tensor) -> Tensor:
     _warn_of_examples(
         entropy.exp() > 0.99 * shares.shape[1],
         "channel_softmax makes the channel weights all but equal for {}, so the map is "
-        'the mean of the channels, whatever the target. Use score="identity" with it.',
+        "the mean of the channels, whatever the target. Leave it out, or use a score "
+        'that varies more, such as score="identity".',
     )
     return shares
 

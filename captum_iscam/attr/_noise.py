@@ -47,12 +47,13 @@ class GaussianNoise:
     def _draw(self, like: Tensor) -> Tensor:
         channels = 1 if self._place == "mask" else like.shape[1]
         device = self._generator.device if self._generator else like.device
+        # Always drawn in single precision: a seed means one noise for every type.
         return torch.randn(
             (1, channels, *like.shape[2:]),
-            dtype=like.dtype,
+            dtype=torch.float32,
             device=device,
             generator=self._generator,
-        ).to(like.device)
+        ).to(like.device, like.dtype)
 
     def field(self, position: int, shown: Tensor, delta: Tensor) -> Tensor:
         """Returns the noise to add to `shown`."""

@@ -196,7 +196,7 @@ class LayerIntegratedGradCAM(NamedLayerAttribution, GradientAttribution):
             def body(start: int, stop: int) -> None:
                 examples, shown = path.inputs(start, stop)
                 grads, evals = compute_layer_gradients_and_eval(
-                    forward_fn=lambda *z: score(z, examples),
+                    forward_fn=lambda *z: path.check(start, score(z, examples)),
                     layer=layer,
                     inputs=shown,
                     device_ids=self.device_ids
@@ -252,6 +252,19 @@ class _Path:
             shown.append((rows + t * (x.detach()[examples] - rows)).to(x.dtype))
         return examples, tuple(shown)
 
+    def check(self, start: int, values: Tensor) -> Tensor:
+        """Returns the values of the points from `start` on, if all are finite."""
+        finite = torch.isfinite(values.detach()).view(len(values), -1).all(1)
+        for (row,) in (~finite).nonzero().tolist():
+            example, step = divmod(start + row, len(self._points))
+            raise RuntimeError(
+                "forward_func must give finite scores and gradients, got NaN or "
+                f"infinity in the pass of example {example} at strength "
+                f"{self._points[step][0]:g}. Check the model, and use float32 or "
+                "bfloat16 where float16 overflows."
+            )
+        return values
+
     def add(self, place: int, start: int, grads: Tensor, values: Tensor) -> None:
         """Adds the maps of the points from `start` on."""
         origin, maps = self._origin[place], self.maps[place]
@@ -261,14 +274,7 @@ class _Path:
         over = tuple(range(2, grads.dim()))
         pooled = grads.mean(over, keepdim=True) if over else grads
         summed = (pooled * (values - origin[owners])).sum(1, keepdim=True)
-        for row in (~torch.isfinite(summed.flatten(1)).all(1)).nonzero().tolist():
-            example, step = divmod(start + row[0], count)
-            raise RuntimeError(
-                "forward_func must give finite activations and gradients, got NaN or "
-                f"infinity in the pass of example {example} at strength "
-                f"{self._points[step][0]:g}. Check the model, and use float32 or "
-                "bfloat16 where float16 overflows."
-            )
+        self.check(start, summed)
         weights = values.new_tensor(
             [self._points[(start + i) % count][1] for i in range(len(values))]
         )

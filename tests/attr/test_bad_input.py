@@ -1,0 +1,373 @@
+"""Errors: what they say, and that they come before any masked pass."""
+
+import pytest
+import torch
+from reference.methods import METHODS, SCORE_METHODS, attribute
+from reference.networks import ConvNet, images
+from reference.spies import Calls
+from torch import nn
+
+from captum_iscam import (
+    LayerIntegratedGradCAM,
+    LayerIntegratedScoreCAM,
+    LayerScoreCAM,
+    LayerSmoothedScoreCAM,
+)
+
+every_method = pytest.mark.parametrize("name", METHODS)
+every_score_method = pytest.mark.parametrize("name", SCORE_METHODS)
+
+
+@pytest.fixture
+def net():
+    return ConvNet().double()
+
+
+def refuses(name, net, layer, x, target, error, match, constructor=None, **options):
+    """The error comes, before any masked pass, and leaves no hook behind."""
+    model = Calls(net)
+    with pytest.raises(error, match=match):
+        attribute(name, model, layer, x, target, constructor=constructor, **options)
+    assert sum(model.rows) <= len(x if isinstance(x, torch.Tensor) else x[0])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+@every_score_method
+def test_a_layer_without_spatial_output(name, net):
+    match = r"layer must have a spatial output .* got the shape \(2, 5\)"
+    refuses(name, net, net.head, images(2), 1, ValueError, match)
+
+
+@every_score_method
+def test_a_layer_with_a_single_place(name):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net.eval()
+    x = images(2, dtype=torch.float32)
+    match = r"layer must have a spatial output .* got the shape \(2, 4, 1, 1\)"
+    refuses(name, net, net[1], x, 1, ValueError, match)
+
+
+@every_score_method
+def test_tokens_without_a_transform(name):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.AdaptiveAvgPool1d(1))
+    net = nn.Sequential(net, nn.Flatten()).eval()
+    match = r"as many spatial dimensions as an input.*Pass reshape_transform"
+    x = images(2, dtype=torch.float32)
+    refuses(name, net, net[0][1], x, 1, ValueError, match)
+
+
+@every_score_method
+def test_a_layer_that_mixes_the_examples(name, net):
+    class Folded(nn.Module):
+        def forward(self, x):
+            return x.flatten(0, 1).unsqueeze(1)
+
+    folded = Folded()
+
+    def model(x):
+        folded(x)
+        return net(x)
+
+    with pytest.raises(ValueError, match="layer must keep one row per example"):
+        attribute(name, model, folded, images(2), 1)
+
+
+@every_method
+def test_a_layer_that_did_not_run(name, net):
+    stranger = nn.Conv2d(3, 4, 3)
+    match = "layer must run in the forward pass, got a Conv2d that did not"
+    refuses(name, net, stranger, images(2), 1, ValueError, match)
+
+
+@every_method
+def test_a_layer_inside_compiled_code(name, net):
+    compiled = torch.compile(net, backend="eager")
+    compiled(images(2))
+    with torch.no_grad():
+        compiled(images(2))
+
+    with pytest.raises(ValueError, match="pass the compiled model itself"):
+        attribute(name, lambda x: compiled(x), net.features, images(2), 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@every_method
+def test_scripted_layers(name, net):
+    traced = torch.jit.trace(net, images(2))
+
+    with pytest.raises(TypeError, match="layer must be an ordinary module"):
+        attribute(name, traced, traced.features, images(2), 1)
+
+
+@every_method
+@pytest.mark.parametrize("layer", ["features", None, [nn.ReLU(), "head"]], ids=str)
+def test_a_layer_that_is_no_module(name, net, layer):
+    refuses(name, net, layer, images(2), 1, TypeError, "layer must be a module")
+
+
+@every_method
+def test_an_empty_list_of_layers(name, net):
+    refuses(name, net, [], images(2), 1, ValueError, r"at least one module, got \[\]")
+
+
+@every_method
+@pytest.mark.parametrize(
+    "target", [5, -6, [1, 7], torch.tensor([1, 9]), [1, -1], (8,)], ids=str
+)
+def test_a_target_out_of_range(name, net, target):
+    match = r"target must be an index from 0 to 4, got -?\d"
+    refuses(name, net, net.features, images(2), target, ValueError, match)
+
+
+@every_method
+def test_captums_own_error_for_a_target_of_the_wrong_form(name, net):
+    refuses(name, net, net.features, images(2), (1, 2, 3), AssertionError, "target")
+    refuses(name, net, net.features, images(2), [1, 2, 3], AssertionError, "length")
+
+
+@every_method
+def test_no_target_where_one_is_needed(name, net):
+    match = "target must pick one number per example"
+    refuses(name, net, net.features, images(2), None, ValueError, match)
+
+
+@every_method
+@pytest.mark.parametrize("size", [0, -3, 2.5, "4"])
+def test_chunk_sizes(name, net, size):
+    match = "internal_batch_size must be an integer of at least 1 or None, got"
+    refuses(
+        name,
+        net,
+        net.features,
+        images(2),
+        1,
+        ValueError,
+        match,
+        internal_batch_size=size,
+    )
+
+
+@pytest.mark.parametrize("name", ["is-cam", "integrated grad-cam"])
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"n_steps": 0}, "n_steps must be an integer of at least 1, got 0"),
+        ({"n_steps": 2.0}, "n_steps must be an integer of at least 1, got 2.0"),
+        ({"n_steps": 1, "method": "riemann_left"}, "n_steps must be at least 2"),
+        ({"n_steps": 1, "method": "riemann_trapezoid"}, "n_steps must be at least 2"),
+        ({"method": "simpson"}, "method must be one of .*, got 'simpson'"),
+    ],
+)
+def test_paths(name, net, options, match):
+    refuses(name, net, net.features, images(2), 1, ValueError, match, **options)
+
+
+def test_the_recurrence_is_a_rule_of_is_cam_alone(net):
+    with pytest.raises(ValueError, match="n_steps must be at least 2"):
+        LayerIntegratedScoreCAM(net, net.features).attribute(
+            images(2), 1, n_steps=1, method="recurrence"
+        )
+    with pytest.raises(ValueError, match="method must be one of"):
+        LayerIntegratedGradCAM(net, net.features).attribute(
+            images(2), target=1, method="recurrence"
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"n_samples": 0}, "n_samples must be an integer of at least 1, got 0"),
+        ({"noise": "output"}, 'noise must be one of "input", "mask", got'),
+        ({"noise": "mask"}, 'stdevs must be given for noise="mask"'),
+        ({"stdevs": -1.0}, "stdevs must be finite and at least 0, got -1.0"),
+        ({"stdevs": float("nan")}, "stdevs must be finite and at least 0, got nan"),
+        ({"stdevs": (0.1, 0.2)}, "one number for each masked input, got 2 for 1"),
+    ],
+)
+def test_noise(net, options, match):
+    with pytest.raises(ValueError, match=match):
+        LayerSmoothedScoreCAM(net, net.features).attribute(images(2), 1, **options)
+
+
+@every_method
+def test_scores(name, net):
+    with pytest.raises(ValueError, match=r"score must be one of .*, got 'logits'"):
+        METHODS[name][0](net, net.features, score="logits")
+
+
+@every_method
+def test_transforms_that_cannot_be_called(name, net):
+    with pytest.raises(TypeError, match="reshape_transform must be a callable"):
+        METHODS[name][0](net, net.features, reshape_transform=(7, 7))
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("baselines", "error", "match"),
+    [
+        (torch.zeros(3, 11, 14).double(), ValueError, "baselines must have the shape"),
+        (torch.zeros(3, 3, 11, 14), ValueError, r"or \(1, 3, 11, 14\) of its input"),
+        (torch.zeros(2, 3, 14, 11), ValueError, "baselines must have the shape"),
+        ((0, 0), ValueError, "baselines must hold one entry per input, got 2 for 1"),
+        ("black", TypeError, "baselines must be numbers or tensors, got str"),
+        (
+            torch.zeros(2, 3, 11, 14, device="meta"),
+            ValueError,
+            "baselines must be on the device of the inputs, cpu, got meta",
+        ),
+    ],
+)
+def test_baselines(name, net, baselines, error, match):
+    refuses(name, net, net.features, images(2), 1, error, match, baselines=baselines)
+
+
+@every_method
+def test_inputs_on_two_devices(name, net):
+    x = (images(2), images(2).to("meta"))
+    match = "inputs must be on one device with the model, got cpu, meta"
+    refuses(name, net, net.features, x, 1, ValueError, match)
+    with pytest.raises(ValueError, match=match):
+        attribute(name, net, net.features, images(2).to("meta"), 1)
+
+
+@every_method
+def test_integer_inputs(name, net):
+    x = torch.randint(0, 255, (2, 3, 11, 14))
+
+    with pytest.raises(TypeError, match=r"must be floating point.*inputs\.float\(\)"):
+        attribute(name, lambda z: net(z.double()), net.features, x, 1)
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("x", "error", "match"),
+    [
+        ([1.0], TypeError, "inputs must be a tensor or a tuple of tensors, got list"),
+        ((images(2), images(3)), ValueError, "inputs must share a first dimension"),
+        (images(2)[:0], ValueError, "at least one example"),
+        (torch.tensor(1.0), ValueError, "at least one example"),
+    ],
+    ids=["list", "lengths", "empty", "scalar"],
+)
+def test_inputs(name, net, x, error, match):
+    with pytest.raises(error, match=match):
+        attribute(name, net, net.features, x, 1)
+
+
+@every_score_method
+@pytest.mark.parametrize("columns", [1, None])
+def test_softmax_of_one_class(name, net, columns):
+    def model(x):
+        return net(x)[:, :1] if columns else net(x)[:, 0]
+
+    with pytest.raises(ValueError, match='Use score="sigmoid" for a single logit'):
+        attribute(name, model, net.features, images(2), 0)
+
+
+@pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+@every_score_method
+def test_a_second_softmax_is_noticed(name, net):
+    with pytest.warns(
+        UserWarning, match=r'already are probabilities.*score="identity"'
+    ):
+        attribute(name, lambda x: net(x).softmax(1), net.features, images(2), 1)
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("output", "error", "match"),
+    [
+        (lambda out: {"logits": out}, TypeError, "must return a tensor, got dict"),
+        (lambda out: out.sum(), ValueError, "one row per example, got an output of"),
+        (lambda out: out[:1], ValueError, "one row per example, got an output of"),
+    ],
+    ids=["dict", "scalar", "row"],
+)
+def test_outputs(name, net, output, error, match):
+    with pytest.raises(error, match=match):
+        attribute(name, lambda x: output(net(x)), net.features, images(2), 1)
+
+
+@every_score_method
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_says_in_which_pass(name, net, value):
+    def breaks_at(row):
+        seen = []
+
+        def model(x):
+            out = net(x)
+            seen.extend(range(len(x)))
+            if row in range(len(seen) - len(x), len(seen)):
+                out = out * value
+            return out
+
+        return model
+
+    options = {"constructor": {"score": "identity"}, "internal_batch_size": 1}
+    with pytest.raises(RuntimeError, match="in the baseline pass of example 1"):
+        attribute(name, breaks_at(3), net.features, images(2), 1, **options)
+    match = r"in the masked pass of example 0, channel 0, at strength"
+    with pytest.raises(RuntimeError, match=match):
+        attribute(name, breaks_at(4), net.features, images(2), 1, **options)
+
+
+@every_score_method
+def test_nan_in_the_inputs(name, net):
+    x = images(2)
+    x[0, 0, 0, 0] = float("nan")
+    match = "from the layer in the pass of the unmasked inputs"
+    refuses(name, net, net.features, x, 1, RuntimeError, match)
+
+
+@pytest.mark.parametrize("where", ["score", "gradient"])
+def test_nan_on_the_path_of_integrated_grad_cam(net, where):
+    def model(x):
+        bright = (x.amax((1, 2, 3)) > 2)[:, None]
+        if where == "score":
+            return net(x) + torch.where(bright, torch.nan, 0.0)
+        out = net(x)
+        return out + torch.where(bright, (out - out).abs().sqrt(), 0.0)
+
+    match = r"in the pass of example \d at strength"
+    with pytest.raises(RuntimeError, match=match):
+        LayerIntegratedGradCAM(model, net.features).attribute(images(2), target=1)
+
+
+@every_method
+def test_training_mode_is_noticed(name, net):
+    with pytest.warns(UserWarning, match=r"training mode.*model\.eval\(\)"):
+        attribute(name, net.train(), net.features, images(2), 1)
+    assert net.training
+
+
+def test_warnings_point_at_the_callers_line(net):
+    with pytest.warns(UserWarning, match="training mode") as caught:
+        LayerScoreCAM(net.train(), net.features).attribute(images(2), 1)
+    assert caught[0].filename == __file__
+
+
+def test_noise_that_drowns_everything_is_noticed():
+    class Delicate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.AvgPool2d(2)
+
+        def forward(self, x):
+            self.features(x)
+            rough = (x[..., 1:] - x[..., :-1]).abs().mean((1, 2, 3))
+            kept = x.mean((1, 2, 3)) * torch.exp(-100 * rough)
+            return torch.stack([kept, torch.zeros_like(kept)], 1)
+
+    net = Delicate().eval()
+    x = torch.linspace(0, 1, 64).view(1, 1, 8, 8) + torch.zeros(1, 3, 1, 1)
+
+    with pytest.warns(UserWarning, match="a hundredth of the confidence.*example 0"):
+        LayerSmoothedScoreCAM(net, net.features).attribute(
+            x, 0, n_samples=2, stdevs=3.0, relu_attributions=False
+        )
+
+
+def test_uniform_weights_are_noticed(net):
+    with pytest.warns(UserWarning, match="all but equal for examples 0, 1.*identity"):
+        LayerScoreCAM(net, net.features).attribute(images(2), 1, channel_softmax=True)

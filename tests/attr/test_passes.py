@@ -1,0 +1,113 @@
+"""What a map costs: forward calls and rows, counted exactly."""
+
+import pytest
+import torch
+from reference.methods import attribute
+from reference.networks import CONSTANT, DEAD, ConvNet, images
+from reference.spies import Calls
+
+pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+
+CHANNELS = 6 - len({CONSTANT, DEAD})  # of ConvNet, without the constant ones
+EXAMPLES = 2
+CLEAN_AND_BASELINE = 2
+
+
+@pytest.fixture
+def net():
+    return ConvNet().double()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "passes"),
+    [
+        ("score-cam", {}, 1),
+        ("is-cam", {}, 3),
+        ("is-cam", {"n_steps": 5, "method": "riemann_right"}, 5),
+        ("is-cam", {"n_steps": 5, "method": "riemann_left"}, 4),
+        ("is-cam", {"n_steps": 5, "method": "riemann_trapezoid"}, 4),
+        ("is-cam", {"n_steps": 5, "method": "recurrence"}, 4),
+        ("ss-cam", {"n_samples": 5}, 5),
+    ],
+)
+def test_constant_channels_and_strength_zero_cost_nothing(net, name, options, passes):
+    model = Calls(net)
+
+    attribute(name, model, net.features, images(EXAMPLES), 1, **options)
+
+    assert sum(model.rows) == EXAMPLES * (CLEAN_AND_BASELINE + CHANNELS * passes)
+
+
+def test_chunks_go_over_examples_channels_and_steps(net):
+    model = Calls(net)
+
+    attribute("is-cam", model, net.features, images(EXAMPLES), 1, internal_batch_size=5)
+
+    # 2 examples x 4 channels x 3 steps = 24 rows.
+    assert model.rows == [2, 2, 5, 5, 5, 5, 4]
+
+
+def test_the_baseline_pass_respects_the_chunk_size_too(net):
+    model = Calls(net)
+
+    attribute("score-cam", model, net.features, images(3), 1, internal_batch_size=2)
+
+    assert model.rows == [3, 2, 1] + [2] * 6
+
+
+def test_integrated_grad_cam_takes_one_pass_per_step(net):
+    model = Calls(net)
+
+    attribute(
+        "integrated grad-cam",
+        model,
+        net.features,
+        images(EXAMPLES),
+        1,
+        n_steps=6,
+        internal_batch_size=5,
+    )
+
+    assert model.rows == [2, 5, 5, 2]
+
+
+def test_a_layer_without_varying_channels_costs_two_passes(net):
+    with torch.no_grad():
+        net.features[1].weight.zero_()
+        net.features[1].bias.fill_(0.5)
+    model = Calls(net)
+
+    with pytest.warns(UserWarning, match="zero everywhere for example 0"):
+        attribute("is-cam", model, net.features, images(1), 1)
+
+    assert model.rows == [1, 1]
+
+
+def test_memory_running_out_halves_the_chunks_with_one_warning(net):
+    calls = []
+
+    def small_device(x):
+        calls.append(len(x))
+        if len(x) > 3:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return net(x)
+
+    with pytest.warns(RuntimeWarning, match="going on with 8") as caught:
+        out = attribute("is-cam", small_device, net.features, images(EXAMPLES), 1)
+
+    assert [str(w.message).partition(" ")[0] for w in caught].count("Memory") == 1
+    expected = attribute("is-cam", net, net.features, images(EXAMPLES), 1)
+    torch.testing.assert_close(out, expected)
+    assert [rows for rows in calls[2:] if rows > 3] == [16, 8, 4]
+
+
+def test_a_chunk_size_that_was_given_is_kept(net):
+    def small_device(x):
+        if len(x) > 3:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return net(x)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        attribute(
+            "is-cam", small_device, net.features, images(2), 1, internal_batch_size=4
+        )

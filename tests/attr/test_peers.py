@@ -1,0 +1,159 @@
+"""Other people's libraries beside ours, where the definitions coincide.
+
+torch-cam 0.5.0 and grad-cam 1.5.7 scale a mask before, or upsample it with other
+corners, so the layers here are as large as the input. Both take a softmax of logits
+over the channels and min-max scale the map they return.
+"""
+
+import numpy as np
+import pytest
+import torch
+from reference.networks import images
+from torch import nn
+
+from captum_iscam import LayerScoreCAM
+from captum_iscam.attr._base import LayerScoreMethod
+from captum_iscam.attr._masking import Exposure
+
+torchcam = pytest.importorskip("torchcam.methods")
+pytest.importorskip("pytorch_grad_cam")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:The map is zero"
+)
+CLOSE = {"rtol": 0, "atol": 1e-4}
+TARGETS = [1, 3]
+
+
+class SameSize(nn.Module):
+    def __init__(self, strides=1):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1, stride=strides), nn.Softplus()
+        )
+        self.mix = nn.Conv2d(6, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        # Logits that vary enough for the softmax over channels to tell them apart.
+        return 1000 * self.head(self.mix(self.features(x)).relu().flatten(2).mean(2))
+
+
+@pytest.fixture
+def net():
+    return SameSize().eval()
+
+
+def scaled(maps):
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    return (maps - low) / (high - low)
+
+
+def torchcams(method, net, x, **options):
+    with method(net, net.features, input_shape=tuple(x.shape[1:]), **options) as cam:
+        net(x)
+        return cam(TARGETS)[0].unsqueeze(1)
+
+
+def grad_cams(net, x):
+    from pytorch_grad_cam import ScoreCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    with ScoreCAM(net, [net.features]) as cam:
+        maps = cam(x, [ClassifierOutputTarget(target) for target in TARGETS])
+    return torch.from_numpy(np.asarray(maps)).unsqueeze(1)
+
+
+class Shown(LayerScoreMethod):
+    """Ours, shown what another library shows the model."""
+
+    def attribute(self, inputs, target, rounds, noise=None):
+        return self._attribute(
+            inputs,
+            target,
+            None,
+            False,
+            True,
+            baselines=None,
+            channel_softmax=True,
+            internal_batch_size=1000,
+            show_progress=False,
+            rounds=rounds,
+            noise=noise,
+        )
+
+
+def ours(net, x):
+    explain = LayerScoreCAM(net, net.features, score="identity")
+    return scaled(explain.attribute(x, TARGETS, channel_softmax=True))
+
+
+def test_score_cam_equals_torchcam(net):
+    x = images(2, dtype=torch.float32)
+
+    torch.testing.assert_close(
+        ours(net, x), torchcams(torchcam.ScoreCAM, net, x), **CLOSE
+    )
+
+
+def test_score_cam_equals_grad_cam(net):
+    x = images(2, dtype=torch.float32)
+
+    torch.testing.assert_close(ours(net, x), grad_cams(net, x), **CLOSE)
+
+
+def test_a_smaller_layer_shows_where_they_differ():
+    net = SameSize(strides=3).eval()
+    x = images(2, dtype=torch.float32)
+    mine = ours(net, x)
+
+    theirs = torchcams(torchcam.ScoreCAM, net, x)
+
+    # torch-cam scales before it upsamples: close, but another mask.
+    assert 1e-3 < (mine - theirs).abs().max() < 0.2
+
+
+def test_is_cam_of_torchcam_is_the_recurrence_one_step_further(net):
+    x = images(2, dtype=torch.float32)
+    strengths = [i * (i + 1) / 20 for i in range(1, 11)]  # 0.1, 0.3, ... 5.5
+    rounds = [[Exposure(strength, 0.1) for strength in strengths]]
+
+    mine = scaled(
+        Shown(net, net.features, score="identity").attribute(x, TARGETS, rounds)
+    )
+
+    theirs = torchcams(torchcam.ISCAM, net, x, num_samples=10)
+    torch.testing.assert_close(mine, theirs, **CLOSE)
+    assert strengths[-1] == pytest.approx(5.5)
+
+
+def test_ss_cam_of_torchcam_is_noise_on_the_mask(net, monkeypatch):
+    x = images(1, dtype=torch.float32)
+    fields = []
+    sample = torch.distributions.Normal.sample
+
+    def recorded(self, shape):
+        fields.append(sample(self, shape))
+        return fields[-1]
+
+    monkeypatch.setattr(torch.distributions.Normal, "sample", recorded)
+    monkeypatch.setattr(f"{__name__}.TARGETS", [1])
+    theirs = torchcams(torchcam.SSCAM, net, x, num_samples=5, std=2.0)
+
+    class Recorded:
+        """torch-cam's noise: a field of its own for every channel."""
+
+        def __init__(self, masked):
+            self.turn = -1
+
+        def draw(self, inputs):
+            self.turn += 1
+
+        def field(self, position, shown, delta):
+            return fields[self.turn][0].unsqueeze(1) * delta
+
+    mine = Shown(net, net.features, score="identity").attribute(
+        x, [1], [[Exposure(1.0, 0.2, 1.0)]] * 5, Recorded
+    )
+
+    assert len(fields) == 5
+    torch.testing.assert_close(scaled(mine), theirs, **CLOSE)

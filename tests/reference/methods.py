@@ -1,0 +1,36 @@
+"""The table of methods: every class, with arguments that keep tests quick."""
+
+import torch
+
+from captum_iscam import (
+    LayerIntegratedGradCAM,
+    LayerIntegratedScoreCAM,
+    LayerScoreCAM,
+    LayerSmoothedScoreCAM,
+)
+
+METHODS = {
+    "score-cam": (LayerScoreCAM, {}),
+    "is-cam": (LayerIntegratedScoreCAM, {}),
+    "is-cam recurrence": (
+        LayerIntegratedScoreCAM,
+        {"n_steps": 4, "method": "recurrence"},
+    ),
+    "ss-cam": (LayerSmoothedScoreCAM, {"n_samples": 3, "stdevs": 0.2}),
+    "ss-cam authors' rule": (LayerSmoothedScoreCAM, {"n_samples": 2}),
+    "ss-cam mask": (
+        LayerSmoothedScoreCAM,
+        {"n_samples": 2, "stdevs": 0.2, "noise": "mask"},
+    ),
+    "integrated grad-cam": (LayerIntegratedGradCAM, {"n_steps": 4}),
+}
+SCORE_METHODS = [name for name in METHODS if name != "integrated grad-cam"]
+
+
+def attribute(name, model, layer, inputs, target=None, constructor=None, **options):
+    """Runs one row of the table; noise always comes from seed 7."""
+    method, own = METHODS[name]
+    if method is LayerSmoothedScoreCAM:
+        own = {**own, "generator": torch.Generator().manual_seed(7)}
+    explain = method(model, layer, **(constructor or {}))
+    return explain.attribute(inputs, target=target, **{**own, **options})

@@ -1,0 +1,73 @@
+"""Small networks with what trips implementations: padding, stride, batch norm, and
+channels that are constant or dead."""
+
+import torch
+from torch import nn
+
+CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+SIZES = {1: (19,), 2: (11, 14), 3: (7, 9, 8)}
+CONSTANT, DEAD = 1, 3
+
+
+class ConvNet(nn.Module):
+    """`features` is a strided, padded convolution with batch norm and ReLU.
+
+    Of its six channels number 1 is constant above zero and number 3 is dead.
+    """
+
+    def __init__(self, spatial=2, classes=5, inplace=False):
+        super().__init__()
+        width = 6
+        self.features = nn.Sequential(
+            CONVOLUTION[spatial](3, width, 3, stride=2, padding=1),
+            BATCH_NORM[spatial](width),
+            nn.ReLU(inplace=inplace),
+        )
+        self.mix = CONVOLUTION[spatial](width, 8, 3, padding=1)
+        self.head = nn.Linear(8, classes)
+        self._settle(width)
+
+    def _settle(self, width):
+        generator = torch.Generator().manual_seed(width)
+        norm = self.features[1]
+        with torch.no_grad():
+            for parameter in self.parameters():
+                fan_in = max(parameter[0].numel(), 4)
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(1.5 * noise / fan_in**0.5)
+            norm.running_mean.copy_(0.1 * torch.randn(width, generator=generator))
+            norm.running_var.copy_(0.5 + torch.rand(width, generator=generator))
+            norm.weight.copy_(1 + 0.2 * torch.randn(width, generator=generator))
+            norm.bias.copy_(0.3 * torch.randn(width, generator=generator))
+            self.features[0].weight[[CONSTANT, DEAD]] = 0
+            norm.weight[[CONSTANT, DEAD]] = 0
+            norm.bias[CONSTANT], norm.bias[DEAD] = 0.7, -1
+        self.eval()
+
+    def forward(self, x):
+        hidden = torch.relu(self.mix(self.features(x)))
+        return self.head(hidden.flatten(2).amax(2) + hidden.flatten(2).mean(2))
+
+
+class TwoInputs(nn.Module):
+    """An image, a second image of another size, a vector and a factor."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = ConvNet()
+        self.features = self.net.features
+        self.second = nn.Conv2d(3, 5, 3)
+        self.vector = nn.Linear(4, 5)
+        self.eval()
+
+    def forward(self, image, other, vector, factor=1.0, scale=None):
+        seen = self.second(other).flatten(2).mean(2) + self.vector(vector)
+        out = factor * self.net(image) + seen
+        return out if scale is None else out * scale.unsqueeze(1)
+
+
+def images(count=2, spatial=2, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (count, 3, *SIZES[spatial])
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
