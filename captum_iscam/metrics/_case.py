@@ -1,0 +1,154 @@
+"""What a metric asks of the model: the scores of views made from the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_iscam._batching import Chunks
+from captum_iscam._scoring import (
+    Baselines,
+    Score,
+    Target,
+    TargetScore,
+    check_training_mode,
+)
+from captum_iscam.metrics._inputs import Batch, check_batch
+from captum_iscam.metrics._maps import Attributions, check_count, check_maps, finite
+
+Inputs = Tensor | tuple[Tensor, ...]
+View = Callable[[Tensor, Tensor], Mapping[int, Tensor]]
+"""Takes the example and the turn of each row, gives the inputs that differ."""
+
+
+def check_batch_and_maps(
+    inputs: Inputs, attributions: Attributions, baselines: Baselines
+) -> tuple[Batch, Tensor, list[int]]:
+    """Returns the examples, their maps, and which inputs the maps speak of."""
+    batch = check_batch(inputs, baselines)
+    maps = check_maps(attributions)
+    check_count(maps, batch.num_examples, batch.device)
+    positions = [i for i, x in enumerate(batch.inputs) if x.dim() == maps.dim()]
+    if not positions:
+        shapes = [tuple(x.shape) for x in batch.inputs]
+        raise ValueError(
+            "attributions must have as many dimensions as an input, got "
+            f"{tuple(maps.shape)} for inputs of shape {shapes}. "
+            "Pass maps of the shape (N, 1, ...)."
+        )
+    for i in positions:
+        if not batch.inputs[i].is_floating_point():
+            raise TypeError(
+                f"inputs must be floating point, got {batch.inputs[i].dtype}. "
+                "Convert them with inputs.float()."
+            )
+    return batch, maps, positions
+
+
+def checked_forward(
+    forward_func: Callable[..., Any], score: Score, target: Target
+) -> Callable[..., Any]:
+    """Returns the model, which on its first output checks `score` and `target`."""
+    seen = False
+
+    def forward(*args: Any) -> Any:
+        nonlocal seen
+        output = forward_func(*args)
+        if not seen and isinstance(output, Tensor) and output.dim() > 0:
+            seen = True
+            TargetScore(forward_func, score, target, None, len(output)).check(output)
+        return output
+
+    return forward
+
+
+class Case:
+    """The arguments that metrics share, checked once, and the model behind them.
+
+    Args:
+        forward_func (Callable): The model, or any function Captum accepts.
+        inputs (Tensor or tuple[Tensor, ...]): The examples.
+        attributions (Tensor): Their maps `(N, 1, *spatial)`.
+        target (int, tuple, Tensor or list, optional): Captum's target forms.
+        additional_forward_args (Any, optional): Further arguments of the model.
+        score (str or Callable): The transform between output and target.
+        baselines (Tensor, int, float or tuple, optional): What a hidden place shows.
+        internal_batch_size (int, optional): Views per forward pass.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        inputs: Inputs,
+        attributions: Attributions,
+        target: Target,
+        additional_forward_args: object,
+        score: Score,
+        baselines: Baselines,
+        internal_batch_size: int | None,
+    ) -> None:
+        batch, maps, positions = check_batch_and_maps(inputs, attributions, baselines)
+        self.batch, self.maps, self.positions = batch, maps, positions
+        self.valid = finite(self.maps)
+        self.score = TargetScore(
+            checked_forward(forward_func, score, target),
+            score,
+            target,
+            additional_forward_args,
+            self.batch.num_examples,
+        )
+        self._chunks = Chunks(internal_batch_size, self.batch.device)
+        check_training_mode(forward_func)
+
+    @property
+    def masked(self) -> list[Tensor]:
+        """The inputs that the maps speak of."""
+        return [self.batch.inputs[i] for i in self.positions]
+
+    def ask(self, shown: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+        """Returns the score of each row, or raises for one that is not finite."""
+        scores = self.score(shown, examples.cpu())
+        strange = ~torch.isfinite(scores)
+        if bool(strange.any().item()):
+            row = strange.nonzero()[0, 0]
+            raise RuntimeError(
+                f"forward_func must give finite scores, got {scores[row].item()} for "
+                f"an input made from example {int(examples[row])}. Check the inputs, "
+                "and use float32 or bfloat16 where float16 overflows."
+            )
+        return scores
+
+    def scores(self, count: int, view: View) -> Tensor:
+        """Returns the scores of `count` views of each example, `(N, count)`.
+
+        Examples whose map is not finite are not shown to the model; theirs are NaN.
+        """
+        examples = self.valid.nonzero().reshape(-1)
+        found: list[Tensor] = []
+
+        def body(start: int, stop: int) -> None:
+            index = torch.arange(start, stop, device=examples.device)
+            owners, turns = examples[index // count], index % count
+            views = view(owners, turns)
+            shown = tuple(
+                views[i] if i in views else x[owners]
+                for i, x in enumerate(self.batch.inputs)
+            )
+            found.append(self.ask(shown, owners))
+
+        with torch.no_grad():
+            self._chunks.run(len(examples) * count, body)
+        if not found:
+            shape = (self.batch.num_examples, count)
+            return self.maps.new_full(shape, torch.nan)
+        table = torch.cat(found).view(-1, count)
+        result = table.new_full((self.batch.num_examples, count), torch.nan)
+        result[examples] = table
+        return result
+
+    def originals(self) -> Tensor:
+        """Returns the scores of the examples as they are, `(N,)`."""
+        return self.scores(1, lambda examples, turns: {}).squeeze(1)

@@ -1,0 +1,136 @@
+"""The walk along a map's ranking, shared by insertion and deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, cast, overload
+
+import torch
+from torch import Tensor
+
+from captum_iscam._scoring import Baselines, Score, Target
+from captum_iscam.metrics._case import Case, Inputs
+from captum_iscam.metrics._declare import metric
+from captum_iscam.metrics._inputs import rows
+from captum_iscam.metrics._maps import Attributions, fit, ranks
+from captum_iscam.metrics._substrate import substrates
+
+
+class Curves(NamedTuple):
+    """Scores along a ranking, and the areas under them.
+
+    Attributes:
+        auc (Tensor): `(N,)`, trapezoid over `fractions`.
+        fractions (Tensor): `(steps + 1,)`, share of the pixels changed, from 0 to 1.
+        scores (Tensor): `(N, steps + 1)`.
+    """
+
+    auc: Tensor
+    fractions: Tensor
+    scores: Tensor
+
+
+class CurveMetric(Protocol):
+    """A metric that gives whole curves on request; see :class:`Metric`."""
+
+    higher_is_better: bool
+    unit: str
+
+    @overload
+    def __call__(
+        self,
+        forward_func: Callable[..., Any],
+        inputs: Inputs,
+        attributions: Attributions,
+        target: Target = None,
+        additional_forward_args: object = None,
+        *,
+        score: Score = "softmax",
+        substrate: str | Baselines = "zero",
+        steps: int = 28,
+        pixels_per_step: int | None = None,
+        return_curves: Literal[False] = False,
+        internal_batch_size: int | None = None,
+    ) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        forward_func: Callable[..., Any],
+        inputs: Inputs,
+        attributions: Attributions,
+        target: Target = None,
+        additional_forward_args: object = None,
+        *,
+        score: Score = "softmax",
+        substrate: str | Baselines = "zero",
+        steps: int = 28,
+        pixels_per_step: int | None = None,
+        return_curves: Literal[True],
+        internal_batch_size: int | None = None,
+    ) -> Curves: ...
+
+
+def curve_metric(
+    *, higher_is_better: bool
+) -> Callable[[Callable[..., Tensor | Curves]], CurveMetric]:
+    """Declares a curve metric; see :func:`metric`. Its unit is that of the score."""
+
+    def declare(function: Callable[..., Tensor | Curves]) -> CurveMetric:
+        declared = metric(higher_is_better=higher_is_better, unit="score")(function)
+        return cast(CurveMetric, declared)
+
+    return declare
+
+
+class Steps(NamedTuple):
+    """How many pixels change when: an even spread, or RISE's fixed number."""
+
+    steps: int
+    pixels_per_step: int | None
+
+    def counts(self, total: int) -> list[int]:
+        """Returns how many pixels are changed after each step, from 0 to `total`."""
+        for name, value in self._asdict().items():
+            if value is not None and not 1 <= value <= total:
+                raise ValueError(
+                    f"{name} must be between 1 and the number of pixels, {total}, got "
+                    f"{value}. Pass a smaller number."
+                )
+        if self.pixels_per_step is None:
+            return [i * total // self.steps for i in range(self.steps + 1)]
+        return [*range(0, total, self.pixels_per_step), total]
+
+
+def trace(
+    case: Case, substrate: str | Baselines, steps: Steps, *, inserting: bool
+) -> Curves:
+    """Returns the scores along the ranking, and the area under them."""
+    size = common_size(case)
+    counts = torch.tensor(steps.counts(size.numel()), device=case.batch.device)
+    order = ranks(fit(case.maps, size)).view(-1, 1, *size)
+    fills = dict(zip(case.positions, substrates(substrate, case.masked), strict=True))
+
+    def view(examples: Tensor, turns: Tensor) -> Mapping[int, Tensor]:
+        first = counts[turns].view(-1, *[1] * (order.dim() - 1))
+        shown = (order[examples] < first) == inserting
+        return {
+            i: torch.where(shown, case.batch.inputs[i][examples], rows(fill, examples))
+            for i, fill in fills.items()
+        }
+
+    scores = case.scores(len(counts), view)
+    fractions = counts.to(scores.dtype) / size.numel()
+    return Curves(torch.trapezoid(scores, fractions, dim=1), fractions, scores)
+
+
+def common_size(case: Case) -> torch.Size:
+    """Returns the spatial size that all masked inputs share."""
+    sizes = {x.shape[2:] for x in case.masked}
+    if len(sizes) > 1:
+        raise ValueError(
+            "inputs must share their spatial size where pixels are ranked, got "
+            f"{sorted(tuple(size) for size in sizes)}. Pass the others as "
+            "additional_forward_args."
+        )
+    return sizes.pop()

@@ -1,0 +1,228 @@
+"""Localisation: whether the map lies where the object is known to be."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_iscam.metrics._declare import metric
+from captum_iscam.metrics._maps import Attributions, fit, only_finite, scale
+from captum_iscam.metrics._regions import maps_and_masks, widened
+
+
+@metric(higher_is_better=True, unit="share")
+def energy_pointing_game(attributions: Attributions, masks: Tensor) -> Tensor:
+    r"""Energy-based pointing game: the share of the map that lies on the object.
+
+    .. math:: \frac{\sum_{p \in m} \max(0, L_p)}{\sum_p \max(0, L_p)}
+
+    `L` is the map brought to the mask's size by linear interpolation
+    (align_corners=False), `m` the mask. What is negative counts as nothing. A map
+    without a positive value has the value 0: it points nowhere.
+
+    H. Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional
+    Neural Networks", CVPR Workshops 2020, https://arxiv.org/abs/1910.01279, for boxes
+    that cover at most half of the image.
+
+    Args:
+        attributions (Tensor): Maps `(N, 1, h, w)` of the layer's or the mask's size, or
+            with one or three spatial dimensions.
+        masks (Tensor): Where the object is: `(N, 1, H, W)` or `(N, H, W)`, true (or 1)
+            inside. :func:`boxes_to_masks` makes them from boxes.
+
+    Returns:
+        *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where the map holds NaN
+        or infinity.
+
+    Raises:
+        ValueError: If shapes do not fit, the masks hold anything but 0 and 1, or one
+            is empty.
+        TypeError: If maps or masks are no tensors, or the maps no floating point ones.
+
+    Examples::
+
+        >>> import torch
+        >>> attributions = torch.tensor([[[[3.0, 1.0], [0.0, -4.0]]]])
+        >>> masks = torch.tensor([[[1, 0], [1, 1]]])
+        >>> energy_pointing_game(attributions, masks)
+        tensor([0.7500])
+    """
+    maps, inside, valid = maps_and_masks(attributions, masks)
+    energy = fit(maps, inside.shape[2:]).clamp_min(0)
+    # Divided by the largest first, so that no sum overflows.
+    largest = energy.flatten(1).amax(1).view(-1, *[1] * (energy.dim() - 1))
+    energy = energy / torch.where(largest > 0, largest, 1)
+    total = energy.flatten(1).sum(1)
+    found = torch.where(inside, energy, 0).flatten(1).sum(1)
+    return only_finite(found / torch.where(total > 0, total, 1), valid)
+
+
+@metric(higher_is_better=True, unit="share")
+def pointing_game(
+    attributions: Attributions, masks: Tensor, *, tolerance: float = 0.0
+) -> Tensor:
+    r"""Pointing game: whether the map's maximum hits the object.
+
+    .. math:: \frac{|\{p : L_p = \max L\} \cap m_\tau|}{|\{p : L_p = \max L\}|}
+
+    `L` is the map brought to the mask's size by linear interpolation
+    (align_corners=False), `m_τ` all pixels at most `tolerance` away from the mask. With
+    one maximum this is a hit (1) or a miss (0); with several it is the chance to hit
+    with one drawn at random, so that a constant map scores the area of the mask.
+
+    J. Zhang, S. Bargal, Z. Lin, J. Brandt, X. Shen, S. Sclaroff, "Top-down Neural
+    Attention by Excitation Backprop", IJCV 2018, https://arxiv.org/abs/1608.00507, with
+    a tolerance of 15 pixels, and hits counted per class before they are averaged.
+
+    Args:
+        attributions (Tensor): See :func:`energy_pointing_game`.
+        masks (Tensor): See :func:`energy_pointing_game`.
+        tolerance (float, optional): Distance from the mask, in pixels between pixel
+            centres, that still counts as a hit. Default: 0.0
+
+    Returns:
+        *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where the map holds NaN
+        or infinity.
+
+    Raises:
+        ValueError: If `tolerance` is negative, and as in :func:`energy_pointing_game`.
+        TypeError: As in :func:`energy_pointing_game`.
+
+    Examples::
+
+        >>> import torch
+        >>> attributions = torch.tensor([[[[1.0, 5.0, 0.0]]]])
+        >>> masks = torch.tensor([[[1, 0, 0]]])
+        >>> pointing_game(attributions, masks)
+        tensor([0.])
+        >>> pointing_game(attributions, masks, tolerance=1)
+        tensor([1.])
+    """
+    if not tolerance >= 0:
+        raise ValueError(
+            f"tolerance must be a distance of 0 or more pixels, got {tolerance}. "
+            "Pass 0 to ask for the mask itself."
+        )
+    maps, inside, valid = maps_and_masks(attributions, masks)
+    return only_finite(_top_share(maps, widened(inside, tolerance), None), valid)
+
+
+@metric(higher_is_better=True, unit="share")
+def mask_iou(
+    attributions: Attributions, masks: Tensor, *, threshold: float = 0.5
+) -> Tensor:
+    r"""Intersection over union of the mask and the map above a threshold.
+
+    .. math:: \frac{|B \cap m|}{|B \cup m|}, \qquad B = \{p : M_p > \delta\}
+
+    `M` is the map brought to the mask's size by linear interpolation
+    (align_corners=False) and then min-max scaled to [0, 1]; a constant map is zero
+    everywhere, so that `B` is empty and the value 0.
+
+    A. Chattopadhay et al., "Grad-CAM++", WACV 2018, https://arxiv.org/abs/1710.11063,
+    with `δ` of 0, 0.25 and 0.5 and boxes for masks (the area inside over
+    the area of the box and what is outside, which is the same).
+
+    Args:
+        attributions (Tensor): See :func:`energy_pointing_game`.
+        masks (Tensor): See :func:`energy_pointing_game`.
+        threshold (float, optional): `δ`, from 0 to below 1. Default: 0.5
+
+    Returns:
+        *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where the map holds NaN
+        or infinity.
+
+    Raises:
+        ValueError: If `threshold` is out of range, and as in
+            :func:`energy_pointing_game`.
+        TypeError: As in :func:`energy_pointing_game`.
+
+    Examples::
+
+        >>> import torch
+        >>> attributions = torch.tensor([[[[1.0, 5.0, 4.0, 0.0]]]])
+        >>> masks = torch.tensor([[[1, 1, 0, 0]]])
+        >>> mask_iou(attributions, masks)
+        tensor([0.3333])
+    """
+    if not 0 <= threshold < 1:
+        raise ValueError(
+            f"threshold must be from 0 to below 1, got {threshold}. "
+            "Pass a share of the map's range, for example 0.5."
+        )
+    maps, inside, valid = maps_and_masks(attributions, masks)
+    above = scale(fit(maps, inside.shape[2:])) > threshold
+    both = (above & inside).flatten(1).sum(1)
+    either = (above | inside).flatten(1).sum(1)
+    return only_finite(both.to(maps.dtype) / either, valid)
+
+
+@metric(higher_is_better=True, unit="share")
+def top_k_intersection(
+    attributions: Attributions, masks: Tensor, *, k: int | None = None
+) -> Tensor:
+    r"""Top-k intersection: the share of the map's k highest pixels on the object.
+
+    .. math:: \frac{|T_k \cap m|}{k}
+
+    `T_k` are the k pixels of highest value of the map, brought to the mask's size by
+    linear interpolation (align_corners=False). Where values tie at the k-th place, the
+    expected value over a random choice among them is returned, so that a constant map
+    scores the area of the mask.
+
+    J. Theiner, E. Müller-Budack, R. Ewerth, "Interpretable Semantic Photo Geolocation",
+    WACV 2022, https://arxiv.org/abs/2104.14995, for a fixed k. `k=None` takes the
+    number of the mask's pixels, which is the relevance rank accuracy of L. Arras,
+    A. Osman, W. Samek, "CLEVR-XAI", Information Fusion 2022,
+    https://arxiv.org/abs/2003.07258.
+
+    Args:
+        attributions (Tensor): See :func:`energy_pointing_game`.
+        masks (Tensor): See :func:`energy_pointing_game`.
+        k (int, optional): Number of pixels, from 1 to `H * W`. Default: None, as many
+            as the mask of each example has
+
+    Returns:
+        *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where the map holds NaN
+        or infinity.
+
+    Raises:
+        ValueError: If `k` is out of range, and as in :func:`energy_pointing_game`.
+        TypeError: As in :func:`energy_pointing_game`.
+
+    Examples::
+
+        >>> import torch
+        >>> attributions = torch.tensor([[[[1.0, 5.0, 4.0, 0.0]]]])
+        >>> masks = torch.tensor([[[1, 1, 0, 0]]])
+        >>> top_k_intersection(attributions, masks, k=2)
+        tensor([0.5000])
+    """
+    maps, inside, valid = maps_and_masks(attributions, masks)
+    total = inside[0].numel()
+    if k is not None and not 1 <= k <= total:
+        raise ValueError(
+            f"k must be between 1 and the number of pixels, {total}, got {k}. "
+            "Leave it out to take the size of each mask."
+        )
+    sizes = inside.flatten(1).sum(1)
+    counts = sizes if k is None else torch.full_like(sizes, k)
+    return only_finite(_top_share(maps, inside, counts), valid)
+
+
+def _top_share(maps: Tensor, inside: Tensor, counts: Tensor | None) -> Tensor:
+    """Returns the share of the `counts` best pixels inside; None for all maxima."""
+    values = fit(maps, inside.shape[2:]).flatten(1)
+    within = inside.flatten(1)
+    if counts is None:
+        least = values.amax(1, keepdim=True)
+        counts = (values == least).sum(1)
+    else:
+        ordered = values.sort(1, descending=True).values
+        least = ordered.gather(1, counts.unsqueeze(1) - 1)
+    above, tied = values > least, values == least
+    open_places = counts - above.sum(1)
+    # A NaN map ties with nothing, not even with itself; its value is replaced later.
+    chance = (tied & within).sum(1) / tied.sum(1).clamp_min(1).to(values.dtype)
+    hits = (above & within).sum(1) + open_places * chance
+    return hits / counts.clamp_min(1)
