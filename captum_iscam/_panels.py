@@ -102,8 +102,9 @@ class Style:
         method: str,
     ) -> None:
         # Captum scales a map also where it draws none, and cannot scale zeros.
+        shown = np.ones(image.shape[:2]) if values is None else values
         visualization.visualize_image_attr(
-            np.ones(image.shape[:2]) if values is None else values,
+            shown[..., None],  # older versions want the channels
             image,
             method=method,
             sign="absolute_value" if values is None else self._sign,

@@ -1,0 +1,238 @@
+"""Every method by name: how it is built, called and recorded.
+
+The command line and benchmarks choose methods from one table, so that a further method
+is one more entry in `METHODS`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from captum.attr import IntegratedGradients, LayerGradCam
+from torch import Tensor, nn
+
+from captum_iscam._scoring import Target
+from captum_iscam.attr import (
+    LayerIntegratedGradCAM,
+    LayerIntegratedScoreCAM,
+    LayerScoreCAM,
+    LayerSmoothedScoreCAM,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be set for all methods; each takes what concerns it.
+
+    Attributes:
+        n_samples (int): Noisy copies of each masked input. Default: 35
+        seed (int): Where the noise comes from, anew for every call. Default: 0
+        internal_batch_size (int or None): Inputs per forward pass; None leaves it to
+            the method. Default: None
+        show_progress (bool): Show a bar on standard error. Default: False
+    """
+
+    n_samples: int = 35
+    seed: int = 0
+    internal_batch_size: int | None = None
+    show_progress: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of the table.
+
+    Attributes:
+        title (str): Its name in pictures and tables.
+        attribution (type): The attribution class.
+        takes (tuple[str, ...]): Which :class:`Options` it takes.
+        fixed (Mapping[str, Any]): Further arguments of `attribute`.
+        of_layer (bool): Whether the class is built with a layer, else with the model
+            alone. Default: True
+        finish (Callable): Makes a map `(N, 1, *spatial)` of what `attribute` gives.
+    """
+
+    title: str
+    attribution: type[Any]
+    takes: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    of_layer: bool = True
+    finish: Callable[[Tensor], Tensor] = torch.Tensor.detach
+
+    def attribute(
+        self,
+        model: nn.Module,
+        layer: nn.Module,
+        inputs: Tensor,
+        target: Target,
+        options: Options | None = None,
+    ) -> Tensor:
+        """Returns the maps of the inputs.
+
+        Args:
+            model (torch.nn.Module): A classifier that gives logits.
+            layer (torch.nn.Module): The layer to explain; methods that explain the
+                input itself leave it alone.
+            inputs (Tensor): Inputs `(N, C, *spatial)`.
+            target (int, tuple, Tensor or list): Captum's target.
+            options (Options, optional): Default: None, that is `Options()`
+
+        Returns:
+            *Tensor* `(N, 1, *spatial)`, detached, never negative: of the layer's size,
+            or the input's for methods without a layer.
+
+        Examples::
+
+            >>> _ = torch.manual_seed(0)
+            >>> features = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
+            >>> model = nn.Sequential(features, nn.Flatten(), nn.Linear(36, 5)).eval()
+            >>> images = torch.rand(2, 3, 8, 8)
+            >>> METHODS["is-cam"].attribute(model, features, images, target=0).shape
+            torch.Size([2, 1, 3, 3])
+        """
+        options = options or Options()
+        built = (model, layer) if self.of_layer else (model,)
+        arguments = self._arguments(options)
+        if "seed" in self.takes:
+            arguments["generator"] = torch.Generator().manual_seed(options.seed)
+        if "show_progress" in self.takes:
+            arguments["show_progress"] = options.show_progress
+        attributions = self.attribution(*built).attribute(
+            inputs, target=target, **arguments
+        )
+        return self.finish(attributions)
+
+    def settings(self, options: Options | None = None) -> dict[str, Any]:
+        """Returns all arguments the method runs with, as a record of it.
+
+        Examples::
+
+            >>> METHODS["ss-cam"].settings(Options(n_samples=8))["n_samples"]
+            8
+        """
+        options = options or Options()
+        plain = (bool, int, float, str)
+        record = {
+            name: parameter.default
+            for of in (self.attribution, self.attribution.attribute)
+            for name, parameter in inspect.signature(of).parameters.items()
+            if isinstance(parameter.default, plain) and name != "show_progress"
+        }
+        record.update(self._arguments(options))
+        if "seed" in self.takes:
+            record["seed"] = options.seed
+        return record
+
+    def _arguments(self, options: Options) -> dict[str, Any]:
+        arguments = dict(self.fixed)
+        for name in self.takes:
+            value = getattr(options, name)
+            if name not in ("seed", "show_progress") and value is not None:
+                arguments[name] = value
+        return arguments
+
+
+def _positive_sum(attributions: Tensor) -> Tensor:
+    """What speaks for the target at each place: channels summed, then rectified."""
+    return attributions.detach().sum(1, keepdim=True).relu()
+
+
+_SCORED = ("internal_batch_size", "show_progress")
+
+METHODS: dict[str, Method] = {
+    "is-cam": Method("IS-CAM", LayerIntegratedScoreCAM, _SCORED),
+    "ss-cam": Method("SS-CAM", LayerSmoothedScoreCAM, ("n_samples", "seed", *_SCORED)),
+    "score-cam": Method("Score-CAM", LayerScoreCAM, _SCORED),
+    "integrated-grad-cam": Method(
+        "Integrated Grad-CAM", LayerIntegratedGradCAM, ("internal_batch_size",)
+    ),
+    "grad-cam": Method("Grad-CAM", LayerGradCam, fixed={"relu_attributions": True}),
+    # Left to itself Captum keeps all its 50 steps in memory at once.
+    "integrated-gradients": Method(
+        "Integrated Gradients",
+        IntegratedGradients,
+        ("internal_batch_size",),
+        {"internal_batch_size": 16},
+        of_layer=False,
+        finish=_positive_sum,
+    ),
+}
+
+
+def find_methods(names: str) -> list[str]:
+    """Returns the names in a comma-separated list of methods, each once.
+
+    Args:
+        names (str): Names from `METHODS`, or "all".
+
+    Raises:
+        ValueError: If there is none, or one is unknown; the message lists all.
+
+    Examples::
+
+        >>> find_methods("is-cam, score-cam")
+        ['is-cam', 'score-cam']
+    """
+    wanted = [name for part in names.split(",") if (name := part.strip().lower())]
+    if wanted == ["all"]:
+        return list(METHODS)
+    unknown = [name for name in wanted if name not in METHODS]
+    if unknown or not wanted:
+        got = ", ".join(map(repr, unknown)) or repr(names)
+        raise ValueError(
+            f"method must be a list of known methods, got {got}. "
+            f"Known are: {', '.join(METHODS)}, and all for all of them."
+        )
+    return list(dict.fromkeys(wanted))
+
+
+@dataclass
+class Passes:
+    """Forward passes of a model so far.
+
+    Attributes:
+        calls (int): How often the model ran.
+        rows (int): How many inputs it saw in all.
+    """
+
+    calls: int = 0
+    rows: int = 0
+
+
+@contextmanager
+def count_passes(model: nn.Module) -> Iterator[Passes]:
+    """Counts the forward passes of a model, whoever causes them.
+
+    Args:
+        model (torch.nn.Module): The model; not one that was compiled or scripted,
+            which runs no hooks.
+
+    Yields:
+        *Passes*, which goes on counting until the block ends.
+
+    Examples::
+
+        >>> model = nn.Linear(2, 3)
+        >>> with count_passes(model) as passes:
+        ...     _ = model(torch.rand(5, 2))
+        >>> passes
+        Passes(calls=1, rows=5)
+    """
+    passes = Passes()
+
+    def count(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tensors = (x for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
+        first = next(tensors, None)
+        passes.calls += 1
+        passes.rows += len(first) if first is not None and first.dim() else 1
+
+    handle = model.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        yield passes
+    finally:
+        handle.remove()

@@ -1,0 +1,132 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models import get_model
+
+from captum_iscam.layers import check_spatial, default_layer, find_layer
+
+DEFAULTS = {
+    "alexnet": "features",
+    "convnext_tiny": "features",
+    "densenet121": "features",
+    "efficientnet_b0": "features",
+    "googlenet": "inception5b",
+    "inception_v3": "Mixed_7c",
+    "maxvit_t": "blocks.3",
+    "mnasnet1_0": "layers",
+    "mobilenet_v2": "features",
+    "mobilenet_v3_large": "features",
+    "mobilenet_v3_small": "features",
+    "resnet18": "layer4",
+    "resnet50": "layer4",
+    "resnext50_32x4d": "layer4",
+    "shufflenet_v2_x1_0": "conv5",
+    "squeezenet1_0": "features",
+    "squeezenet1_1": "features",
+    "swin_t": "permute",
+    "vgg16": "features",
+    "vgg16_bn": "features",
+}
+
+
+def build(name, device="meta", size=224):
+    """A torchvision model without numbers: shapes are all that matters here."""
+    quiet = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.device(device):
+        return get_model(name, weights=None, **quiet).eval(), torch.rand(
+            1, 3, size, size
+        )
+
+
+def small(*modules):
+    return nn.Sequential(*modules).eval()
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_the_default_layer_is_the_one_the_papers_take(name):
+    model, inputs = build(name)
+
+    found, layer = default_layer(model, inputs)
+
+    assert found == DEFAULTS[name]
+    assert layer is model.get_submodule(found)
+
+
+def test_the_default_layer_of_a_regnet():
+    model, inputs = build("regnet_y_400mf", "cpu", 64)
+
+    assert default_layer(model, inputs)[0] == "trunk_output"
+
+
+def test_a_network_that_ends_in_tokens_needs_a_reshape_transform():
+    with pytest.raises(ValueError, match=r"got tokens from .* reshape_transform"):
+        default_layer(*build("vit_b_16"))
+
+
+def test_maps_of_class_scores_are_not_explained():
+    features = nn.Conv2d(3, 8, 3)
+    scores = small(nn.Conv2d(8, 5, 1), nn.ReLU())
+    model = small(features, scores, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    assert default_layer(model, torch.rand(1, 3, 8, 8))[1] is features
+
+
+def test_as_many_channels_as_classes_do_not_make_class_scores():
+    features = small(nn.Conv2d(3, 5, 3), nn.ReLU())
+    model = small(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 5))
+
+    assert default_layer(model, torch.rand(1, 3, 8, 8))[1] is features
+
+
+def test_signals_and_volumes_have_a_default_layer():
+    signal = small(nn.Conv1d(2, 4, 3), nn.Flatten(), nn.Linear(4 * 6, 3))
+    volume = small(nn.Conv3d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 27, 3))
+
+    assert default_layer(signal, torch.rand(1, 2, 8))[0] == "0"
+    assert default_layer(volume, torch.rand(1, 1, 5, 5, 5))[0] == "0"
+
+
+def test_a_network_without_maps_is_refused():
+    model = small(nn.Flatten(), nn.Linear(3 * 64, 5))
+
+    with pytest.raises(ValueError, match="model must have a module with a spatial"):
+        default_layer(model, torch.rand(1, 3, 8, 8))
+
+
+def test_no_hook_is_left_behind_when_the_model_fails():
+    model = small(nn.Conv2d(3, 4, 3), nn.Linear(7, 2))
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        default_layer(model, torch.rand(1, 3, 8, 8))
+
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_layer_is_found_by_its_name():
+    model, _ = build("resnet18")
+
+    assert find_layer(model, "layer4.1.conv2") is model.layer4[1].conv2
+
+
+@pytest.mark.parametrize("name", ["layer5", "", "layer4.9"])
+def test_an_unknown_layer_lists_what_exists(name):
+    model, _ = build("resnet18")
+
+    with pytest.raises(
+        ValueError, match=r"layer must be .* got '.*Take one of .*layer4"
+    ):
+        find_layer(model, name)
+
+
+def test_a_layer_without_maps_lists_those_that_have_some():
+    model, inputs = build("resnet18")
+
+    with pytest.raises(ValueError, match=r'\(1, 1000\) from "fc".* layer3, layer4'):
+        check_spatial(model, inputs, "fc")
+
+
+def test_a_layer_that_does_not_run_is_named():
+    model, inputs = build("googlenet")
+
+    with pytest.raises(ValueError, match='got no tensor from "aux1"'):
+        check_spatial(model, inputs, "aux1")

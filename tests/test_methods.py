@@ -1,0 +1,147 @@
+import json
+
+import pytest
+import torch
+from captum.attr import IntegratedGradients, LayerGradCam
+from torch import nn
+
+from captum_iscam import (
+    LayerIntegratedGradCAM,
+    LayerIntegratedScoreCAM,
+    LayerScoreCAM,
+    LayerSmoothedScoreCAM,
+)
+from captum_iscam.methods import METHODS, Options, count_passes, find_methods
+
+CALLS = {
+    "is-cam": lambda m, x, t: LayerIntegratedScoreCAM(m, m[0]).attribute(x, t),
+    "ss-cam": lambda m, x, t: LayerSmoothedScoreCAM(m, m[0]).attribute(
+        x, t, n_samples=4, generator=torch.Generator().manual_seed(3)
+    ),
+    "score-cam": lambda m, x, t: LayerScoreCAM(m, m[0]).attribute(x, t),
+    "integrated-grad-cam": lambda m, x, t: LayerIntegratedGradCAM(m, m[0]).attribute(
+        x, target=t
+    ),
+    "grad-cam": lambda m, x, t: LayerGradCam(m, m[0]).attribute(
+        x, t, relu_attributions=True
+    ),
+    "integrated-gradients": lambda m, x, t: (
+        IntegratedGradients(m).attribute(x, target=t).sum(1, keepdim=True).relu()
+    ),
+}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(inplace=True))
+    return nn.Sequential(features, nn.Flatten(), nn.Linear(4 * 9, 5)).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+# So small a model, untrained, has classes that no channel speaks for.
+pytestmark = pytest.mark.filterwarnings("ignore:The map is zero everywhere")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_of_the_table_is_the_class_with_its_defaults(name, model, images):
+    found = METHODS[name].attribute(
+        model, model[0], images, [0, 1], Options(n_samples=4, seed=3)
+    )
+
+    expected = CALLS[name](model, images, [0, 1])
+    torch.testing.assert_close(found, expected.detach())
+    assert not found.requires_grad
+    assert found.shape[:2] == (2, 1)
+    assert (found >= 0).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_batch_size_changes_passes_but_no_map(name, model, images):
+    small, usual = Options(n_samples=4, internal_batch_size=7), Options(n_samples=4)
+
+    with count_passes(model) as passes:
+        in_parts = METHODS[name].attribute(model, model[0], images, 0, small)
+    at_once = METHODS[name].attribute(model, model[0], images, 0, usual)
+
+    torch.testing.assert_close(in_parts, at_once, rtol=1e-4, atol=1e-6)
+    assert passes.rows <= 7 * passes.calls
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_global_random_state_is_left_alone(name, model, images):
+    before = torch.get_rng_state()
+
+    METHODS[name].attribute(model, model[0], images, 0, Options(n_samples=4))
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_seed_makes_the_noise(model, images):
+    maps = [
+        METHODS["ss-cam"].attribute(
+            model, model[0], images, 0, Options(n_samples=4, seed=seed)
+        )
+        for seed in (1, 1, 2)
+    ]
+
+    assert torch.equal(maps[0], maps[1])
+    assert not torch.equal(maps[0], maps[2])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_settings_can_be_written_down(name):
+    settings = METHODS[name].settings(Options(n_samples=4, seed=3))
+
+    assert json.loads(json.dumps(settings)) == settings
+
+
+def test_settings_hold_defaults_and_what_was_asked_for():
+    options = Options(n_samples=4, seed=3, internal_batch_size=8)
+
+    noisy, integral = (METHODS[n].settings(options) for n in ("ss-cam", "is-cam"))
+
+    assert (noisy["n_samples"], noisy["seed"], noisy["noise"]) == (4, 3, "input")
+    assert (integral["n_steps"], integral["method"]) == (3, "gausslegendre")
+    assert integral["internal_batch_size"] == 8
+    assert "n_samples" not in integral
+
+
+def test_passes_are_counted_as_calls_and_rows(model, images):
+    with count_passes(model) as passes:
+        model(images)
+        model(images[:1])
+    model(images)
+
+    assert (passes.calls, passes.rows) == (2, 3)
+
+
+def test_score_cam_shows_the_model_each_channel_once(model, images):
+    with count_passes(model) as passes:
+        METHODS["score-cam"].attribute(model, model[0], images, 0)
+
+    # The layer's pass, the baseline and a masked input for each of four channels.
+    assert passes.rows == 2 * (1 + 1 + 4)
+
+
+def test_counting_ends_when_the_model_fails(model):
+    with pytest.raises(RuntimeError, match="channels"), count_passes(model) as passes:
+        model(torch.rand(1, 9, 8, 8))
+
+    assert passes.calls == 1
+    assert not model._forward_pre_hooks
+
+
+def test_methods_are_found_by_name():
+    assert find_methods("Score-CAM, is-cam,score-cam") == ["score-cam", "is-cam"]
+    assert find_methods("all") == list(METHODS)
+
+
+@pytest.mark.parametrize("names", ["is-cam,nonsense", "", ","])
+def test_unknown_methods_list_what_exists(names):
+    with pytest.raises(ValueError, match=r"method must be .* got .*is-cam, ss-cam"):
+        find_methods(names)
