@@ -74,6 +74,20 @@ class ChannelWeights:
         return weights
 
     def _baseline_scores(self, num_examples: int) -> Tensor:
+        try:
+            nothing = self._score_baselines(num_examples)
+        except RuntimeError:
+            if not self._views.channels_last:
+                raise
+            # Some models reshape with view, which needs the usual layout.
+            self._views.lay_out(channels_last=False)
+            nothing = self._score_baselines(num_examples)
+        for example in (~torch.isfinite(nothing)).nonzero().reshape(-1).tolist():
+            where = f"the baseline pass of example {example}"
+            raise _not_finite(nothing[example], where)
+        return nothing
+
+    def _score_baselines(self, num_examples: int) -> Tensor:
         scores: list[Tensor] = []
 
         def body(start: int, stop: int) -> None:
@@ -82,12 +96,7 @@ class ChannelWeights:
             scores.append(self._score(inputs, examples))
 
         self._chunks.run(num_examples, body)
-        nothing = torch.cat(scores)
-        for example in (~torch.isfinite(nothing)).nonzero().reshape(-1).tolist():
-            raise _not_finite(
-                nothing[example], f"the baseline pass of example {example}"
-            )
-        return nothing
+        return torch.cat(scores)
 
     def _scores(
         self,

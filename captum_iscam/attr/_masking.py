@@ -74,19 +74,36 @@ class MaskedInputs:
             at_least_single(batch.inputs[i]) - at_least_single(batch.baselines[i])
             for i in self.positions
         ]
+        self._layout = torch.contiguous_format
+        if batch.device.type == "cpu" and activations.dim() == 4:
+            # Convolutions on a CPU are about twice as fast in this layout, which all
+            # that is made from a delta inherits.
+            self.lay_out(channels_last=True)
 
     @property
     def masked(self) -> list[Tensor]:
         """The inputs that masks are laid on."""
         return [self._batch.inputs[i] for i in self.positions]
 
+    def lay_out(self, channels_last: bool) -> None:
+        """Chooses the memory layout of images that are made from now on."""
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._deltas = [
+            delta.contiguous(memory_format=self._layout) for delta in self._deltas
+        ]
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether images are made with the channels in the last place of memory."""
+        return self._layout is torch.channels_last
+
     def baseline(self, examples: Tensor) -> tuple[Tensor, ...]:
         """Returns the inputs of these examples with nothing shown, `x_k(0) = b`."""
         rows = list(self._others(examples))
         for i in self.positions:
-            like = self._batch.inputs[i]
-            baseline = _rows(self._batch.baselines[i], examples)
-            rows[i] = baseline.expand(len(examples), *like.shape[1:]).contiguous()
+            shape = (len(examples), *self._batch.inputs[i].shape[1:])
+            baseline = _rows(self._batch.baselines[i], examples).expand(shape)
+            rows[i] = baseline.contiguous(memory_format=self._layout)
         return tuple(rows)
 
     def show(

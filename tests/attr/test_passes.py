@@ -111,3 +111,21 @@ def test_a_chunk_size_that_was_given_is_kept(net):
         attribute(
             "is-cam", small_device, net.features, images(2), 1, internal_batch_size=4
         )
+
+
+@pytest.mark.parametrize("uses_view", [True, False])
+def test_images_are_channels_last_on_a_cpu_unless_the_model_cannot(net, uses_view):
+    layouts = []
+
+    def model(x):
+        layouts.append(x.is_contiguous(memory_format=torch.channels_last))
+        return net(x.view(len(x), -1).view(x.shape) if uses_view else x)
+
+    out = attribute("is-cam", model, net.features, images(2), 1)
+
+    expected = [False, True, False] if uses_view else [False, True, True]
+    assert layouts[:3] == expected
+    assert len(set(layouts[3:])) == 1
+    torch.testing.assert_close(
+        out, attribute("is-cam", net, net.features, images(2), 1)
+    )
