@@ -1,0 +1,1 @@
+"""The subcommands of `captum-iscam`, one module each."""

@@ -1,0 +1,179 @@
+"""From a picture to its maps, and from the maps to a picture, arrays and a record."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import captum
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import captum_iscam
+from captum_iscam.methods import METHODS, Options, count_passes
+from captum_iscam.visualization import Row, visualize_rows
+
+
+@dataclass(frozen=True)
+class Target:
+    """A class to explain and the probability the model gives it."""
+
+    index: int
+    class_name: str
+    probability: float
+
+
+@dataclass
+class Explanation:
+    """One map and how it came about."""
+
+    method: str
+    target: Target
+    attributions: Tensor  # (1, 1, h, w)
+    seconds: float
+    forward_calls: int
+    forward_passes: int
+    settings: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """The map's name in the file of maps."""
+        return f"{self.method}_{self.target.index}"
+
+    def as_record(self) -> dict[str, Any]:
+        """All of it that is no array."""
+        return {
+            "method": self.method,
+            "target": self.target.index,
+            "class_name": self.target.class_name,
+            "probability": self.target.probability,
+            "map": self.key,
+            "map_shape": list(self.attributions.shape[2:]),
+            "seconds": round(self.seconds, 4),
+            "forward_calls": self.forward_calls,
+            "forward_passes": self.forward_passes,
+            "settings": self.settings,
+            "warnings": self.warnings,
+        }
+
+
+def explain(
+    model: nn.Module,
+    layer: nn.Module,
+    inputs: Tensor,
+    targets: Sequence[Target],
+    methods: Iterable[str],
+    options: Options,
+    done: Callable[[], object] = lambda: None,
+) -> list[Explanation]:
+    """Returns a map for each target and method, calling `done` after each.
+
+    Args:
+        model (torch.nn.Module): A classifier that gives logits.
+        layer (torch.nn.Module): The layer to explain.
+        inputs (Tensor): One input `(1, C, H, W)`.
+        targets (Sequence[Target]): Classes to explain.
+        methods (Iterable[str]): Names from `METHODS`.
+        options (Options): Their settings.
+        done (Callable, optional): Moves a progress bar on.
+    """
+    explanations = []
+    for target in targets:
+        for name in methods:
+            method = METHODS[name]
+            # Shown and recorded with the picture they are about, not with a line of
+            # this file.
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with count_passes(model) as passes:
+                    start = time.perf_counter()
+                    attributions = method.attribute(
+                        model, layer, inputs, target.index, options
+                    )
+                    if attributions.is_cuda:
+                        torch.cuda.synchronize()
+                    seconds = time.perf_counter() - start
+            explanations.append(
+                Explanation(
+                    name,
+                    target,
+                    attributions.cpu(),
+                    seconds,
+                    passes.calls,
+                    passes.rows,
+                    method.settings(options),
+                    [str(warning.message) for warning in caught],
+                )
+            )
+            done()
+    return explanations
+
+
+def write(
+    folder: Path,
+    name: str,
+    image: Tensor,
+    explanations: Sequence[Explanation],
+    about: dict[str, Any],
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Path:
+    """Writes `name.png`, `name.npz` and, last, `name.json`; returns the first.
+
+    Args:
+        folder (Path): Where to.
+        name (str): What the files are called.
+        image (Tensor): The input `(C, H, W)` as the model saw it.
+        explanations (Sequence[Explanation]): At least one.
+        about (dict): What else belongs into the record.
+        mean (Sequence[float], optional): What was taken from the image. Default: None
+        std (Sequence[float], optional): What it was divided by. Default: None
+    """
+    picture, arrays = folder / f"{name}.png", folder / f"{name}.npz"
+    figure = visualize_rows(_rows(image, explanations), mean=mean, std=std)
+    figure.savefig(picture, dpi=120)
+    maps: dict[str, Any] = {e.key: e.attributions[0, 0].numpy() for e in explanations}
+    np.savez_compressed(arrays, **maps)
+    targets = dict.fromkeys(e.target for e in explanations)
+    record = {
+        **about,
+        "targets": [asdict(target) for target in targets],
+        "maps": [e.as_record() for e in explanations],
+        "files": {"picture": picture.name, "maps": arrays.name},
+        "versions": versions(),
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    return picture
+
+
+def _rows(image: Tensor, explanations: Sequence[Explanation]) -> list[Row]:
+    maps: dict[Target, dict[str, Tensor]] = {}
+    for e in explanations:
+        maps.setdefault(e.target, {})[METHODS[e.method].title] = e.attributions
+    return [
+        Row(f"{target.class_name}\np = {target.probability:.3f}", image, maps_of_target)
+        for target, maps_of_target in maps.items()
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that can change a result."""
+    import torchvision
+
+    return {
+        "captum_iscam": captum_iscam.__version__,
+        "captum": captum.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

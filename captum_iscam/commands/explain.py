@@ -1,0 +1,182 @@
+"""`captum-iscam explain`: any torchvision classifier, any pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from captum_iscam.commands import _record
+from captum_iscam.commands._images import (
+    UnreadableImageError,
+    output_names,
+    read_image,
+)
+from captum_iscam.commands._targets import TargetChoice
+from captum_iscam.layers import check_spatial, default_layer, find_layer
+from captum_iscam.methods import METHODS, Options, find_methods
+from captum_iscam.networks import Network, load_classifier, sha256
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that does not change from picture to picture."""
+
+    network: Network
+    layer_name: str
+    layer: nn.Module
+    layer_given: bool
+    targets: TargetChoice
+    methods: list[str]
+    options: Options
+    device: torch.device
+    out: Path
+
+
+def run(args: argparse.Namespace) -> int:
+    """Explains every picture; returns 1 if one of them could not be, else 0."""
+    job = _prepare(args)
+    taken = "given" if job.layer_given else "the last with a spatial output"
+    tqdm.write(
+        f"{job.network.name}, weights {job.network.weights}, layer {job.layer_name} "
+        f"({taken}), on {job.device}"
+    )
+    failed = 0
+    total = len(args.images) * job.targets.count * len(job.methods)
+    with progress(total) as bar:
+        for file, name in zip(args.images, output_names(args.images), strict=True):
+            try:
+                tqdm.write(_explain_one(job, file, name, bar))
+            except UnreadableImageError as error:
+                failed += 1
+                tqdm.write(f"{file}: cannot be read: {error}", file=sys.stderr)
+            except (ValueError, RuntimeError) as error:
+                failed += 1
+                tqdm.write(f"{file}: cannot be explained: {error}", file=sys.stderr)
+    if failed:
+        tqdm.write(f"{failed} of {len(args.images)} images failed.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def progress(total: int) -> tqdm[Any]:
+    """Returns a bar of so many maps, silent where nobody watches or work is short."""
+    # Made on the terminal alone: an error output that goes to a file gets no bar.
+    hidden = not sys.stderr.isatty()
+    return tqdm(total=total, unit="map", delay=1, leave=False, disable=hidden)
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device of that name; "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: If the device is unknown or not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    # What torch raises for a missing device depends on the build.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be one that this computer has, got {name!r} ({said}). "
+            "Use auto or cpu."
+        ) from error
+    return device
+
+
+def make_folder(folder: Path) -> Path:
+    """Returns the folder, made if it was missing.
+
+    Raises:
+        ValueError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"out must be a folder that can be made, got {str(folder)!r} "
+            f"({error.strerror}). Choose another with --out."
+        ) from error
+    return folder
+
+
+def _prepare(args: argparse.Namespace) -> _Job:
+    methods = find_methods(args.method)
+    device = choose_device(args.device)
+    network = load_classifier(args.model, args.weights, device)
+    size = network.preprocessing["crop"]
+    example = torch.zeros(1, 3, size, size, device=device)
+    name: str | None = args.layer
+    if name is None:
+        name, layer = default_layer(network.model, example)
+    else:
+        layer = find_layer(network.model, name)
+        check_spatial(network.model, example, name)
+    options = Options(
+        n_samples=args.n_samples,
+        seed=args.seed,
+        internal_batch_size=args.batch_size,
+        show_progress=sys.stderr.isatty(),
+    )
+    return _Job(
+        network,
+        name,
+        layer,
+        args.layer is not None,
+        TargetChoice(args.target, network.classes),
+        methods,
+        options,
+        device,
+        make_folder(args.out),
+    )
+
+
+def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
+    """Writes the files of one picture; returns a line that says what they show."""
+    network = job.network
+    image = read_image(file)
+    inputs = network.transform(image).unsqueeze(0).to(job.device)
+    with torch.no_grad():
+        probabilities = network.model(inputs)[0].softmax(0).cpu()
+    targets = job.targets.of(probabilities)
+    explanations = _record.explain(
+        network.model, job.layer, inputs, targets, job.methods, job.options, bar.update
+    )
+    about = {
+        "image": str(file),
+        "image_sha256": sha256(file),
+        "image_size": list(image.size),
+        "input_shape": list(inputs.shape[1:]),
+        "model": network.name,
+        "layer": job.layer_name,
+        "layer_given": job.layer_given,
+        "weights": {"name": network.weights, "sha256": network.sha256},
+        "preprocessing": network.preprocessing,
+        "device": str(job.device),
+    }
+    picture = _record.write(
+        job.out,
+        name,
+        inputs[0],
+        explanations,
+        about,
+        network.preprocessing["mean"],
+        network.preprocessing["std"],
+    )
+    for e in explanations:
+        for warning in e.warnings:
+            where = f"{file}, {METHODS[e.method].title}, {e.target.class_name}"
+            tqdm.write(f"{where}: {warning}", file=sys.stderr)
+    said = ", ".join(
+        f"{t.class_name} ({t.index}) p = {t.probability:.3f}" for t in targets
+    )
+    seconds = sum(e.seconds for e in explanations)
+    return f"{file}: {said}, {seconds:.1f} s -> {picture}"

@@ -1,0 +1,323 @@
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import get_model
+from torchvision.transforms._presets import ImageClassification
+
+from captum_iscam.cli import main
+from captum_iscam.commands._images import output_names, read_image
+from captum_iscam.commands._targets import TargetChoice
+from captum_iscam.networks import load_classifier
+
+NAME = "squeezenet1_1"
+LAYER = "features.3.squeeze"  # 16 channels
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    model = get_model(NAME, weights=None, num_classes=7)
+    file = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    torch.save({key: value.half() for key, value in model.state_dict().items()}, file)
+    return file
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """Writes a picture and returns its file."""
+
+    def write(name="photo.png", mode="RGB", size=(90, 70)):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 4))
+        Image.fromarray(noise.astype(np.uint8), "RGBA").convert(mode).save(file)
+        return file
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def small_inputs(monkeypatch):
+    """Shows the networks pictures of 64 pixels, for speed."""
+
+    def load(*arguments):
+        network = load_classifier(*arguments)
+        transform = ImageClassification(crop_size=64, resize_size=72)
+        said = {**network.preprocessing, "resize": 72, "crop": 64}
+        return replace(network, transform=transform, preprocessing=said)
+
+    monkeypatch.setattr("captum_iscam.commands.explain.load_classifier", load)
+
+
+@pytest.fixture
+def explain(weights, tmp_path):
+    """Runs the command on files and returns its exit code; output goes to "out"."""
+
+    def run(*arguments, model=NAME, file=weights, method="grad-cam"):
+        given = ["--model", model, "--weights", file, "--method", method]
+        words = ["explain", *arguments, *given, "--out", tmp_path / "out"]
+        return main([str(word) for word in words])
+
+    return run
+
+
+def record_of(tmp_path, name="photo"):
+    return json.loads((tmp_path / "out" / f"{name}.json").read_text("utf-8"))
+
+
+def test_explain_writes_a_picture_the_maps_and_a_record(
+    explain, photo, weights, tmp_path, capsys
+):
+    methods = "is-cam,ss-cam,grad-cam"
+    options = ["--layer", LAYER, "--n-samples", "2", "--seed", "5", "--target", "top2"]
+
+    code = explain(photo(), *options, "--batch-size", "16", method=methods)
+
+    assert code == 0
+    out = tmp_path / "out"
+    assert {p.suffix for p in out.iterdir()} == {".png", ".npz", ".json"}
+    record = record_of(tmp_path)
+    assert record["model"] == NAME
+    assert record["layer"] == LAYER
+    assert record["weights"]["name"] == weights.name
+    assert len(record["weights"]["sha256"]) == 64
+    assert record["image_size"] == [90, 70]
+    assert record["input_shape"] == [3, 64, 64]
+    assert set(record["versions"]) >= {"captum", "captum_iscam", "torch", "torchvision"}
+    assert [t["class_name"] for t in record["targets"]] == [
+        f"class {t['index']}" for t in record["targets"]
+    ]
+    first, second = (t["probability"] for t in record["targets"])
+    assert 1 > first >= second > 0
+    maps = record["maps"]
+    assert [m["method"] for m in maps] == methods.split(",") * 2
+    assert all(m["seconds"] > 0 and m["forward_passes"] > 0 for m in maps)
+    assert maps[1]["settings"]["n_samples"] == 2
+    assert maps[1]["settings"]["seed"] == 5
+    assert maps[0]["settings"]["internal_batch_size"] == 16
+    with np.load(out / "photo.npz") as arrays:
+        assert {m["map"] for m in maps} == set(arrays)
+        assert all(list(arrays[m["map"]].shape) == m["map_shape"] for m in maps)
+        assert all((arrays[name] >= 0).all() for name in arrays)
+    with Image.open(out / "photo.png") as picture:
+        # Two classes under each other, the input and three maps beside each other.
+        assert picture.width > 1.3 * picture.height
+    shown = capsys.readouterr().out
+    assert f"layer {LAYER} (given)" in shown
+    assert str(out / "photo.png") in shown
+
+
+def test_the_default_layer_is_said(explain, photo, tmp_path, capsys):
+    explain(photo())
+
+    assert "layer features (the last with a spatial" in capsys.readouterr().out
+    assert record_of(tmp_path)["layer"] == "features"
+    assert not record_of(tmp_path)["layer_given"]
+
+
+def test_two_runs_give_the_same_maps(explain, photo, tmp_path):
+    maps = []
+    for _ in range(2):
+        explain(photo(), "--layer", LAYER, "--n-samples", 2, method="ss-cam")
+        with np.load(tmp_path / "out" / "photo.npz") as arrays:
+            maps.append(next(iter(arrays.values())))
+
+    np.testing.assert_array_equal(*maps)
+
+
+def test_an_image_that_cannot_be_read_is_named_and_the_next_one_explained(
+    explain, photo, tmp_path, capsys
+):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    short = photo("short.png")
+    short.write_bytes(short.read_bytes()[:200])
+
+    code = explain(tmp_path / "gone.jpg", broken, short, photo("good.png"))
+
+    errors = capsys.readouterr().err
+    assert code == 1
+    assert f"{tmp_path / 'gone.jpg'}: cannot be read: No such file" in errors
+    assert f"{broken}: cannot be read: " in errors
+    assert f"{short}: cannot be read: " in errors
+    assert errors.rstrip().endswith("3 of 4 images failed.")
+    assert (tmp_path / "out" / "good.json").exists()
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(explain, photo, tmp_path):
+    files = [photo("a/cat.png"), photo("b/cat.png", size=(50, 80))]
+
+    explain(*files)
+
+    first, second = record_of(tmp_path, "cat"), record_of(tmp_path, "cat-2")
+    assert [first["image"], second["image"]] == [str(file) for file in files]
+    assert first["files"] == {"picture": "cat.png", "maps": "cat.npz"}
+    assert second["files"] == {"picture": "cat-2.png", "maps": "cat-2.npz"}
+
+
+def test_output_names_are_never_the_same():
+    files = ["a/x.jpg", "x.png", "b/X.jpg", "x-2.jpg", "y.jpg"]
+
+    assert output_names(files) == ["x", "x-2", "X-3", "x-2-2", "y"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "squeezenet9"}, r"got 'squeezenet9'. Close to it: squeezenet1_"),
+        ({"file": "gone.pt"}, "weights must be DEFAULT or an existing file, got 'gone"),
+        ({"method": "is-cam,magic"}, "got 'magic'. Known are: is-cam, ss-cam"),
+    ],
+)
+def test_what_is_unknown_lists_what_exists(explain, photo, capsys, change, message):
+    code = explain(photo(), **change)
+
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--layer", "featurs"), "got 'featurs'. Take one of features"),
+        (("--layer", "classifier.3"), "Those that have: features"),
+        (("--target", "dog"), "got 'dog'. Classes begin with: class 0 (0)"),
+        (("--target", "7"), "target must be an index from 0 to 6, got 7"),
+        (("--target", "top9"), "target must be top1 to top7, got 'top9'"),
+        (("--device", "toaster"), "device must be one that this computer has, got 't"),
+        (("--n-samples", "0"), "must be an integer of at least 1, got '0'"),
+        (("--batch-size", "two"), "must be an integer of at least 1, got 'two'"),
+    ],
+)
+def test_wrong_arguments_are_refused(explain, photo, capsys, arguments, message):
+    code = explain(photo(), *arguments)
+
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused(
+    explain, photo, tmp_path, capsys
+):
+    (tmp_path / "out").write_text("a file")
+
+    assert explain(photo()) == 2
+    assert "out must be a folder that can be made" in capsys.readouterr().err
+
+
+def test_an_error_while_writing_ends_the_run(explain, photo, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numpy.savez_compressed", full)
+
+    assert explain(photo(), photo("other.png")) == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_target_is_a_name_an_index_or_the_most_probable():
+    classes = ["tabby", "tiger cat", "goose"]
+    probabilities = torch.tensor([0.2, 0.5, 0.3])
+
+    def found(wanted):
+        return [t.class_name for t in TargetChoice(wanted, classes).of(probabilities)]
+
+    assert found(None) == ["tiger cat"]
+    assert found("top2") == ["tiger cat", "goose"]
+    assert found("Tabby") == ["tabby"]
+    assert found("2") == ["goose"]
+    with pytest.raises(ValueError, match=r"Close to it: tiger cat \(1\)"):
+        TargetChoice("cat", classes)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16"])
+def test_pictures_of_any_kind_are_read_as_rgb(tmp_path, mode):
+    grey = np.full((20, 30), 128, np.uint8)
+    file = tmp_path / ("photo.tif" if mode in ("CMYK", "I;16") else "photo.png")
+    if mode == "I;16":
+        Image.fromarray(grey.astype(np.uint16) * 257).save(file)
+    else:
+        Image.fromarray(grey).convert(mode).save(file)
+
+    image = read_image(file)
+
+    assert image.mode == "RGB"
+    assert image.size == (30, 20)
+    assert np.asarray(image).mean() == pytest.approx(128, abs=4)
+
+
+def test_what_is_transparent_becomes_white(tmp_path):
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+
+    assert read_image(tmp_path / "clear.png").getpixel((3, 3)) == (255, 255, 255)
+
+
+def test_a_picture_is_turned_as_its_camera_says(tmp_path):
+    image = Image.new("RGB", (30, 20), "white")
+    exif = image.getexif()
+    exif[0x0112] = 6  # turn right by 90 degrees
+    image.save(tmp_path / "turned.jpg", exif=exif)
+
+    assert read_image(tmp_path / "turned.jpg").size == (20, 30)
+
+
+def test_demo_finds_the_objects_without_a_network(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("captum_iscam.commands.demo._N_SAMPLES", 1)
+    monkeypatch.setattr("captum_iscam.commands.demo.load_scenes", few_scenes)
+
+    code = main(["demo", "--out", str(tmp_path / "demo")])
+
+    assert code == 0
+    names = {file.name for file in (tmp_path / "demo").iterdir()}
+    assert {
+        "scene_0.png",
+        "scene_0.npz",
+        "scene_0.json",
+        "table.md",
+        "table.csv",
+    } == names
+    with (tmp_path / "demo" / "table.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 2 * 6
+    assert all(0 <= float(row["overlap"]) <= 1 for row in rows)
+    assert all(0 < float(row["kept"]) < 1 for row in rows)
+    certain = [row for row in rows if row["method"] == "Integrated Grad-CAM"]
+    assert all(row["on_object"] == "True" for row in certain)
+    shown = capsys.readouterr().out
+    assert "| mean by method" in shown
+    assert str(tmp_path / "demo") in shown
+
+
+def few_scenes():
+    from captum_iscam.demo import load_scenes
+
+    return load_scenes()[:1]
+
+
+def test_help_and_mistakes_have_their_exit_codes(capsys):
+    assert main(["--help"]) == 0
+    assert main(["explain", "--help"]) == 0
+    assert main([]) == 2
+    assert main(["explain", "photo.jpg"]) == 2
+    assert "--model" in capsys.readouterr().err
+
+
+def test_the_module_runs_and_leaves_torchvision_alone():
+    code = (
+        "import runpy, sys; sys.argv = ['captum_iscam', '--version']\n"
+        "try: runpy.run_module('captum_iscam', run_name='__main__')\n"
+        "except SystemExit as stop: assert stop.code == 0, stop.code\n"
+        "assert 'torchvision' not in sys.modules"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
