@@ -66,7 +66,7 @@ class SceneNet(nn.Module):
     """A small CNN for the drawn scenes.
 
     `features` ends in the layer to explain: maps of 12 x 12 for pictures of 96 x 96,
-    never negative, each cell seeing at most 47 pixels across, so that a map can be as
+    never negative, each cell seeing at most 63 pixels across, so that a map can be as
     local as an object. `head` is linear over the maps' means.
     """
 
@@ -81,7 +81,7 @@ class SceneNet(nn.Module):
             *_block(64, 64),
             nn.MaxPool2d(2),
             *_block(64, 96),
-            *_block(96, 96, kernel=1),
+            *_block(96, 96),
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(96, len(CLASSES))
