@@ -141,6 +141,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             )
             score.check(output)
             confidence = score.of_output(output, torch.arange(batch.num_examples))
+            confidence = confidence.to(batch.device)
             maps = []
             for activations in evals:
                 maps_of_channels = self._check_activations(activations, batch)
@@ -168,7 +169,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         )
 
     def _check_activations(self, activations: Tensor, batch: Batch) -> Tensor:
-        """Returns the layer's maps in single precision or better."""
+        """Returns the layer's maps on the inputs' device, in at least float32."""
         if self.reshape_transform is not None:
             activations = self.reshape_transform(activations)
         shape = tuple(activations.shape)
@@ -203,4 +204,4 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 "the layer in the pass of the unmasked inputs. Check the inputs, and "
                 "use float32 or bfloat16 where float16 overflows."
             )
-        return at_least_single(activations)
+        return at_least_single(activations).to(batch.device)

@@ -67,7 +67,9 @@ class ChannelWeights:
                     noise.draw(self._views.masked)
                 scores = self._scores(varying, exposures, noise, bar.update)
                 increase = scores - nothing[examples].unsqueeze(1)
-                found += increase @ scores.new_tensor([e.weight for e in exposures])
+                # No matrix product: autocast would round it to half precision.
+                shares = scores.new_tensor([e.weight for e in exposures])
+                found += (increase * shares).sum(1)
         if noise is not None:
             self._warn_of_drowned(found, nothing, examples)
         weights[examples, channels] = found
@@ -96,7 +98,7 @@ class ChannelWeights:
             scores.append(self._score(inputs, examples))
 
         self._chunks.run(num_examples, body)
-        return torch.cat(scores)
+        return torch.cat(scores).to(self._confidence.device)
 
     def _scores(
         self,
