@@ -208,7 +208,7 @@ def visualize_rows(
     columns = 1 + max(len(row.maps) for row in rows)
     titles = [[wrap(row.title), *map(wrap, row.maps)] for row in rows]
     lines = max(title.count("\n") + 1 for line in titles for title in line)
-    height = _PANEL + _CAPTION * (lines + 0.5) + 0.35 * show_colorbar
+    height = _PANEL + _CAPTION * (lines + 1) + 0.35 * show_colorbar
     figure = Figure((_PANEL * columns, height * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a screen
     grid = figure.subplots(len(rows), columns, squeeze=False)

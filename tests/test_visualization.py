@@ -236,7 +236,7 @@ def test_long_titles_stay_inside_the_figure():
         box = panel.title.get_window_extent()
         assert box.x0 >= 0
         assert box.x1 <= width
-        assert box.y1 <= height + 1  # the box is a little larger than the letters
+        assert box.y1 <= height
 
 
 def test_a_colour_bar_is_drawn_on_request():

@@ -139,7 +139,7 @@ def write(
     """
     picture, arrays = folder / f"{name}.png", folder / f"{name}.npz"
     figure = visualize_rows(_rows(image, explanations), mean=mean, std=std)
-    figure.savefig(picture, dpi=120)
+    figure.savefig(picture, dpi=120, bbox_inches="tight", pad_inches=0.08)
     maps: dict[str, Any] = {e.key: e.attributions[0, 0].numpy() for e in explanations}
     np.savez_compressed(arrays, **maps)
     targets = dict.fromkeys(e.target for e in explanations)

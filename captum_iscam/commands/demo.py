@@ -24,8 +24,6 @@ from captum_iscam.visualization import upsample
 
 # The authors' 35 would take most of the demo's minute.
 _N_SAMPLES = 4
-# The pictures are small: more of them at once is faster, also on a CPU.
-_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Finding:
 def run(args: argparse.Namespace) -> int:
     """Explains every object of the bundled pictures by every method."""
     out = make_folder(args.out)
-    options = Options(_N_SAMPLES, args.seed, _BATCH_SIZE)
+    options = Options(_N_SAMPLES, args.seed)
     network, scenes = load_network(), load_scenes()
     objects = sum(len(scene.labels) for scene in scenes)
     findings: list[Finding] = []
