@@ -91,15 +91,18 @@ class Steps(NamedTuple):
 
     def counts(self, total: int) -> list[int]:
         """Returns how many pixels are changed after each step, from 0 to `total`."""
-        for name, value in self._asdict().items():
-            if value is not None and not 1 <= value <= total:
-                raise ValueError(
-                    f"{name} must be between 1 and the number of pixels, {total}, got "
-                    f"{value}. Pass a smaller number."
-                )
-        if self.pixels_per_step is None:
+        per_step = self.pixels_per_step
+        name, value = (
+            ("steps", self.steps) if per_step is None else ("pixels_per_step", per_step)
+        )
+        if not 1 <= value <= total:
+            raise ValueError(
+                f"{name} must be between 1 and the number of pixels, {total}, got "
+                f"{value}. Pass a smaller number."
+            )
+        if per_step is None:
             return [i * total // self.steps for i in range(self.steps + 1)]
-        return [*range(0, total, self.pixels_per_step), total]
+        return [*range(0, total, per_step), total]
 
 
 def trace(

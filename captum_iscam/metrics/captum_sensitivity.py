@@ -108,6 +108,8 @@ def sensitivity_max(
         shown = tensors if isinstance(inputs, tuple) else tensors[0]
         asked = arguments.get("target")
         further = arguments.get("additional_forward_args")
+        if further is not None and not isinstance(additional_forward_args, tuple):
+            further = further[0] if isinstance(further, tuple) else further
         maps = explain(explanation_func, shown, asked, further)
         broken.append(~finite(maps).view(batch.num_examples, -1).all(1))
         return (maps.contiguous(),)

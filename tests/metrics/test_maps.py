@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from captum_iscam.metrics._maps import check_maps, fit, ranks, scale
+
+
+def test_maps_of_the_right_size_stay_bit_for_bit():
+    maps = torch.rand(2, 1, 5, 7)
+
+    assert fit(maps, (5, 7)) is maps
+
+
+def test_layer_maps_are_upsampled_linearly_without_aligned_corners():
+    maps = torch.tensor([[[[0.0, 4.0]]]])
+
+    brought = fit(maps, (1, 4))
+
+    torch.testing.assert_close(brought, torch.tensor([[[[0.0, 1.0, 3.0, 4.0]]]]))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, -7.3])
+def test_a_constant_map_stays_constant_when_upsampled(value):
+    maps = torch.full((1, 1, 7, 7), value)
+
+    brought = fit(maps, (224, 223))
+
+    assert brought.unique().tolist() == [maps[0, 0, 0, 0].item()]
+
+
+def test_scaled_maps_span_zero_to_one_and_constants_become_zero():
+    maps = torch.tensor([[[-3.0, 1.0, -1.0]], [[2.0, 2.0, 2.0]]])
+
+    scaled = scale(maps)
+
+    assert scaled.tolist() == [[[0.0, 1.0, 0.5]], [[0.0, 0.0, 0.0]]]
+
+
+def test_ranks_count_from_the_highest_and_break_ties_in_row_order():
+    maps = torch.tensor([[[[1.0, 5.0], [1.0, 5.0]]]])
+
+    assert ranks(maps).tolist() == [[2, 0, 3, 1]]
+
+
+def test_half_precision_maps_are_judged_in_single_precision():
+    assert check_maps(torch.zeros(1, 1, 2, 2, dtype=torch.bfloat16)).dtype is (
+        torch.float32
+    )
+
+
+def test_a_tuple_of_one_map_is_that_map():
+    maps = torch.rand(1, 1, 2)
+
+    assert torch.equal(check_maps((maps,)), maps)
+
+
+@pytest.mark.parametrize(
+    ("shape", "match"),
+    [
+        ((2, 3, 4, 4), r"shape \(N, 1, ...\).*got \(2, 3, 4, 4\)"),
+        ((2, 4), r"got \(2, 4\)"),
+        ((2, 1, 0, 4), r"got \(2, 1, 0, 4\)"),
+        ((2, 1, 1, 1, 1, 1), "one to three spatial"),
+    ],
+)
+def test_maps_of_a_wrong_shape_are_refused(shape, match):
+    with pytest.raises(ValueError, match=match):
+        check_maps(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("maps", "match"),
+    [
+        ([[1.0]], "must be a tensor, got list"),
+        ((torch.zeros(1, 1, 2), torch.zeros(1, 1, 2)), "must be a tensor, got tuple"),
+        (torch.zeros(1, 1, 2, dtype=torch.long), "floating point, got torch.int64"),
+    ],
+)
+def test_what_is_no_map_is_refused(maps, match):
+    with pytest.raises(TypeError, match=match):
+        check_maps(maps)
+
+
+@pytest.mark.parametrize("size", [(3, 9), (9,), (9, 9, 9)])
+def test_maps_that_fit_neither_layer_nor_input_are_refused(size):
+    with pytest.raises(ValueError, match=r"layer's size or of the input's size"):
+        fit(torch.zeros(1, 1, 4, 4), size)
