@@ -212,6 +212,38 @@ def test_an_output_folder_that_cannot_be_made_is_refused(
     assert "out must be a folder that can be made" in capsys.readouterr().err
 
 
+def test_an_output_folder_that_cannot_be_written_is_refused(
+    explain, photo, monkeypatch, capsys
+):
+    monkeypatch.setattr("os.access", lambda *_: False)
+
+    assert explain(photo()) == 2
+    assert "out must be a folder that can be written" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_explained_is_named(
+    explain, photo, monkeypatch, capsys
+):
+    def fails(*_, **__):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("captum_iscam.commands._record.explain", fails)
+
+    assert explain(photo()) == 1
+    errors = capsys.readouterr().err
+    assert f"{photo()}: cannot be explained: out of memory" in errors
+    assert "1 of 1 images failed." in errors
+
+
+def test_what_a_method_warns_of_is_told_and_recorded(explain, photo, tmp_path, capsys):
+    # So strong is the noise for a network that knows nothing.
+    explain(photo(), "--layer", LAYER, "--n-samples", 1, method="ss-cam")
+
+    warned = record_of(tmp_path)["maps"][0]["warnings"]
+    assert warned
+    assert f"{photo()}, SS-CAM, class " in capsys.readouterr().err
+
+
 def test_an_error_while_writing_ends_the_run(explain, photo, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def make_folder(folder: Path) -> Path:
     """Returns the folder, made if it was missing.
 
     Raises:
-        ValueError: If it cannot be made.
+        ValueError: If it cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +106,11 @@ def make_folder(folder: Path) -> Path:
             f"out must be a folder that can be made, got {str(folder)!r} "
             f"({error.strerror}). Choose another with --out."
         ) from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(
+            f"out must be a folder that can be written, got {str(folder)!r}. "
+            "Choose another with --out."
+        )
     return folder
 
 
