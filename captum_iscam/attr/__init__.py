@@ -1,13 +1,21 @@
-"""Attribution methods, each a `captum.attr.LayerAttribution`."""
+"""Attribution methods: of layers, RISE, and what combines the maps of layers."""
 
+from captum_iscam.attr.fuse import fuse
+from captum_iscam.attr.grad_cam_plus_plus import LayerGradCAMPlusPlus
 from captum_iscam.attr.integrated_grad_cam import LayerIntegratedGradCAM
 from captum_iscam.attr.integrated_score_cam import LayerIntegratedScoreCAM
+from captum_iscam.attr.rise import RISE
 from captum_iscam.attr.score_cam import LayerScoreCAM
+from captum_iscam.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCAMPlusPlus
 from captum_iscam.attr.smoothed_score_cam import LayerSmoothedScoreCAM
 
 __all__ = [
+    "RISE",
+    "LayerGradCAMPlusPlus",
     "LayerIntegratedGradCAM",
     "LayerIntegratedScoreCAM",
     "LayerScoreCAM",
+    "LayerSmoothGradCAMPlusPlus",
     "LayerSmoothedScoreCAM",
+    "fuse",
 ]

@@ -39,6 +39,7 @@ from captum_iscam.attr._inputs import (
     evaluate_layer,
 )
 from captum_iscam.attr._masking import MaskedInputs, Noise
+from captum_iscam.reshape_transforms import READY_MADE
 
 Attributions = Tensor | tuple[Tensor, ...]
 _T = TypeVar("_T")
@@ -190,7 +191,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             raise ValueError(
                 "layer must have as many spatial dimensions as an input, one to three, "
                 f"got an output of shape {shape} for inputs of shape {shapes}. "
-                "Pass reshape_transform to turn tokens into a grid."
+                f"{READY_MADE}"
             )
         for tensor in (*same_rank, activations):
             if not tensor.is_floating_point():

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from torch import Tensor
 
-import torch
-from torch import Tensor, nn
-
-from captum_iscam._batching import Chunks
-from captum_iscam._captum import (
-    GradientAttribution,
-    LayerAttribution,
-    compute_layer_gradients_and_eval,
-    format_output,
-    log_usage,
-)
-from captum_iscam._scoring import (
-    Baselines,
-    Score,
-    Target,
-    TargetScore,
-    at_least_single,
-    check_training_mode,
-    score_transform,
-)
-from captum_iscam.attr._base import Attributions, NamedLayerAttribution
-from captum_iscam.attr._inputs import (
-    Batch,
-    ReshapeTransform,
-    check_inputs,
-    check_layer,
-    eager,
-    evaluate_layer,
-)
+from captum_iscam._captum import log_usage
+from captum_iscam._scoring import Baselines, Target, at_least_single
+from captum_iscam.attr._base import Attributions
+from captum_iscam.attr._gradients import LayerGradientMethod
+from captum_iscam.attr._inputs import Batch
 from captum_iscam.attr._path import path_points
 
 
-class LayerIntegratedGradCAM(NamedLayerAttribution, GradientAttribution):
+class LayerIntegratedGradCAM(LayerGradientMethod):
     r"""Integrated Grad-CAM: Grad-CAM at points between baseline and input, summed.
 
     .. math::
@@ -84,21 +59,6 @@ class LayerIntegratedGradCAM(NamedLayerAttribution, GradientAttribution):
         >>> explain.attribute(torch.rand(2, 3, 16, 16), target=1, n_steps=5).shape
         torch.Size([2, 1, 7, 7])
     """
-
-    def __init__(
-        self,
-        forward_func: Callable[..., Any],
-        layer: nn.Module | list[nn.Module],
-        device_ids: list[int] | None = None,
-        *,
-        score: Score = "identity",
-        reshape_transform: ReshapeTransform | None = None,
-    ) -> None:
-        score_transform(score)
-        LayerAttribution.__init__(self, forward_func, layer, device_ids)
-        GradientAttribution.__init__(self, forward_func)
-        self.reshape_transform = check_layer(layer, reshape_transform)
-        self.score = score
 
     @log_usage
     def attribute(
@@ -153,144 +113,72 @@ class LayerIntegratedGradCAM(NamedLayerAttribution, GradientAttribution):
                 infinity; the message says at which point.
         """
         points = path_points(n_steps, method)
-        batch = check_inputs(inputs, baselines, self.forward_func)
-        _check_differentiable(batch)
-        chunks = Chunks(internal_batch_size, batch.device)
-        check_training_mode(self.forward_func)
-        # Hooks do not run inside compiled code, and gradients at a layer need hooks.
-        score = TargetScore(
-            eager(self.forward_func),
-            self.score,
+        batch = self._batch(inputs, baselines)
+        return self._attribute(
+            batch,
+            _Path(batch, points, relu_attributions),
             target,
             additional_forward_args,
-            batch.num_examples,
+            attribute_to_layer_input,
+            internal_batch_size,
         )
-
-        def attribute(layer: nn.Module) -> Attributions:
-            def evaluate(inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Any]:
-                return evaluate_layer(
-                    self.forward_func,
-                    layer,
-                    inputs,
-                    additional_forward_args,
-                    self.device_ids,
-                    attribute_to_layer_input,
-                )
-
-            origin, output = evaluate(
-                tuple(
-                    b.expand_as(x).contiguous()
-                    for b, x in zip(batch.baselines, batch.inputs, strict=True)
-                )
-            )
-            score.check(output)
-            score.of_output(output, torch.arange(batch.num_examples))
-            path = _Path(
-                batch,
-                points,
-                score,
-                [self._maps(activations) for activations in origin],
-                relu_attributions,
-            )
-
-            def body(start: int, stop: int) -> None:
-                examples, shown = path.inputs(start, stop)
-                grads, evals = compute_layer_gradients_and_eval(
-                    forward_fn=lambda *z: path.check(start, score(z, examples)),
-                    layer=layer,
-                    inputs=shown,
-                    device_ids=self.device_ids
-                    or getattr(eager(self.forward_func), "device_ids", None),
-                    attribute_to_layer_input=attribute_to_layer_input,
-                )
-                for place, (grad, value) in enumerate(zip(grads, evals, strict=True)):
-                    path.add(place, start, self._maps(grad), self._maps(value))
-
-            chunks.run(path.length, body)
-            return cast(
-                Attributions, format_output(len(path.maps) > 1, tuple(path.maps))
-            )
-
-        return self._each_layer(attribute)
-
-    def _maps(self, tensor: Tensor) -> Tensor:
-        tensor = tensor.detach()
-        if self.reshape_transform is not None:
-            tensor = self.reshape_transform(tensor)
-        return at_least_single(tensor)
 
 
 class _Path:
-    """The points of all examples, and the maps summed so far."""
+    """The points between baselines and inputs, one view each."""
 
     def __init__(
-        self,
-        batch: Batch,
-        points: list[tuple[float, float]],
-        score: TargetScore,
-        origin: list[Tensor],
-        relu: bool,
+        self, batch: Batch, points: list[tuple[float, float]], relu: bool
     ) -> None:
         self._batch = batch
         self._points = points
-        self._score = score
-        self._origin = origin
         self._relu = relu
-        self.length = batch.num_examples * len(points)
-        self.maps = [a.new_zeros(a.shape[0], 1, *a.shape[2:]) for a in origin]
 
-    def inputs(self, start: int, stop: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Returns the examples that points `start` to `stop` belong to, and `x_i`."""
-        order = torch.arange(start, stop)
-        examples = order // len(self._points)
-        strengths = [self._points[i % len(self._points)][0] for i in order.tolist()]
+    @property
+    def first(self) -> tuple[Tensor, ...]:
+        """The baselines."""
+        pairs = zip(self._batch.baselines, self._batch.inputs, strict=True)
+        return tuple(b.expand_as(x).contiguous() for b, x in pairs)
+
+    def __len__(self) -> int:
+        """As many as points."""
+        return len(self._points)
+
+    def show(self, view: int, rows: slice) -> tuple[Tensor, ...]:
+        """Returns `b + t (x - b)`."""
         shown = []
         for x, b in zip(self._batch.inputs, self._batch.baselines, strict=True):
-            t = at_least_single(x).new_tensor(strengths).view(-1, *[1] * (x.dim() - 1))
-            rows = b if b.shape[0] == 1 else b[examples]
-            # Outside of the caller's graph, so that nothing of it is kept or changed.
-            shown.append((rows + t * (x.detach()[examples] - rows)).to(x.dtype))
-        return examples, tuple(shown)
+            z, b = (at_least_single(v if len(v) == 1 else v[rows]) for v in (x, b))
+            shown.append((b + self._points[view][0] * (z - b)).to(x.dtype))
+        return tuple(shown)
 
-    def check(self, start: int, values: Tensor) -> Tensor:
-        """Returns the values of the points from `start` on, if all are finite."""
-        finite = torch.isfinite(values.detach()).view(len(values), -1).all(1)
-        for (row,) in (~finite).nonzero().tolist():
-            example, step = divmod(start + row, len(self._points))
-            raise RuntimeError(
-                "forward_func must give finite scores and gradients, got NaN or "
-                f"infinity in the pass of example {example} at strength "
-                f"{self._points[step][0]:g}. Check the model, and use float32 or "
-                "bfloat16 where float16 overflows."
-            )
-        return values
+    def name(self, view: int) -> str:
+        """Returns where on the path the view is."""
+        return f"at strength {self._points[view][0]:g}"
 
-    def add(self, place: int, start: int, grads: Tensor, values: Tensor) -> None:
-        """Adds the maps of the points from `start` on."""
-        origin, maps = self._origin[place], self.maps[place]
-        count = len(self._points)
-        owners = torch.arange(start, start + len(values), device=values.device)
-        owners = owners // count
+    def sums(self, activations: Tensor) -> _PathSum:
+        """Returns the empty sum over the path."""
+        weights = [weight for _, weight in self._points]
+        return _PathSum(activations, weights, self._relu)
+
+
+class _PathSum:
+    """The maps summed so far, less what the layer gives for the baselines."""
+
+    def __init__(self, origin: Tensor, weights: list[float], relu: bool) -> None:
+        self._origin = origin
+        self._weights = weights
+        self._relu = relu
+        self._maps = origin.new_zeros(origin.shape[0], 1, *origin.shape[2:])
+
+    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+        """Adds the map of one point."""
         over = tuple(range(2, grads.dim()))
         pooled = grads.mean(over, keepdim=True) if over else grads
-        summed = (pooled * (values - origin[owners])).sum(1, keepdim=True)
-        self.check(start, summed)
-        weights = values.new_tensor(
-            [self._points[(start + i) % count][1] for i in range(len(values))]
-        )
+        summed = (pooled * (values - self._origin[rows])).sum(1, keepdim=True)
         summed = summed.relu() if self._relu else summed
-        maps.index_add_(0, owners, summed * weights.view(-1, *[1] * (maps.dim() - 1)))
+        self._maps[rows] += self._weights[view] * summed
 
-
-def _check_differentiable(batch: Batch) -> None:
-    for tensor in batch.inputs:
-        if not tensor.is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point, got {tensor.dtype}. Convert them with "
-                "inputs.float(), or pass them as additional_forward_args."
-            )
-    if torch.is_inference_mode_enabled():
-        raise RuntimeError(
-            "attribute must be called outside torch.inference_mode, since it needs "
-            "gradients. torch.no_grad is fine."
-        )
+    def maps(self) -> Tensor:
+        """Returns the sum."""
+        return self._maps

@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from reference.methods import METHODS, SCORE_METHODS, attribute
+from reference.methods import (
+    BASELINE_METHODS,
+    GRADIENT_METHODS,
+    METHODS,
+    SCORE_METHODS,
+    attribute,
+)
 from reference.networks import ConvNet, images
 from reference.spies import Calls
 from torch import nn
@@ -16,6 +22,7 @@ from captum_iscam import (
 
 every_method = pytest.mark.parametrize("name", METHODS)
 every_score_method = pytest.mark.parametrize("name", SCORE_METHODS)
+every_gradient_method = pytest.mark.parametrize("name", GRADIENT_METHODS)
 
 
 @pytest.fixture
@@ -47,11 +54,16 @@ def test_a_layer_with_a_single_place(name):
     refuses(name, net, net[1], x, 1, ValueError, match)
 
 
-@every_score_method
+@every_method
 def test_tokens_without_a_transform(name):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.AdaptiveAvgPool1d(1))
     net = nn.Sequential(net, nn.Flatten()).eval()
-    match = r"as many spatial dimensions as an input.*Pass reshape_transform"
+    match = (
+        "as many spatial dimensions as an input"
+        if name in SCORE_METHODS
+        else "layer must give maps"
+    )
+    match += r".*captum_iscam\.reshape_transforms are vit .*swin .*maxvit.*tokens\("
     x = images(2, dtype=torch.float32)
     refuses(name, net, net[0][1], x, 1, ValueError, match)
 
@@ -77,6 +89,32 @@ def test_a_layer_that_did_not_run(name, net):
     stranger = nn.Conv2d(3, 4, 3)
     match = "layer must run in the forward pass, got a Conv2d that did not"
     refuses(name, net, stranger, images(2), 1, ValueError, match)
+
+
+@pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+@every_method
+def test_a_list_of_layers_of_which_one_never_runs(name, net):
+    layers = [net.features, nn.Conv2d(3, 4, 3)]
+
+    with pytest.raises(ValueError, match="layer must run in the forward pass"):
+        attribute(name, net, layers, images(2), 1)
+
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+@every_gradient_method
+def test_a_layer_without_channels(name, net):
+    class Total(nn.Module):
+        def forward(self, x):
+            return x.sum(1)
+
+    total = Total()
+
+    def model(x):
+        return net.head.weight.sum(1) * total(x.flatten(1))[:, None]
+
+    with pytest.raises(ValueError, match=r"layer must give channels .* shape \(2,\)"):
+        attribute(name, model, total, images(2), 1)
 
 
 @every_method
@@ -202,7 +240,7 @@ def test_transforms_that_cannot_be_called(name, net):
         METHODS[name][0](net, net.features, reshape_transform=(7, 7))
 
 
-@every_method
+@pytest.mark.parametrize("name", BASELINE_METHODS)
 @pytest.mark.parametrize(
     ("baselines", "error", "match"),
     [
@@ -320,18 +358,42 @@ def test_nan_in_the_inputs(name, net):
     refuses(name, net, net.features, x, 1, RuntimeError, match)
 
 
+@every_gradient_method
 @pytest.mark.parametrize("where", ["score", "gradient"])
-def test_nan_on_the_path_of_integrated_grad_cam(net, where):
+def test_nan_in_a_pass_with_gradients(name, net, where):
     def model(x):
-        bright = (x.amax((1, 2, 3)) > 2)[:, None]
+        if not torch.is_grad_enabled():
+            return net(x)
+        bright = (x.amax((1, 2, 3)) > 1)[:, None]
         if where == "score":
             return net(x) + torch.where(bright, torch.nan, 0.0)
         out = net(x)
         return out + torch.where(bright, (out - out).abs().sqrt(), 0.0)
 
-    match = r"in the pass of example \d at strength"
+    match = r"in the pass of example \d (at strength|with gradients|with the noise of)"
     with pytest.raises(RuntimeError, match=match):
-        LayerIntegratedGradCAM(model, net.features).attribute(images(2), target=1)
+        attribute(name, model, net.features, images(2), 1)
+
+
+@pytest.mark.parametrize("name", ["grad-cam++", "smooth grad-cam++"])
+def test_denominators(name, net):
+    match = 'denominator must be one of "activations", "products", got \'sum\''
+    refuses(name, net, net.features, images(2), 1, ValueError, match, denominator="sum")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"n_samples": 0}, "n_samples must be an integer of at least 1, got 0"),
+        ({"n_samples": 2.0}, "n_samples must be an integer of at least 1, got 2.0"),
+        ({"stdevs": None}, "stdevs must be a number, got None"),
+        ({"stdevs": -1.0}, "stdevs must be finite and at least 0, got -1.0"),
+        ({"stdevs": (0.1, 0.2)}, "stdevs must hold one number for each .* 2 for 1"),
+    ],
+)
+def test_noise_of_smooth_grad_cam(net, options, match):
+    name = "smooth grad-cam++"
+    refuses(name, net, net.features, images(2), 1, ValueError, match, **options)
 
 
 @every_method

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from reference.methods import SCORE_METHODS, attribute
+from reference.methods import GRADIENT_METHODS, METHODS, SCORE_METHODS, attribute
 
-from captum_iscam import LayerIntegratedGradCAM, LayerScoreCAM
+from captum_iscam import LayerScoreCAM
 
 config = pytest.importorskip("captum.testing.attr.helpers.test_config").config
 utils = pytest.importorskip("captum.testing.attr.helpers.gen_test_utils")
@@ -62,12 +62,12 @@ def test_captum_has_the_cases_we_count_on():
     assert len(CASES) == 7
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_integrated_grad_cam_passes_every_grad_cam_case(name):
-    model, layer, args = parts(CASES[name])
-    explain = LayerIntegratedGradCAM(model, layer)
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_methods_pass_every_grad_cam_case(name, case):
+    model, layer, args = parts(CASES[case])
 
-    assert_rows_agree(lambda **own: explain.attribute(n_steps=4, **own), args)
+    assert_rows_agree(lambda **own: attribute(name, model, layer, **own), args)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -132,7 +132,7 @@ def test_an_in_place_relu(name):
     torch.testing.assert_close(out, expected)
 
 
-@pytest.mark.parametrize("name", [*SCORE_METHODS, "integrated grad-cam"])
+@pytest.mark.parametrize("name", METHODS)
 def test_a_bad_target_leaves_no_hook(name):
     net = models.BasicModel_ConvNet_One_Conv().eval()
 
@@ -142,7 +142,7 @@ def test_a_bad_target_leaves_no_hook(name):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
-@pytest.mark.parametrize("name", [*SCORE_METHODS, "integrated grad-cam"])
+@pytest.mark.parametrize("name", METHODS)
 def test_a_layer_called_twice_gives_its_last_call(name):
     class Twice(torch.nn.Module):
         def __init__(self):

@@ -3,11 +3,14 @@
 import torch
 
 from captum_iscam import (
+    LayerGradCAMPlusPlus,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
+    LayerSmoothGradCAMPlusPlus,
 )
+from captum_iscam.attr._base import LayerScoreMethod
 
 METHODS = {
     "score-cam": (LayerScoreCAM, {}),
@@ -23,14 +26,31 @@ METHODS = {
         {"n_samples": 2, "stdevs": 0.2, "noise": "mask"},
     ),
     "integrated grad-cam": (LayerIntegratedGradCAM, {"n_steps": 4}),
+    "grad-cam++": (LayerGradCAMPlusPlus, {}),
+    "grad-cam++ products": (LayerGradCAMPlusPlus, {"denominator": "products"}),
+    "smooth grad-cam++": (
+        LayerSmoothGradCAMPlusPlus,
+        {"n_samples": 3, "stdevs": 0.2},
+    ),
 }
-SCORE_METHODS = [name for name in METHODS if name != "integrated grad-cam"]
+SCORE_METHODS = [
+    name
+    for name, (method, _) in METHODS.items()
+    if issubclass(method, LayerScoreMethod)
+]
+GRADIENT_METHODS = [name for name in METHODS if name not in SCORE_METHODS]
+BASELINE_METHODS = [*SCORE_METHODS, "integrated grad-cam"]
+NOISY_METHODS = [
+    name
+    for name, (method, _) in METHODS.items()
+    if issubclass(method, (LayerSmoothedScoreCAM, LayerSmoothGradCAMPlusPlus))
+]
 
 
 def attribute(name, model, layer, inputs, target=None, constructor=None, **options):
     """Runs one row of the table; noise always comes from seed 7."""
     method, own = METHODS[name]
-    if method is LayerSmoothedScoreCAM:
+    if name in NOISY_METHODS:
         own = {**own, "generator": torch.Generator().manual_seed(7)}
     explain = method(model, layer, **(constructor or {}))
     return explain.attribute(inputs, target=target, **{**own, **options})

@@ -1,0 +1,231 @@
+"""Gradients and activations at a layer: what the gradient methods share.
+
+A method says which views of an example the model is shown and what becomes of the
+gradients; `LayerGradientMethod` checks the arguments and does the passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from captum_iscam._batching import Chunks
+from captum_iscam._captum import (
+    GradientAttribution,
+    LayerAttribution,
+    compute_layer_gradients_and_eval,
+    format_output,
+)
+from captum_iscam._scoring import (
+    Baselines,
+    Score,
+    Target,
+    TargetScore,
+    at_least_single,
+    check_training_mode,
+    score_transform,
+)
+from captum_iscam.attr._base import Attributions, NamedLayerAttribution
+from captum_iscam.attr._inputs import (
+    Batch,
+    ReshapeTransform,
+    check_inputs,
+    check_layer,
+    eager,
+    evaluate_layer,
+)
+from captum_iscam.reshape_transforms import READY_MADE
+
+
+class Sums(Protocol):
+    """What becomes of the gradients at one output of the layer."""
+
+    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+        """Takes in a view of some examples.
+
+        Args:
+            view (int): Which view.
+            rows (slice): Which examples.
+            grads (Tensor): Their gradients `(rows, K, *spatial)`.
+            values (Tensor): Their activations, of the same shape.
+        """
+
+    def maps(self) -> Tensor:
+        """Returns the maps `(N, 1, *spatial)`."""
+
+
+class Views(Protocol):
+    """What the model is shown of each example, one view after the other."""
+
+    @property
+    def first(self) -> tuple[Tensor, ...]:
+        """What the pass without gradients shows, which checks model and target."""
+
+    def __len__(self) -> int:
+        """How many views there are."""
+
+    def show(self, view: int, rows: slice) -> tuple[Tensor, ...]:
+        """Returns the inputs of one view, for the examples in `rows`."""
+
+    def name(self, view: int) -> str:
+        """Returns the view in words, as they follow on "the pass of example 3"."""
+
+    def sums(self, activations: Tensor) -> Sums:
+        """Returns a place for the gradients, given what the first pass gave."""
+
+
+class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
+    """What all gradient methods share: constructor, checks and passes.
+
+    Args:
+        forward_func (Callable): The model, or any function Captum accepts.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain.
+        device_ids (list[int], optional): As in Captum. Default: None
+        score (str or Callable, optional): As in the score methods, but the output
+            itself is the default, as gradient methods use it. Default: "identity"
+        reshape_transform (Callable, optional): Turns the layer's output, and the
+            gradients at it, into `(N, K, *spatial)`. Default: None
+
+    Raises:
+        TypeError: If `layer` is no module or `reshape_transform` no callable.
+        ValueError: If `score` is unknown.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: nn.Module | list[nn.Module],
+        device_ids: list[int] | None = None,
+        *,
+        score: Score = "identity",
+        reshape_transform: ReshapeTransform | None = None,
+    ) -> None:
+        score_transform(score)
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        GradientAttribution.__init__(self, forward_func)
+        self.reshape_transform = check_layer(layer, reshape_transform)
+        self.score = score
+
+    def _batch(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        baselines: Baselines = None,
+    ) -> Batch:
+        """Returns the checked inputs, outside of the caller's graph."""
+        batch = check_inputs(inputs, baselines, self.forward_func)
+        for tensor in batch.inputs:
+            if not tensor.is_floating_point():
+                raise TypeError(
+                    f"inputs must be floating point, got {tensor.dtype}. Convert them "
+                    "with inputs.float(), or pass them as additional_forward_args."
+                )
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "attribute must be called outside torch.inference_mode, since it needs "
+                "gradients. torch.no_grad is fine."
+            )
+        return Batch(tuple(x.detach() for x in batch.inputs), batch.baselines)
+
+    def _attribute(
+        self,
+        batch: Batch,
+        views: Views,
+        target: Target,
+        additional_forward_args: object,
+        attribute_to_layer_input: bool,
+        internal_batch_size: int | None,
+    ) -> Attributions | list[Attributions]:
+        """Returns the maps of the method that shows the model these views."""
+        chunks = Chunks(internal_batch_size, batch.device)
+        check_training_mode(self.forward_func)
+        # Hooks do not run inside compiled code, and gradients at a layer need hooks.
+        hooked = eager(self.forward_func)
+        device_ids = self.device_ids or getattr(hooked, "device_ids", None)
+        count = batch.num_examples
+        score = TargetScore(hooked, self.score, target, additional_forward_args, count)
+
+        def attribute(layer: nn.Module) -> Attributions:
+            evals, output = evaluate_layer(
+                self.forward_func,
+                layer,
+                views.first,
+                additional_forward_args,
+                self.device_ids,
+                attribute_to_layer_input,
+            )
+            score.check(output)
+            score.of_output(output, torch.arange(count))
+            sums = [views.sums(self._maps(value, batch)) for value in evals]
+
+            def body(start: int, stop: int) -> None:
+                grads, values = compute_layer_gradients_and_eval(
+                    forward_fn=lambda *shown: _finite(
+                        score(shown, torch.arange(start, stop) % count),
+                        views,
+                        start,
+                        count,
+                    ),
+                    layer=layer,
+                    inputs=_shown(views, start, stop, count),
+                    device_ids=device_ids,
+                    attribute_to_layer_input=attribute_to_layer_input,
+                )
+                for total, *pair in zip(sums, grads, values, strict=True):
+                    grad, value = (
+                        _finite(self._maps(x, batch), views, start, count) for x in pair
+                    )
+                    for view, rows, part in _runs(start, stop, count):
+                        total.add(view, rows, grad[part], value[part])
+
+            chunks.run(count * len(views), body)
+            maps = tuple(total.maps() for total in sums)
+            return cast(Attributions, format_output(len(maps) > 1, maps))
+
+        return self._each_layer(attribute)
+
+    def _maps(self, tensor: Tensor, batch: Batch) -> Tensor:
+        """Returns gradients or activations as maps, in at least float32."""
+        tensor = tensor.detach()
+        if self.reshape_transform is not None:
+            tensor = self.reshape_transform(tensor)
+        shape, ranks = tuple(tensor.shape), {x.dim() for x in batch.inputs}
+        if len(shape) == 3 and 3 not in ranks and max(ranks) > 3:
+            raise ValueError(
+                f"layer must give maps (N, K, *spatial), got tokens {shape} for inputs "
+                f"of {max(ranks)} dimensions. {READY_MADE}"
+            )
+        if len(shape) < 2:
+            raise ValueError(
+                f"layer must give channels (N, K, ...), got the shape {shape}. "
+                "Choose a layer further up."
+            )
+        return at_least_single(tensor).to(batch.device)
+
+
+def _runs(start: int, stop: int, count: int) -> Iterator[tuple[int, slice, slice]]:
+    """Yields each view in a chunk, its examples, and where in the chunk they are."""
+    for view in range(start // count, -(-stop // count)):
+        first, last = max(start, view * count), min(stop, (view + 1) * count)
+        rows = slice(first - view * count, last - view * count)
+        yield view, rows, slice(first - start, last - start)
+
+
+def _shown(views: Views, start: int, stop: int, count: int) -> tuple[Tensor, ...]:
+    parts = [views.show(view, rows) for view, rows, _ in _runs(start, stop, count)]
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def _finite(values: Tensor, views: Views, start: int, count: int) -> Tensor:
+    """Returns the values of the rows from `start` on, if all are finite."""
+    finite = torch.isfinite(values.detach()).reshape(len(values), -1).all(1)
+    for (row,) in (~finite).nonzero().tolist():
+        view, example = divmod(start + row, count)
+        raise RuntimeError(
+            "forward_func must give finite scores and gradients, got NaN or infinity "
+            f"in the pass of example {example} {views.name(view)}. Check the model, "
+            "and use float32 or bfloat16 where float16 overflows."
+        )
+    return values

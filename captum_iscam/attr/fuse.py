@@ -1,0 +1,112 @@
+"""One map out of the maps of several layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_iscam._scoring import at_least_single
+from captum_iscam.attr._masking import upsample
+
+_RULES = ("mean", "max", "product")
+
+
+def fuse(
+    attributions: Sequence[Tensor],
+    how: str = "mean",
+    *,
+    size: Sequence[int] | None = None,
+    scaled: bool = True,
+) -> Tensor:
+    r"""Returns the maps of several layers combined at one size.
+
+    .. math::
+        F = \frac{1}{m} \sum_i U_i, \quad \max_i U_i \quad\text{or}\quad \prod_i U_i,
+        \qquad U_i = \frac{\mathrm{Up}(L_i)}{\max |\mathrm{Up}(L_i)|}
+
+    `Up` is linear interpolation (`align_corners=False`). Maps have the units of their
+    layer, so without the scaling the layer with the largest activations would decide.
+    Zero stays zero, and a map that is zero everywhere stays so. A single map is only
+    upsampled and scaled.
+
+    Args:
+        attributions (Sequence[Tensor]): One map per layer, `(N, 1, *spatial)` each, as
+            `attribute` gives them for a list of layers.
+        how (str, optional): "mean", "max" or "product". The mean keeps what any layer
+            sees, the product what all of them see. Default: "mean"
+        size (Sequence[int], optional): Spatial size of the result. None takes the
+            largest size among the maps in each direction. Default: None
+        scaled (bool, optional): Divide each map of each example by its largest
+            magnitude first. Default: True
+
+    Returns:
+        *Tensor* `(N, 1, *size)`, from -1 to 1 if `scaled`, else in the maps' own units;
+        higher speaks more for the target.
+
+    Raises:
+        TypeError: If `attributions` is no sequence of tensors.
+        ValueError: If the maps do not fit together, `how` is unknown, or a product is
+            asked of maps with negative values.
+
+    Examples::
+
+        >>> import torch
+        >>> fuse([torch.rand(2, 1, 7, 7), torch.rand(2, 1, 14, 14)]).shape
+        torch.Size([2, 1, 14, 14])
+    """
+    maps = _check(attributions, how, size)
+    places = tuple(
+        size or (max(sides) for sides in zip(*(m.shape[2:] for m in maps), strict=True))
+    )
+    shown = [upsample(at_least_single(m), places) for m in maps]
+    if scaled:
+        shown = [_scaled(m) for m in shown]
+    stacked = torch.stack(shown)
+    if how == "product":
+        return stacked.prod(0)
+    return stacked.amax(0) if how == "max" else stacked.mean(0)
+
+
+def _scaled(maps: Tensor) -> Tensor:
+    largest = maps.abs().amax(tuple(range(1, maps.dim())), keepdim=True)
+    return maps / torch.where(largest > 0, largest, 1)
+
+
+def _check(
+    attributions: Sequence[Tensor], how: str, size: Sequence[int] | None
+) -> list[Tensor]:
+    if isinstance(attributions, Tensor) or not all(
+        isinstance(m, Tensor) for m in attributions
+    ):
+        raise TypeError(
+            "attributions must be a list of tensors, one per layer, got "
+            f"{type(attributions).__name__}. Explain a list of layers to get one."
+        )
+    maps = list(attributions)
+    shapes = [tuple(m.shape) for m in maps]
+    if (
+        len({(shape[:2], len(shape)) for shape in shapes}) != 1
+        or shapes[0][1:2] != (1,)
+        or len(shapes[0]) not in (3, 4, 5)
+    ):
+        raise ValueError(
+            "attributions must be maps (N, 1, *spatial) of the same examples, with one "
+            f"to three spatial dimensions, got shapes {shapes}. Explain the layers "
+            "with the same inputs."
+        )
+    if how not in _RULES:
+        names = ", ".join(f'"{name}"' for name in _RULES)
+        raise ValueError(f"how must be one of {names}, got {how!r}. Choose one.")
+    if size is not None and len(size) != maps[0].dim() - 2:
+        raise ValueError(
+            f"size must have {maps[0].dim() - 2} numbers, one for each spatial "
+            f"dimension, got {tuple(size)}. Take inputs.shape[2:]."
+        )
+    if how == "product" and any(bool((m < 0).any().item()) for m in maps):
+        raise ValueError(
+            'attributions must be at least 0 for how="product", got negative values, '
+            "two of which would count as positive. Use relu_attributions=True."
+        )
+    return maps

@@ -1,0 +1,232 @@
+"""Grad-CAM++: Grad-CAM whose weights tell the places of a channel apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_iscam._captum import log_usage
+from captum_iscam._scoring import Target
+from captum_iscam._warnings import warn_user
+from captum_iscam.attr._base import Attributions
+from captum_iscam.attr._engine import combine
+from captum_iscam.attr._gradients import LayerGradientMethod
+from captum_iscam.attr._inputs import Batch
+
+DENOMINATORS = ("activations", "products")
+
+
+class LayerGradCAMPlusPlus(LayerGradientMethod):
+    r"""Grad-CAM++: channels weighed by their positive gradients, place by place.
+
+    .. math::
+        L = \mathrm{ReLU}\Big(\sum_k w_k A_k\Big), \qquad
+        w_k = \sum_{ij} \alpha_{k,ij} \,\mathrm{ReLU}(g_{k,ij}), \qquad
+        \alpha_{k,ij} = \frac{g_{k,ij}^2}
+            {2 g_{k,ij}^2 + \big(\sum_{ab} A_{k,ab}\big) g_{k,ij}^3}
+
+    `A_k` is channel k of the layer and `g_k` the gradient of the score there. Where the
+    gradients of a channel are equal and positive, `w_k` is their sum over
+    `2 + g sum(A_k)`. The cost is one forward and one backward pass per example, and a
+    forward pass that checks model and target.
+
+    Source: A. Chattopadhyay, A. Sarkar, P. Howlader, V. N. Balasubramanian,
+    "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional
+    Networks", WACV 2018, https://arxiv.org/abs/1710.11063, equations 5, 19 and 20. The
+    choices made:
+
+    - `denominator="activations"` is equation 19 as printed: `A` is summed over the map
+      by itself. `denominator="products"` sums `A g^3` instead, as many ports do;
+    - the paper explains `Y = exp(S)`, whose derivatives bring a factor `exp(S)` into
+      `w_k` (equation 13). It is one number per example, which only rescales the map,
+      and is left out. The derivatives hold for a score `S` that is piecewise linear in
+      `A`, as a logit often is;
+    - where the denominator is zero, alpha is zero. It can come close to zero, or below
+      it, for layers with negative values alone: take the layer after the ReLU;
+    - the powers of the gradient are computed in double precision where the device has
+      it, since the cube of a small gradient vanishes in single precision.
+
+    Args:
+        forward_func (Callable): The model, or any function Captum accepts.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain. A list
+            gives a list of maps. Layers without spatial dimensions are allowed.
+        device_ids (list[int], optional): As in Captum. Default: None
+        score (str or Callable, optional): `S`. As in
+            :class:`~captum_iscam.attr.LayerScoreCAM`, but the raw output is the
+            default, as in the paper. Default: "identity"
+        reshape_transform (Callable, optional): Turns the layer's output, and the
+            gradients at it, into `(N, K, *spatial)`. Default: None
+
+    Raises:
+        TypeError: If `layer` is no module or `reshape_transform` no callable.
+        ValueError: If `score` is unknown.
+
+    Examples::
+
+        >>> import torch
+        >>> from torch import nn
+        >>> _ = torch.manual_seed(0)
+        >>> features = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
+        >>> model = nn.Sequential(features, nn.Flatten(), nn.Linear(4 * 49, 5)).eval()
+        >>> explain = LayerGradCAMPlusPlus(model, features)
+        >>> explain.attribute(torch.rand(2, 3, 16, 16), target=[1, 3]).shape
+        torch.Size([2, 1, 7, 7])
+    """
+
+    @classmethod
+    def get_name(cls) -> str:
+        """Returns the class name in words: "Layer Grad-CAM++"."""
+        return super().get_name().replace(" Plus", "+")
+
+    @log_usage
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: object = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = True,
+        *,
+        denominator: str = "activations",
+        internal_batch_size: int | None = None,
+    ) -> Attributions | list[Attributions]:
+        """Returns the Grad-CAM++ map of each example.
+
+        Args:
+            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, or with one
+                or three spatial dimensions, floating point.
+            target (int, tuple, Tensor or list, optional): See
+                :meth:`LayerScoreCAM.attribute`.
+            additional_forward_args (Any, optional): See
+                :meth:`LayerScoreCAM.attribute`.
+            attribute_to_layer_input (bool, optional): Explain the layer's input
+                instead of its output. Default: False
+            relu_attributions (bool, optional): Keep only what speaks for the target,
+                as the paper does. Default: True
+            denominator (str, optional): "activations" for equation 19 as printed,
+                "products" for the sum of `A g^3`. Default: "activations"
+            internal_batch_size (int, optional): Examples per forward and backward
+                pass. None picks a number and halves it when memory runs out.
+                Default: None
+
+        Returns:
+            **attributions** `(N, 1, *spatial)` at the layer's size, detached, in units
+            of the score up to a factor per example; higher speaks more for the target.
+            A tuple for a layer with several outputs, a list for a list of layers.
+
+        Raises:
+            ValueError: If the layer did not run or gives tokens, the target is out of
+                range, or an argument has a wrong value or shape.
+            TypeError: If an input is no floating point tensor, or the model's output
+                no tensor.
+            RuntimeError: Under `torch.inference_mode`, and if the model gives NaN or
+                infinity; the message says for which example.
+        """
+        check_denominator(denominator)
+        batch = self._batch(inputs)
+        return self._attribute(
+            batch,
+            Clean(batch, denominator, relu_attributions),
+            target,
+            additional_forward_args,
+            attribute_to_layer_input,
+            internal_batch_size,
+        )
+
+
+class Clean:
+    """The inputs as they are: one view."""
+
+    def __init__(self, batch: Batch, denominator: str, relu: bool) -> None:
+        self._batch = batch
+        self._denominator = denominator
+        self._relu = relu
+
+    @property
+    def first(self) -> tuple[Tensor, ...]:
+        """The inputs."""
+        return self._batch.inputs
+
+    def __len__(self) -> int:
+        """One."""
+        return 1
+
+    def show(self, view: int, rows: slice) -> tuple[Tensor, ...]:
+        """Returns the inputs of the examples."""
+        return tuple(x[rows] for x in self._batch.inputs)
+
+    def name(self, view: int) -> str:
+        """Returns what sets the view apart."""
+        return "with gradients"
+
+    def sums(self, activations: Tensor) -> PowersOfGradients:
+        """Returns the means of the powers of the gradients, still zero."""
+        return PowersOfGradients(activations, len(self), self._denominator, self._relu)
+
+
+class PowersOfGradients:
+    """The means of `g`, `g^2` and `g^3` over the views, and the map made of them.
+
+    Args:
+        activations (Tensor): `A` of the inputs as they are, `(N, K, *spatial)`.
+        count (int): How many views there are.
+        denominator (str): One of `DENOMINATORS`.
+        relu (bool): Whether the map is rectified.
+    """
+
+    def __init__(
+        self, activations: Tensor, count: int, denominator: str, relu: bool
+    ) -> None:
+        self._activations = activations
+        self._count = count
+        self._denominator = denominator
+        self._relu = relu
+        wide = torch.float32 if activations.device.type == "mps" else torch.float64
+        self._flat = activations.reshape(*activations.shape[:2], -1).to(wide)
+        self._means = [torch.zeros_like(self._flat) for _ in range(3)]
+
+    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+        """Adds the powers of the gradients of one view."""
+        grads = grads.reshape(*grads.shape[:2], -1).to(self._flat.dtype)
+        power = grads / self._count
+        for mean in self._means:
+            mean[rows] += power
+            power = power * grads
+
+    def maps(self) -> Tensor:
+        """Returns `sum_k w_k A_k`, rectified on request."""
+        first, second, third = self._means
+        if self._denominator == "products":
+            below = (self._flat * third).sum(2, keepdim=True)
+        else:
+            below = self._flat.sum(2, keepdim=True) * third
+        below = 2 * second + below
+        defined = below != 0
+        alpha = torch.where(defined, second / torch.where(defined, below, 1), 0)
+        weights = (alpha * first.relu()).sum(2)
+        shape = (len(weights), 1, *self._activations.shape[2:])
+        maps = combine(weights, self._flat, relu=False).to(self._activations.dtype)
+        if self._relu:
+            maps = maps.relu()
+            _warn_of_zero_maps(maps)
+        return maps.view(shape)
+
+
+def _warn_of_zero_maps(maps: Tensor) -> None:
+    empty = (maps == 0).flatten(1).all(1).nonzero().reshape(-1).tolist()
+    if empty:
+        names = ", ".join(str(number) for number in empty[:10])
+        more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
+        warn_user(
+            f"The map is zero everywhere for the examples {names}{more}: no place of "
+            "the layer has both an activation and a positive gradient of the score."
+        )
+
+
+def check_denominator(denominator: str) -> None:
+    """Raises for an unknown reading of equation 19."""
+    if denominator not in DENOMINATORS:
+        names = ", ".join(f'"{name}"' for name in DENOMINATORS)
+        raise ValueError(
+            f"denominator must be one of {names}, got {denominator!r}. Choose one."
+        )

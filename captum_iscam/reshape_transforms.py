@@ -1,0 +1,194 @@
+"""From tokens to maps: `reshape_transform`s for transformers.
+
+Attribution methods want a layer's output as `(N, K, *spatial)`. Convolutions give just
+that; transformers give rows of tokens, or put the channels last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isqrt, prod
+
+from torch import Tensor
+
+READY_MADE = (
+    "Pass reshape_transform to turn the tokens into a grid; ready made in "
+    "captum_iscam.reshape_transforms are vit (torchvision's ViT), swin (Swin and all "
+    "with the channels last), maxvit_windows and maxvit_grid (inside MaxViT), and "
+    "tokens(grid, extra) for any other."
+)
+
+
+def tokens(
+    grid: tuple[int, ...] | None = None, extra: int = 1
+) -> Callable[[Tensor], Tensor]:
+    """Returns a transform of tokens `(N, extra + places, K)` into `(N, K, *grid)`.
+
+    Args:
+        grid (tuple[int, ...], optional): The places in each direction, such as
+            `(14, 14)`, or `(8, 14, 14)` for tokens of a video. None takes a square.
+            Default: None
+        extra (int, optional): Tokens in front that stand for no place: class tokens,
+            distillation tokens, registers. Default: 1
+
+    Returns:
+        *Callable*, to be passed as `reshape_transform`.
+
+    Raises:
+        ValueError: If `extra` is negative or `grid` holds less than one place; from
+            the transform itself, if the tokens do not fill the grid.
+
+    Examples::
+
+        >>> import torch
+        >>> tokens((2, 3), extra=0)(torch.rand(1, 6, 8)).shape
+        torch.Size([1, 8, 2, 3])
+    """
+    if extra < 0:
+        raise ValueError(
+            f"extra must be at least 0, got {extra}. It counts the tokens in front "
+            "that stand for no place."
+        )
+    if grid is not None and (not grid or min(grid) < 1):
+        raise ValueError(
+            f"grid must hold at least one place, got {grid}. Pass the number of "
+            "patches in each direction."
+        )
+
+    def transform(output: Tensor) -> Tensor:
+        if output.dim() != 3:
+            raise ValueError(
+                "layer must give tokens (N, tokens, K) for this reshape_transform, got "
+                f"the shape {tuple(output.shape)}. Choose a layer of the encoder."
+            )
+        places = output.shape[1] - extra
+        size = grid or (isqrt(max(places, 0)),) * 2
+        if prod(size) != places or places < 1:
+            raise ValueError(
+                f"grid must hold as many places as there are tokens, got {size} for "
+                f"{output.shape[1]} tokens, {extra} of them without a place. Pass "
+                "reshape_transforms.tokens(grid, extra) with the numbers of the model."
+            )
+        maps: Tensor = output[:, extra:].transpose(1, 2).unflatten(2, size)
+        return maps
+
+    return transform
+
+
+def vit(output: Tensor) -> Tensor:
+    """Returns the patches of torchvision's ViT as maps, without the class token.
+
+    In a ViT only the class token reaches the head, so the gradients at all other
+    tokens *after* the last attention are zero. `encoder.layers.encoder_layer_11.ln_1`,
+    the input of the last attention, is the layer to explain.
+
+    Args:
+        output (Tensor): `(N, 1 + h * h, K)`.
+
+    Returns:
+        *Tensor* `(N, K, h, h)`.
+
+    Raises:
+        ValueError: If there are not as many patches as a square has.
+
+    Examples::
+
+        >>> import torch
+        >>> vit(torch.rand(2, 1 + 14 * 14, 8)).shape
+        torch.Size([2, 8, 14, 14])
+    """
+    return tokens()(output)
+
+
+def swin(output: Tensor) -> Tensor:
+    """Returns maps with the channels last as maps with the channels first.
+
+    torchvision's Swin works on `(N, h, w, K)` in all of `features`; its modules `norm`
+    (channels last) and `permute` (channels first, so without a transform) follow.
+
+    Args:
+        output (Tensor): `(N, *spatial, K)`.
+
+    Returns:
+        *Tensor* `(N, K, *spatial)`.
+
+    Raises:
+        ValueError: If it has no spatial dimension.
+
+    Examples::
+
+        >>> import torch
+        >>> swin(torch.rand(2, 7, 5, 8)).shape
+        torch.Size([2, 8, 7, 5])
+    """
+    if output.dim() < 3:
+        raise ValueError(
+            "layer must give maps (N, *spatial, K) for this reshape_transform, got the "
+            f"shape {tuple(output.shape)}. Choose a layer of the features."
+        )
+    return output.movedim(-1, 1)
+
+
+def maxvit_windows(output: Tensor) -> Tensor:
+    """Returns what the window attention of torchvision's MaxViT works on as maps.
+
+    The blocks of a MaxViT, and the attention layers as a whole, give maps without a
+    transform. This one is for the modules inside of a `window_attention`, such as
+    `blocks.3.layers.1.layers.window_attention.attn_layer.0`.
+
+    Args:
+        output (Tensor): `(N, windows, places, K)`, both of them squares.
+
+    Returns:
+        *Tensor* `(N, K, h, h)`.
+
+    Raises:
+        ValueError: If windows or places do not fill a square.
+
+    Examples::
+
+        >>> import torch
+        >>> maxvit_windows(torch.rand(1, 4, 49, 8)).shape
+        torch.Size([1, 8, 14, 14])
+    """
+    return _tiles(output)
+
+
+def maxvit_grid(output: Tensor) -> Tensor:
+    """Returns what the grid attention of torchvision's MaxViT works on as maps.
+
+    As :func:`maxvit_windows`, for the modules inside of a `grid_attention`, whose
+    tokens are spread over the whole map.
+
+    Args:
+        output (Tensor): `(N, places in a tile, tiles, K)`, both of them squares.
+
+    Returns:
+        *Tensor* `(N, K, h, h)`.
+
+    Raises:
+        ValueError: If places or tiles do not fill a square.
+
+    Examples::
+
+        >>> import torch
+        >>> maxvit_grid(torch.rand(1, 4, 49, 8)).shape
+        torch.Size([1, 8, 14, 14])
+    """
+    if output.dim() == 4:
+        output = output.transpose(1, 2)
+    return _tiles(output)
+
+
+def _tiles(output: Tensor) -> Tensor:
+    """Puts tiles `(N, tiles, places, K)` together to `(N, K, h, h)`."""
+    outer, inner = (isqrt(size) for size in (*output.shape[1:3], 0, 0)[:2])
+    if output.dim() != 4 or (outer**2, inner**2) != tuple(output.shape[1:3]):
+        raise ValueError(
+            "layer must give tokens in square windows (N, windows, places, K) for this "
+            f"reshape_transform, got the shape {tuple(output.shape)}. Choose a module "
+            "inside of an attention layer of MaxViT."
+        )
+    tiles: Tensor = output.unflatten(2, (inner, inner)).unflatten(1, (outer, outer))
+    maps = tiles.permute(0, 5, 1, 3, 2, 4)  # (N, K, outer, inner, outer, inner)
+    return maps.flatten(4, 5).flatten(2, 3)

@@ -1,0 +1,89 @@
+"""The methods IS-CAM is compared with, slowly, straight from their equations."""
+
+import math
+
+import torch
+from reference.score_methods import confidence
+
+
+def gradient_at(rest, activations, target):
+    """`g`: the gradient of one score at activations `(K, *spatial)`."""
+    leaf = activations.detach()[None].requires_grad_()
+    rest(leaf)[0, target].backward()
+    return leaf.grad[0]
+
+
+def grad_cam_plus_plus(activations, powers, denominator="activations", relu=True):
+    """Equations 5, 19 and 20, place by place.
+
+    `powers` are the gradient, its square and its cube, or their means over noise.
+    """
+    first, second, third = powers
+    total = torch.zeros_like(activations[0])
+    for k in range(len(activations)):
+        a, d1, d2, d3 = (
+            t[k].reshape(-1).tolist() for t in (activations, first, second, third)
+        )
+        weight = 0.0
+        for i in range(len(a)):
+            if denominator == "activations":
+                below = 2 * d2[i] + sum(a) * d3[i]
+            else:
+                below = 2 * d2[i] + sum(u * v for u, v in zip(a, d3, strict=True))
+            alpha = d2[i] / below if below else 0.0
+            weight += alpha * max(d1[i], 0.0)
+        total = total + weight * activations[k]
+    return total.clamp(min=0) if relu else total
+
+
+def pairs_of_noise(shape, n_samples, seed):
+    """The noise of Smooth Grad-CAM++ as the documentation tells it: `e`, `-e`."""
+    source = torch.Generator().manual_seed(seed)
+    seeds = torch.randint(2**62, (math.ceil(n_samples / 2),), generator=source)
+    fields = []
+    for number in seeds.tolist():
+        generator = torch.Generator().manual_seed(number)
+        e = torch.randn((1, *shape), generator=generator)[0].double()
+        fields += [e, -e]
+    return fields[:n_samples]
+
+
+def rise_masks(size, n_masks, grid, keep_probability, seed):
+    """RISE's masks, `(n_masks, *size)`: cells, linear upsampling, random crop."""
+    generator = torch.Generator().manual_seed(seed)
+    cells = torch.rand((n_masks, *grid), generator=generator) < keep_probability
+    shifts = torch.rand((n_masks, len(grid)), generator=generator).tolist()
+    masks = torch.zeros((n_masks, *size), dtype=torch.float64)
+    for n in range(n_masks):
+        mask = cells[n].double()
+        for axis, (side, count) in enumerate(zip(size, grid, strict=True)):
+            pixels = math.ceil(side / count)
+            start = int(shifts[n][axis] * pixels)
+            rows = [
+                _between(mask, axis, place, (count + 1) * pixels)
+                for place in range(start, start + side)
+            ]
+            mask = torch.stack(rows, axis)
+        masks[n] = mask
+    return masks
+
+
+def _between(mask, axis, place, size):
+    """Linear interpolation at the centre of pixel `place` of `size`, edges repeated."""
+    cells = mask.shape[axis]
+    at = min(max((place + 0.5) * cells / size - 0.5, 0.0), cells - 1.0)
+    low = int(at)
+    high = min(low + 1, cells - 1)
+    share = at - low
+    return (1 - share) * mask.select(axis, low) + share * mask.select(axis, high)
+
+
+@torch.no_grad()
+def rise(model, x, target, masks, keep_probability, score="softmax", baseline=0.0):
+    """`sum_i s_i M_i / (n p)` of one example `(C, *spatial)`."""
+    b = torch.as_tensor(baseline, dtype=x.dtype).expand_as(x)
+    total = torch.zeros_like(masks[0])
+    for mask in masks:
+        z = b + mask * (x - b)
+        total = total + confidence(model(z[None]), target, score) * mask
+    return total / (len(masks) * keep_probability)
