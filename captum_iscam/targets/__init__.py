@@ -1,0 +1,21 @@
+"""One line from a model that is no classifier to a `forward_func`.
+
+Each function takes a model and returns a callable with one score per example, which
+goes where the model would: `LayerScoreCAM(segmentation(model, 8, region), layer,
+score="identity")`. The scores are final, so `score="identity"` is the one to pass, and
+`target` stays None.
+"""
+
+from captum_iscam.targets._callable import ModelScore
+from captum_iscam.targets._detection import detection
+from captum_iscam.targets._segmentation import segmentation
+from captum_iscam.targets._vectors import multi_label, regression, similarity
+
+__all__ = [
+    "ModelScore",
+    "detection",
+    "multi_label",
+    "regression",
+    "segmentation",
+    "similarity",
+]

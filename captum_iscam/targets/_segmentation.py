@@ -1,0 +1,112 @@
+"""The score of a class over a region of a segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_iscam._scoring import Score, at_least_single, score_transform
+from captum_iscam.targets._callable import ModelScore
+
+
+def segmentation(
+    model: Callable[..., Any],
+    category: int,
+    region: Tensor | None = None,
+    *,
+    score: Score = "softmax",
+    key: str = "out",
+) -> ModelScore:
+    r"""Returns the score of a class, summed over a region of the output.
+
+    .. math::
+        s = \sum_{p \in R} \mathrm{score}(f(x))_{c, p}
+
+    Args:
+        model (Callable): A model with outputs `(N, classes, *spatial)`, or a mapping
+            that holds them, such as torchvision's FCN and DeepLab.
+        category (int): `c`, the class.
+        region (Tensor, optional): `R`, boolean, of the output's spatial size: for
+            example where the model predicts the class,
+            `model(x)["out"][0].argmax(0) == category`. None expects it in every call, a
+            row per example and behind the inputs, as `additional_forward_args`: then
+            each example of a batch has a region of its own. Default: None
+        score (str or Callable, optional): What is summed: "softmax" over the classes,
+            "sigmoid", "identity", or a function of the output. Default: "softmax"
+        key (str, optional): Where the output is in a mapping. Default: "out"
+
+    Returns:
+        *ModelScore*, with scores `(N,)`: with "softmax" from 0 to the region's size.
+
+    Raises:
+        TypeError: If the region is not boolean.
+        ValueError: If the region is empty; when called, if it does not have the size of
+            the output, or the class is not there.
+
+    Examples::
+
+        >>> model = torch.nn.Conv2d(3, 5, 1).eval()
+        >>> region = torch.zeros(8, 8, dtype=torch.bool)
+        >>> region[2:5, 3:6] = True
+        >>> segmentation(model, 4, region)(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2])
+    """
+    transform = score_transform(score)
+    if region is not None:
+        _check_region(region)
+
+    def read(output: Any, *args: Any) -> Tensor:
+        maps = at_least_single(_output(output, key))
+        if maps.dim() < 3 or not 0 <= category < maps.shape[1]:
+            raise ValueError(
+                "category must be a class of an output (N, classes, *spatial), got "
+                f"{category} for the shape {tuple(maps.shape)}. Count from 0."
+            )
+        where = args[-1] if region is None else region
+        # Without a row per example a region belongs to all of them.
+        shapes = {tuple(maps.shape[2:]), (len(maps), *maps.shape[2:])}
+        if tuple(where.shape) not in shapes:
+            raise ValueError(
+                f"region must have the size {tuple(maps.shape[2:])} of the output, got "
+                f"{tuple(where.shape)}. Take it from the model's own prediction."
+            )
+        inside = where.to(maps.device).expand(len(maps), *maps.shape[2:])
+        chosen = transform(maps)[:, category]
+        return torch.where(inside, chosen, 0).flatten(1).sum(1)
+
+    return ModelScore(model, read, _without_last if region is None else None)
+
+
+def _without_last(*args: Any) -> tuple[Any, ...]:
+    """Returns the model's arguments, in front of the region."""
+    _check_region(args[-1])
+    return args[:-1]
+
+
+def _output(output: Any, key: str) -> Tensor:
+    if isinstance(output, Mapping) and key in output:
+        output = output[key]
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f'model must return a tensor, or a mapping that holds one as "{key}", got '
+            f"{type(output).__name__}. Pass key, or wrap the model."
+        )
+    return output
+
+
+def _check_region(region: Any) -> None:
+    if not isinstance(region, Tensor) or region.dtype != torch.bool:
+        kind = region.dtype if isinstance(region, Tensor) else type(region).__name__
+        raise TypeError(
+            f"region must be a boolean tensor, got {kind}. Compare to get one, as in "
+            "output.argmax(1) == category; without a region here, pass one per example "
+            "as additional_forward_args."
+        )
+    if not bool(region.any().item()):
+        raise ValueError(
+            "region must hold at least one place, got none of "
+            f"{tuple(region.shape)}. Choose a class the model finds, or another place."
+        )

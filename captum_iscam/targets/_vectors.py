@@ -1,0 +1,162 @@
+"""Scores of models that answer with a vector: labels, numbers, embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_iscam._scoring import at_least_single
+from captum_iscam.targets._callable import ModelScore
+
+
+def multi_label(model: Callable[..., Any], labels: int | Sequence[int]) -> ModelScore:
+    r"""Returns the mean probability of some labels, each with a sigmoid of its own.
+
+    .. math::
+        s = \frac{1}{|L|} \sum_{l \in L} \sigma(f_l(x))
+
+    For a single label `score="sigmoid"` with `target=label` gives the same.
+
+    Args:
+        model (Callable): A model with logits `(N, labels)`.
+        labels (int or Sequence[int]): The labels.
+
+    Returns:
+        *ModelScore*, with scores `(N,)` from 0 to 1.
+
+    Raises:
+        ValueError: If there are no labels; when called, if the model has no such label.
+
+    Examples::
+
+        >>> import torch
+        >>> model = torch.nn.Linear(3, 4).eval()
+        >>> multi_label(model, [0, 2])(torch.rand(5, 3)).shape
+        torch.Size([5])
+    """
+    wanted = [labels] if isinstance(labels, int) else list(labels)
+    if not wanted:
+        raise ValueError("labels must name at least one label, got none. Add one.")
+
+    def read(output: Any, *_: Any) -> Tensor:
+        rows = _rows(output)
+        for label in wanted:
+            _check_index("labels", label, rows)
+        return rows[:, wanted].sigmoid().mean(1)
+
+    return ModelScore(model, read)
+
+
+def regression(
+    model: Callable[..., Any], index: int = 0, toward: float | None = None
+) -> ModelScore:
+    r"""Returns a number that the model predicts, or how near it is to another.
+
+    .. math::
+        s = f_i(x) \quad\text{or}\quad s = -|f_i(x) - v|
+
+    Without `toward` a map shows what raises the prediction. With it, it shows what
+    brings the prediction to the value `v`: pass the prediction for the input itself to
+    see what it rests on, whether that raises or lowers it.
+
+    Args:
+        model (Callable): A model with outputs `(N,)` or `(N, numbers)`.
+        index (int, optional): Which of the numbers. Default: 0
+        toward (float, optional): `v`. Default: None
+
+    Returns:
+        *ModelScore*, with scores `(N,)` in the units of the prediction.
+
+    Raises:
+        ValueError: When called, if the model has no such number.
+
+    Examples::
+
+        >>> import torch
+        >>> model = torch.nn.Linear(3, 1).eval()
+        >>> regression(model)(torch.rand(5, 3)).shape
+        torch.Size([5])
+    """
+
+    def read(output: Any, *_: Any) -> Tensor:
+        rows = _rows(output)
+        _check_index("index", index, rows)
+        value = rows[:, index]
+        return value if toward is None else -(value - toward).abs()
+
+    return ModelScore(model, read)
+
+
+def similarity(model: Callable[..., Any], reference: Tensor) -> ModelScore:
+    r"""Returns the cosine similarity between the model's embedding and a reference.
+
+    .. math::
+        s = \frac{\langle f(x), r \rangle}{\|f(x)\| \, \|r\|}
+
+    An embedding of length zero has the similarity 0.
+
+    Args:
+        model (Callable): A model with embeddings `(N, D)`; further dimensions are
+            flattened.
+        reference (Tensor): `r`, `(D,)` or `(1, D)`: the embedding of another image, or
+            of a text.
+
+    Returns:
+        *ModelScore*, with scores `(N,)` from -1 to 1.
+
+    Raises:
+        TypeError: If the reference is no tensor.
+        ValueError: If the reference is zero; when called, if its length is not that of
+            the embeddings.
+
+    Examples::
+
+        >>> import torch
+        >>> model = torch.nn.Linear(3, 4).eval()
+        >>> similarity(model, torch.ones(4))(torch.rand(5, 3)).shape
+        torch.Size([5])
+    """
+    if not isinstance(reference, Tensor):
+        raise TypeError(
+            f"reference must be a tensor, got {type(reference).__name__}. Pass the "
+            "embedding of one example."
+        )
+    row = at_least_single(reference.detach()).reshape(-1)
+    if not bool((row.isfinite().all() & (row != 0).any()).item()):
+        raise ValueError(
+            "reference must be finite and not zero, got an embedding without a "
+            "direction. Pass the embedding of another input."
+        )
+
+    def read(output: Any, *_: Any) -> Tensor:
+        rows = _rows(output).flatten(1)
+        if rows.shape[1] != len(row):
+            raise ValueError(
+                f"reference must have {rows.shape[1]} numbers like the model's "
+                f"embeddings, got {tuple(reference.shape)}. Pass that of one example."
+            )
+        return F.cosine_similarity(rows, row.to(rows).unsqueeze(0), dim=1)
+
+    return ModelScore(model, read)
+
+
+def _rows(output: Any) -> Tensor:
+    """Returns a model's output as `(N, numbers, ...)`, in at least float32."""
+    if not isinstance(output, Tensor) or output.dim() == 0:
+        raise TypeError(
+            "model must return a tensor with a row per example, got "
+            f"{type(output).__name__}. Wrap it in a function that picks the tensor."
+        )
+    rows = at_least_single(output)
+    return rows.unsqueeze(1) if rows.dim() == 1 else rows
+
+
+def _check_index(name: str, index: int, rows: Tensor) -> None:
+    if rows.dim() != 2 or not 0 <= index < rows.shape[1]:
+        raise ValueError(
+            f"{name} must be from 0 to {rows.shape[1] - 1} for outputs (N, numbers), "
+            f"got {index} for the shape {tuple(rows.shape)}. Count from 0."
+        )
