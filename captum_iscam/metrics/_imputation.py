@@ -45,7 +45,7 @@ def impute(images: Tensor, known: Tensor) -> Tensor:
         scaled = residual / shares
         previous, energy = energy, (residual * scaled).sum(over, keepdim=True)
         turn = torch.where(active, energy / previous, 0)
-        step = torch.where(active, scaled + turn * step, step)
+        step = scaled + turn * step
     return given + solution
 
 

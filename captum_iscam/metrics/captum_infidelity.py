@@ -85,7 +85,7 @@ def infidelity(
         >>> import torch
         >>> def model(x):
         ...     return x.flatten(1).sum(1)
-        >>> image = torch.rand(1, 1, 8, 8)
+        >>> image = torch.rand(1, 1, 8, 8, dtype=torch.float64)
         >>> bool(infidelity(model, image, image, score="identity") < 1e-8)
         True
     """

@@ -120,14 +120,15 @@ def test_the_planted_pixel_goes_first_or_last():
 def test_percentiles_say_how_many_pixels_go():
     maps = torch.arange(16.0).view(1, 1, 4, 4)  # the bright pixel is the lowest
 
-    # 25 % and 50 % leave it, 100 - 1/16 % would remove all but one.
-    found = pictured(road_least_relevant_first, maps, percentiles=(6, 50)).tolist()
-    assert found == [0]
-    assert (
-        pictured(road_most_relevant_first, maps, percentiles=(25, 50, 90)).item() == 1
-    )
-    # With all but the last pixel gone, its value is everywhere.
-    assert pictured(road_most_relevant_first, -maps, percentiles=[94]).item() == 0
+    least = pictured(road_least_relevant_first, maps, percentiles=(6, 50))
+    assert least.tolist() == [0]
+    # The sixth best stays where the worst quarter goes.
+    sixth = torch.arange(16.0).roll(6).view(1, 1, 4, 4)
+    kept = pictured(road_least_relevant_first, sixth, percentiles=[25])
+    assert kept.tolist() == [1]
+    # 14 of 16 pixels go; with 15, only the bright one is left.
+    most = pictured(road_most_relevant_first, maps, percentiles=(25, 50, 90, 94))
+    assert most.tolist() == [1]
 
 
 def test_equal_values_go_in_row_order():

@@ -43,6 +43,14 @@ def test_a_constant_map_correlates_with_itself_alone(measure):
     assert measure(constant, constant).item() == 1
 
 
+def test_different_constants_correlate_with_nothing():
+    # Their means round, so that what is left after centring is not exactly zero.
+    values = torch.linspace(0.1, 0.9, 9, dtype=torch.float64).view(9, 1, 1, 1)
+    constants = values.expand(9, 1, 3, 3)
+
+    assert correlation(constants[1:], constants[:-1]).eq(0).all()
+
+
 @pytest.mark.parametrize("size", [(24, 31), (11, 11), (7, 6), (40,), (12, 13, 14)])
 def test_ssim_of_equal_maps_is_one_and_of_opposite_maps_is_low(size):
     maps = torch.rand(2, 1, *size)
