@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from captum_iscam.transformers import reshape_transform_for, token_layer
+
 _POOLS = (
     nn.AdaptiveAvgPool1d,
     nn.AdaptiveAvgPool2d,
@@ -34,7 +36,8 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
     with more than one place, `layer4` of a ResNet or `features` of a VGG or SqueezeNet.
     Not counted are a pooling to a fixed size, and maps of class scores: as many
     channels as there are classes, and no module with weights after them. Of nested
-    modules with the same output the outermost is taken.
+    modules with the same output the outermost is taken. For torchvision's ViT, which
+    goes on with tokens, it is the input of the last attention.
 
     Args:
         model (torch.nn.Module): The model, in evaluation mode.
@@ -55,6 +58,9 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
         >>> default_layer(model, torch.rand(1, 3, 8, 8))[0]
         '0'
     """
+    known = token_layer(model)
+    if known is not None:
+        return known
     steps, classes = _trace(model, inputs)
     candidates = [
         place
@@ -78,7 +84,8 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
         raise ValueError(
             "model must have a spatial output (N, K, ...) near its end, got tokens "
             f'from "{tokens[-1]}" on. Name a layer and pass a reshape_transform that '
-            "turns its tokens into a grid."
+            "turns its tokens into a grid, such as those of "
+            "captum_iscam.reshape_transforms."
         )
     same = [step for step in steps if step.output is steps[last].output]
     # The first of them made the tensor; its outermost parent with the same output is
@@ -121,7 +128,7 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
-    """Raises unless the layer runs and has a spatial output for the inputs.
+    """Raises unless the layer runs and has maps for the inputs, if need be reshaped.
 
     Args:
         model (torch.nn.Module): The model, in evaluation mode.
@@ -129,10 +136,15 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
         name (str): The layer's name.
 
     Raises:
-        ValueError: With the names of the layers that can be taken instead.
+        ValueError: With the names of the layers that can be taken instead, or from the
+            `reshape_transform` of a transformer that cannot read the layer.
     """
     steps, _ = _trace(model, inputs)
     outputs = [step.output for step in steps if step.name == name]
+    transform = reshape_transform_for(model, model.get_submodule(name))
+    if outputs and transform is not None:
+        transform(outputs[-1])
+        return
     if outputs and _is_spatial(outputs[-1], inputs):
         return
     spatial = [step.name for step in steps if _is_spatial(step.output, inputs)]

@@ -18,11 +18,16 @@ from torch import Tensor, nn
 
 from captum_iscam._scoring import Target
 from captum_iscam.attr import (
+    RISE,
+    LayerGradCAMPlusPlus,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
+    LayerSmoothGradCAMPlusPlus,
 )
+from captum_iscam.attr._token_grad_cam import TokenGradCAM
+from captum_iscam.transformers import reshape_transform_for
 
 
 @dataclass(frozen=True)
@@ -30,17 +35,19 @@ class Options:
     """What can be set for all methods; each takes what concerns it.
 
     Attributes:
-        n_samples (int): Noisy copies of each masked input. Default: 35
-        seed (int): Where the noise comes from, anew for every call. Default: 0
+        n_samples (int): Noisy copies of each input, masked or whole. Default: 35
+        seed (int): Where noise and masks come from, anew for every call. Default: 0
         internal_batch_size (int or None): Inputs per forward pass; None leaves it to
             the method. Default: None
         show_progress (bool): Show a bar on standard error. Default: False
+        n_masks (int): Random masks of each input. Default: 4000
     """
 
     n_samples: int = 35
     seed: int = 0
     internal_batch_size: int | None = None
     show_progress: bool = False
+    n_masks: int = 4000
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Method:
         fixed (Mapping[str, Any]): Further arguments of `attribute`.
         of_layer (bool): Whether the class is built with a layer, else with the model
             alone. Default: True
+        of_tokens (type, optional): The class for layers that need a
+            `reshape_transform`, where `attribution` takes none. Default: None
         finish (Callable): Makes a map `(N, 1, *spatial)` of what `attribute` gives.
     """
 
@@ -62,6 +71,7 @@ class Method:
     takes: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
     of_layer: bool = True
+    of_tokens: type[Any] | None = None
     finish: Callable[[Tensor], Tensor] = torch.Tensor.detach
 
     def attribute(
@@ -77,7 +87,8 @@ class Method:
         Args:
             model (torch.nn.Module): A classifier that gives logits.
             layer (torch.nn.Module): The layer to explain; methods that explain the
-                input itself leave it alone.
+                input itself leave it alone. Tokens of torchvision's transformers are
+                turned into maps.
             inputs (Tensor): Inputs `(N, C, *spatial)`.
             target (int, tuple, Tensor or list): Captum's target.
             options (Options, optional): Default: None, that is `Options()`
@@ -96,16 +107,23 @@ class Method:
             torch.Size([2, 1, 3, 3])
         """
         options = options or Options()
-        built = (model, layer) if self.of_layer else (model,)
+        explain = self._build(model, layer)
         arguments = self._arguments(options)
         if "seed" in self.takes:
             arguments["generator"] = torch.Generator().manual_seed(options.seed)
         if "show_progress" in self.takes:
             arguments["show_progress"] = options.show_progress
-        attributions = self.attribution(*built).attribute(
-            inputs, target=target, **arguments
-        )
+        attributions = explain.attribute(inputs, target=target, **arguments)
         return self.finish(attributions)
+
+    def _build(self, model: nn.Module, layer: nn.Module) -> Any:
+        if not self.of_layer:
+            return self.attribution(model)
+        transform = reshape_transform_for(model, layer)
+        if transform is None:
+            return self.attribution(model, layer)
+        attribution = self.of_tokens or self.attribution
+        return attribution(model, layer, reshape_transform=transform)
 
     def settings(self, options: Options | None = None) -> dict[str, Any]:
         """Returns all arguments the method runs with, as a record of it.
@@ -151,7 +169,19 @@ METHODS: dict[str, Method] = {
     "integrated-grad-cam": Method(
         "Integrated Grad-CAM", LayerIntegratedGradCAM, ("internal_batch_size",)
     ),
-    "grad-cam": Method("Grad-CAM", LayerGradCam, fixed={"relu_attributions": True}),
+    "grad-cam": Method(
+        "Grad-CAM",
+        LayerGradCam,
+        fixed={"relu_attributions": True},
+        of_tokens=TokenGradCAM,
+    ),
+    "grad-cam++": Method("Grad-CAM++", LayerGradCAMPlusPlus, ("internal_batch_size",)),
+    "smooth-grad-cam++": Method(
+        "Smooth Grad-CAM++",
+        LayerSmoothGradCAMPlusPlus,
+        ("n_samples", "seed", "internal_batch_size"),
+    ),
+    "rise": Method("RISE", RISE, ("n_masks", "seed", *_SCORED), of_layer=False),
     # Left to itself Captum keeps all its 50 steps in memory at once.
     "integrated-gradients": Method(
         "Integrated Gradients",

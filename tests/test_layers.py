@@ -58,9 +58,50 @@ def test_the_default_layer_of_a_regnet():
     assert default_layer(model, inputs)[0] == "trunk_output"
 
 
+def test_the_default_layer_of_a_vit_is_the_input_of_its_last_attention():
+    model, inputs = build("vit_b_16")
+
+    name, layer = default_layer(model, inputs)
+
+    assert name == "encoder.layers.encoder_layer_11.ln_1"
+    assert layer is model.get_submodule(name)
+
+
+class Tokens(nn.Module):
+    def forward(self, maps):
+        return maps.flatten(2).transpose(1, 2)
+
+
 def test_a_network_that_ends_in_tokens_needs_a_reshape_transform():
+    model = small(nn.Conv2d(3, 4, 3), Tokens(), nn.Flatten(), nn.Linear(144, 5))
+
     with pytest.raises(ValueError, match=r"got tokens from .* reshape_transform"):
-        default_layer(*build("vit_b_16"))
+        default_layer(model, torch.rand(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("vit_b_16", "encoder.layers.encoder_layer_3"),
+        ("vit_b_16", "conv_proj"),
+        ("swin_t", "features.5"),
+        ("swin_t", "features.0.0"),
+        ("swin_t", "norm"),
+        ("maxvit_t", "blocks.1"),
+        ("maxvit_t", "blocks.1.layers.0.layers.grid_attention.attn_layer.0"),
+    ],
+)
+def test_layers_of_transformers_count_as_spatial(name, layer):
+    model, inputs = build(name)
+
+    check_spatial(model, inputs, layer)
+
+
+def test_a_layer_of_a_transformer_that_mixes_its_places_is_refused():
+    model, inputs = build("maxvit_t")
+
+    with pytest.raises(ValueError, match=r"layer must have a spatial output .* 1000\)"):
+        check_spatial(model, inputs, "classifier")
 
 
 def test_maps_of_class_scores_are_not_explained():

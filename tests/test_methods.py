@@ -6,11 +6,15 @@ from captum.attr import IntegratedGradients, LayerGradCam
 from torch import nn
 
 from captum_iscam import (
+    RISE,
+    LayerGradCAMPlusPlus,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
+    LayerSmoothGradCAMPlusPlus,
 )
+from captum_iscam.attr._token_grad_cam import TokenGradCAM
 from captum_iscam.methods import METHODS, Options, count_passes, find_methods
 
 CALLS = {
@@ -24,6 +28,13 @@ CALLS = {
     ),
     "grad-cam": lambda m, x, t: LayerGradCam(m, m[0]).attribute(
         x, t, relu_attributions=True
+    ),
+    "grad-cam++": lambda m, x, t: LayerGradCAMPlusPlus(m, m[0]).attribute(x, t),
+    "smooth-grad-cam++": lambda m, x, t: LayerSmoothGradCAMPlusPlus(m, m[0]).attribute(
+        x, t, n_samples=4, generator=torch.Generator().manual_seed(3)
+    ),
+    "rise": lambda m, x, t: RISE(m).attribute(
+        x, t, n_masks=40, generator=torch.Generator().manual_seed(3)
     ),
     "integrated-gradients": lambda m, x, t: (
         IntegratedGradients(m).attribute(x, target=t).sum(1, keepdim=True).relu()
@@ -50,7 +61,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The map is zero everywhere")
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_of_the_table_is_the_class_with_its_defaults(name, model, images):
     found = METHODS[name].attribute(
-        model, model[0], images, [0, 1], Options(n_samples=4, seed=3)
+        model, model[0], images, [0, 1], Options(n_samples=4, seed=3, n_masks=40)
     )
 
     expected = CALLS[name](model, images, [0, 1])
@@ -62,7 +73,8 @@ def test_a_method_of_the_table_is_the_class_with_its_defaults(name, model, image
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_batch_size_changes_passes_but_no_map(name, model, images):
-    small, usual = Options(n_samples=4, internal_batch_size=7), Options(n_samples=4)
+    small = Options(n_samples=4, internal_batch_size=7, n_masks=40)
+    usual = Options(n_samples=4, n_masks=40)
 
     with count_passes(model) as passes:
         in_parts = METHODS[name].attribute(model, model[0], images, 0, small)
@@ -76,15 +88,21 @@ def test_the_batch_size_changes_passes_but_no_map(name, model, images):
 def test_the_global_random_state_is_left_alone(name, model, images):
     before = torch.get_rng_state()
 
-    METHODS[name].attribute(model, model[0], images, 0, Options(n_samples=4))
+    options = Options(n_samples=4, n_masks=40)
+    METHODS[name].attribute(model, model[0], images, 0, options)
 
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_seed_makes_the_noise(model, images):
+@pytest.mark.parametrize("name", ["ss-cam", "smooth-grad-cam++", "rise"])
+def test_the_seed_makes_the_noise(name, model, images):
+    # Noise changes no gradient of a model that is linear after the layer.
+    bent = nn.Conv2d(4, 4, 1), nn.ReLU()
+    model = nn.Sequential(model[0], *bent, *model[1:]).eval()
+
     maps = [
-        METHODS["ss-cam"].attribute(
-            model, model[0], images, 0, Options(n_samples=4, seed=seed)
+        METHODS[name].attribute(
+            model, model[0], images, 0, Options(n_samples=4, seed=seed, n_masks=40)
         )
         for seed in (1, 1, 2)
     ]
@@ -109,6 +127,23 @@ def test_settings_hold_defaults_and_what_was_asked_for():
     assert (integral["n_steps"], integral["method"]) == (3, "gausslegendre")
     assert integral["internal_batch_size"] == 8
     assert "n_samples" not in integral
+
+
+def test_settings_of_rise():
+    settings = METHODS["rise"].settings(Options(n_masks=40, seed=3))
+
+    assert (settings["n_masks"], settings["seed"]) == (40, 3)
+    assert (settings["grid"], settings["keep_probability"]) == (7, 0.5)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_grad_cam_of_tokens_is_captums_where_there_are_maps(model, images, relu):
+    arguments = {"target": [0, 1], "relu_attributions": relu}
+
+    ours = TokenGradCAM(model, model[0]).attribute(images, **arguments)
+
+    theirs = LayerGradCam(model, model[0]).attribute(images, **arguments)
+    torch.testing.assert_close(ours, theirs.detach())
 
 
 def test_passes_are_counted_as_calls_and_rows(model, images):

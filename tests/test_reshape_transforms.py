@@ -3,8 +3,7 @@
 import pytest
 import torch
 from reference.methods import METHODS, attribute
-from torch import nn
-from torchvision.models import MaxVit, SwinTransformer, VisionTransformer
+from reference.transformers import small_maxvit, small_swin, small_vit
 
 from captum_iscam import LayerScoreCAM
 from captum_iscam.reshape_transforms import (
@@ -24,28 +23,6 @@ def output_of(model, layer, x):
     model(x)
     handle.remove()
     return seen[-1]
-
-
-def small_vit():
-    return VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=3).eval()
-
-
-def small_swin():
-    return SwinTransformer([4, 4], 8, [1, 1], [1, 2], [4, 4], num_classes=3).eval()
-
-
-def small_maxvit():
-    model = MaxVit(
-        input_size=(64, 64),
-        stem_channels=8,
-        partition_size=2,
-        block_channels=[8, 8, 8, 16],
-        block_layers=[1, 1, 1, 1],
-        head_dim=4,
-        stochastic_depth_prob=0.0,
-        num_classes=3,
-    )
-    return model.eval()
 
 
 def test_vit_puts_each_patch_where_it_was():
@@ -115,7 +92,6 @@ def test_every_method_explains_transformers(name, kind):
     x = torch.rand(1, 3, 64, 64) if "attention" in kind else torch.rand(1, 3, 32, 32)
     if kind == "vit":
         model, transform, size = small_vit(), vit, (4, 4)
-        nn.init.normal_(model.heads.head.weight)  # torchvision starts it at zero
         layer = model.encoder.layers[-1].ln_1
     elif kind == "swin":
         model, transform, size = small_swin(), swin, (4, 4)

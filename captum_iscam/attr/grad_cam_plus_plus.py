@@ -10,7 +10,7 @@ from captum_iscam._scoring import Target
 from captum_iscam._warnings import warn_user
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._engine import combine
-from captum_iscam.attr._gradients import LayerGradientMethod
+from captum_iscam.attr._gradients import LayerGradientMethod, Sums
 from captum_iscam.attr._inputs import Batch
 
 DENOMINATORS = ("activations", "products")
@@ -159,7 +159,7 @@ class Clean:
         """Returns what sets the view apart."""
         return "with gradients"
 
-    def sums(self, activations: Tensor) -> PowersOfGradients:
+    def sums(self, activations: Tensor) -> Sums:
         """Returns the means of the powers of the gradients, still zero."""
         return PowersOfGradients(activations, len(self), self._denominator, self._relu)
 

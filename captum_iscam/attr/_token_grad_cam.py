@@ -1,0 +1,71 @@
+"""Grad-CAM for layers that give tokens, which Captum's `LayerGradCam` cannot read."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from captum_iscam._captum import log_usage
+from captum_iscam._scoring import Target
+from captum_iscam.attr._base import Attributions
+from captum_iscam.attr._gradients import LayerGradientMethod
+from captum_iscam.attr.grad_cam_plus_plus import Clean
+
+
+class TokenGradCAM(LayerGradientMethod):
+    """Captum's Grad-CAM, with a `reshape_transform`.
+
+    For layers that need none it gives what `captum.attr.LayerGradCam` does. It is there
+    for tables that hold Grad-CAM beside other methods on transformers, and not public.
+    """
+
+    @log_usage
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Target = None,
+        additional_forward_args: object = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+    ) -> Attributions | list[Attributions]:
+        """Returns the Grad-CAM map of each example, as `LayerGradCam` does.
+
+        Args:
+            inputs (Tensor or tuple[Tensor, ...]): As in Captum.
+            target (int, tuple, Tensor or list, optional): As in Captum.
+            additional_forward_args (Any, optional): As in Captum.
+            attribute_to_layer_input (bool, optional): As in Captum. Default: False
+            relu_attributions (bool, optional): As in Captum. Default: False
+
+        Returns:
+            **attributions** `(N, 1, *spatial)` at the layer's size, detached.
+        """
+        batch = self._batch(inputs)
+        return self._attribute(
+            batch,
+            _Clean(batch, "", relu_attributions),
+            target,
+            additional_forward_args,
+            attribute_to_layer_input,
+            None,
+        )
+
+
+class _Clean(Clean):
+    def sums(self, activations: Tensor) -> _Pooled:
+        return _Pooled(activations, self._relu)
+
+
+class _Pooled:
+    """The map `sum_k GAP(g_k) A_k` of each example."""
+
+    def __init__(self, activations: Tensor, relu: bool) -> None:
+        self._relu = relu
+        shape = (activations.shape[0], 1, *activations.shape[2:])
+        self._maps = activations.new_zeros(shape)
+
+    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+        pooled = grads.mean(tuple(range(2, grads.dim())), keepdim=True)
+        self._maps[rows] += (pooled * values).sum(1, keepdim=True)
+
+    def maps(self) -> Tensor:
+        return self._maps.relu() if self._relu else self._maps
