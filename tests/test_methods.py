@@ -97,7 +97,7 @@ def test_the_global_random_state_is_left_alone(name, model, images):
 @pytest.mark.parametrize("name", ["ss-cam", "smooth-grad-cam++", "rise"])
 def test_the_seed_makes_the_noise(name, model, images):
     # Noise changes no gradient of a model that is linear after the layer.
-    bent = nn.Conv2d(4, 4, 1), nn.ReLU()
+    bent = nn.Conv2d(4, 4, 1), nn.Tanh()
     model = nn.Sequential(model[0], *bent, *model[1:]).eval()
 
     maps = [
