@@ -94,15 +94,17 @@ def test_the_global_random_state_is_left_alone(name, model, images):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.filterwarnings("ignore:The noise leaves no channel")
 @pytest.mark.parametrize("name", ["ss-cam", "smooth-grad-cam++", "rise"])
 def test_the_seed_makes_the_noise(name, model, images):
     # Noise changes no gradient of a model that is linear after the layer.
     bent = nn.Conv2d(4, 4, 1), nn.Tanh()
     model = nn.Sequential(model[0], *bent, *model[1:]).eval()
+    image, classes = images[:1].expand(5, -1, -1, -1), [0, 1, 2, 3, 4]
 
     maps = [
         METHODS[name].attribute(
-            model, model[0], images, 0, Options(n_samples=4, seed=seed, n_masks=40)
+            model, model[0], image, classes, Options(4, seed, n_masks=40)
         )
         for seed in (1, 1, 2)
     ]

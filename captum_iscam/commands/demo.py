@@ -23,7 +23,7 @@ from captum_iscam.networks import sha256
 from captum_iscam.visualization import upsample
 
 # The defaults of 35 and 4000 would take more than the demo's minute.
-_N_SAMPLES, _N_MASKS = 4, 300
+_N_SAMPLES, _N_MASKS = 4, 200
 
 
 @dataclass(frozen=True)
