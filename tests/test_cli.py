@@ -14,7 +14,7 @@ from torchvision.transforms._presets import ImageClassification
 from captum_iscam.cli import main
 from captum_iscam.commands._images import output_names, read_image
 from captum_iscam.commands._targets import TargetChoice
-from captum_iscam.methods import METHODS
+from captum_iscam.commands.demo import SHOWN
 from captum_iscam.networks import load_classifier
 
 NAME = "squeezenet1_1"
@@ -318,7 +318,7 @@ def test_demo_finds_the_objects_without_a_network(tmp_path, capsys, monkeypatch)
     } == names
     with (tmp_path / "demo" / "table.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 2 * len(METHODS)
+    assert len(rows) == 2 * len(SHOWN)
     assert all(0 <= float(row["overlap"]) <= 1 for row in rows)
     assert all(0 < float(row["kept"]) < 1 for row in rows)
     certain = [row for row in rows if row["method"] == "Integrated Grad-CAM"]
