@@ -85,6 +85,22 @@ def test_a_layer_that_mixes_the_examples(name, net):
 
 
 @every_method
+def test_a_layer_that_gives_nested_tuples(name):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(14, 4, batch_first=True)
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.lstm(x.mean(1))[0][:, -1])
+
+    net, x = Recurrent().eval(), images(2, dtype=torch.float32)
+    match = "layer must give a tensor or a tuple of tensors"
+    refuses(name, net, net.lstm, x, 1, TypeError, match)
+
+
+@every_method
 def test_a_layer_that_did_not_run(name, net):
     stranger = nn.Conv2d(3, 4, 3)
     match = "layer must run in the forward pass, got a Conv2d that did not"
