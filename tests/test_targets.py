@@ -83,6 +83,15 @@ def test_segmentation_sums_the_class_over_the_region():
     torch.testing.assert_close(raw, model(x)["out"][:, 3, 1:3, 2:6].sum((1, 2)))
 
 
+def test_a_region_with_a_row_of_its_own_serves_all_examples():
+    model, x = Segmenter().double(), images(3)
+    region = model(x[:1])["out"].argmax(1) == 3
+
+    scores = segmentation(model, 3, region)(x)
+
+    torch.testing.assert_close(scores, segmentation(model, 3, region[0])(x))
+
+
 def test_segmentation_through_every_method():
     model = Segmenter().double()
     region = torch.zeros(6, 7, dtype=torch.bool)
@@ -126,12 +135,18 @@ def test_what_segmentation_refuses():
         segmentation(model, 3, empty)
     with pytest.raises(ValueError, match="region must hold at least one place"):
         segmentation(model, 3)(x, empty)
+    with pytest.raises(ValueError, match="for every example, got none for example 1"):
+        segmentation(model, 3)(x, torch.stack([whole, empty]))
     with pytest.raises(TypeError, match=r"boolean tensor, got torch\.float32.*argmax"):
         segmentation(model, 3, torch.ones(6, 7))
     with pytest.raises(TypeError, match=r"boolean tensor.*as additional_forward"):
         segmentation(model, 3)(x)
     with pytest.raises(ValueError, match=r"the size \(6, 7\) of the output, got \(7"):
         segmentation(model, 3, whole.T)(x)
+    with pytest.raises(ValueError, match=r"got \(2, 6, 7\).*as additional_forward"):
+        segmentation(model, 3, torch.stack([whole, whole]))(x)
+    with pytest.raises(ValueError, match=r"\(2, 6, 7\) of the output, a row per"):
+        segmentation(model, 3)(x, whole)
     with pytest.raises(ValueError, match=r"category must be a class .* got 5 for"):
         segmentation(model, 5, whole)(x)
     with pytest.raises(TypeError, match='holds one as "mask", got dict'):

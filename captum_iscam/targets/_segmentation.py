@@ -65,14 +65,7 @@ def segmentation(
                 "category must be a class of an output (N, classes, *spatial), got "
                 f"{category} for the shape {tuple(maps.shape)}. Count from 0."
             )
-        where = args[-1] if region is None else region
-        # Without a row per example a region belongs to all of them.
-        shapes = {tuple(maps.shape[2:]), (len(maps), *maps.shape[2:])}
-        if tuple(where.shape) not in shapes:
-            raise ValueError(
-                f"region must have the size {tuple(maps.shape[2:])} of the output, got "
-                f"{tuple(where.shape)}. Take it from the model's own prediction."
-            )
+        where = _rows_of(args[-1], maps) if region is None else _shared(region, maps)
         inside = where.to(maps.device).expand(len(maps), *maps.shape[2:])
         chosen = transform(maps)[:, category]
         return torch.where(inside, chosen, 0).flatten(1).sum(1)
@@ -95,6 +88,35 @@ def _output(output: Any, key: str) -> Tensor:
             f"{type(output).__name__}. Pass key, or wrap the model."
         )
     return output
+
+
+def _shared(region: Tensor, maps: Tensor) -> Tensor:
+    """Returns the one region of all examples."""
+    where = region[0] if region.dim() == maps.dim() - 1 and len(region) == 1 else region
+    if where.shape != maps.shape[2:]:
+        raise ValueError(
+            f"region must have the size {tuple(maps.shape[2:])} of the output, got "
+            f"{tuple(region.shape)}. Take it from the model's own prediction; leave it "
+            "out here to pass one per example as additional_forward_args."
+        )
+    return where
+
+
+def _rows_of(regions: Tensor, maps: Tensor) -> Tensor:
+    """Returns the region of each example, none of them empty."""
+    shape = (len(maps), *maps.shape[2:])
+    if tuple(regions.shape) != shape:
+        raise ValueError(
+            f"region must have the size {shape} of the output, a row per example, got "
+            f"{tuple(regions.shape)}. Take it from the model's own prediction."
+        )
+    empty = (~regions.flatten(1).any(1)).nonzero().reshape(-1).tolist()
+    if empty:
+        raise ValueError(
+            "region must hold at least one place for every example, got none for "
+            f"example {empty[0]}. Leave such examples out."
+        )
+    return regions
 
 
 def _check_region(region: Any) -> None:
