@@ -6,6 +6,7 @@ gradients; `LayerGradientMethod` checks the arguments and does the passes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
@@ -161,8 +162,8 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             sums = [views.sums(self._maps(value, batch)) for value in evals]
 
             def body(start: int, stop: int) -> None:
-                grads, values = compute_layer_gradients_and_eval(
-                    forward_fn=lambda *shown: _finite(
+                grads, values = _gradients(
+                    lambda *shown: _finite(
                         score(shown, torch.arange(start, stop) % count),
                         views,
                         start,
@@ -203,6 +204,27 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                 "Choose a layer further up."
             )
         return at_least_single(tensor).to(batch.device)
+
+
+def _gradients(
+    score: Callable[..., Tensor], layer: nn.Module, **options: Any
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Returns the gradients of the scores at the layer, and what the layer gave."""
+    try:
+        grads, values = compute_layer_gradients_and_eval(
+            forward_fn=score, layer=layer, **options
+        )
+    except RuntimeError as error:
+        # Autograd's words for it, of which neither names the layer.
+        if not re.search("used in the graph|does not require grad", str(error)):
+            raise
+        raise ValueError(
+            "layer must lead to the score by gradients, got a "
+            f"{type(layer).__name__} that the target does not depend on, or only "
+            "through code without gradients. Choose another layer, or a score method, "
+            "which needs none."
+        ) from error
+    return grads, values
 
 
 def _runs(start: int, stop: int, count: int) -> Iterator[tuple[int, slice, slice]]:

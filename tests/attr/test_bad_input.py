@@ -119,6 +119,32 @@ def test_a_list_of_layers_of_which_one_never_runs(name, net):
 
 
 @every_gradient_method
+@pytest.mark.parametrize("reach", ["unused", "no gradients"])
+def test_a_layer_that_does_not_reach_the_score(name, net, reach):
+    def model(x):
+        if reach == "unused":
+            net.features(x)
+            return net.head(x.flatten(1)[:, :8])
+        with torch.no_grad():
+            return net(x)
+
+    match = "layer must lead to the score by gradients, got a Sequential that"
+    with pytest.raises(ValueError, match=match):
+        attribute(name, model, net.features, images(2), 1)
+
+
+@every_gradient_method
+def test_errors_of_the_model_itself_pass_through(name, net):
+    def model(x):
+        if torch.is_grad_enabled():
+            raise RuntimeError("the model is tired")
+        return net(x)
+
+    with pytest.raises(RuntimeError, match="the model is tired"):
+        attribute(name, model, net.features, images(2), 1)
+
+
+@every_gradient_method
 def test_a_layer_without_channels(name, net):
     class Total(nn.Module):
         def forward(self, x):

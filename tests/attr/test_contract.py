@@ -123,6 +123,46 @@ def test_memory_grows_with_one_copy_of_the_layer_alone(name):
     assert grown < 64 * 64 * 64  # far from one mask per channel
 
 
+def test_memory_of_smooth_grad_cam_does_not_grow_with_the_samples():
+    features = nn.Sequential(nn.Conv2d(3, 8, 5, stride=8), nn.ReLU())
+    model = nn.Sequential(features, nn.Flatten(), nn.Linear(8 * 64, 4)).eval()
+    x, peaks = torch.rand(1, 3, 64, 64), []
+    for n_samples in (4, 40):
+        with LiveBytes() as live:
+            attribute(
+                "smooth grad-cam++",
+                model,
+                features,
+                x,
+                1,
+                n_samples=n_samples,
+                internal_batch_size=2,
+            )
+        peaks.append(live.peak)
+
+    assert peaks[1] - peaks[0] <= 8 * 18  # a seed per pair
+
+
+@every_gradient_method
+def test_a_layer_of_another_rank_than_the_inputs(name):
+    class Waveforms(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Conv2d(1, 4, 3)
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x):
+            frames = x.unfold(1, 16, 8).unsqueeze(1)  # (N, 1, frames, 16)
+            return self.head(self.features(frames).relu().mean((2, 3)))
+
+    model = Waveforms().eval()
+
+    out = attribute(name, model, model.features, torch.rand(2, 160), 1)
+
+    assert out.shape == (2, 1, 17, 14)
+    assert torch.isfinite(out).all()
+
+
 @every_method
 @pytest.mark.parametrize(
     "target",

@@ -215,6 +215,16 @@ def test_autocast_compiled_and_parallel_models(net):
     assert (out - expected).norm() < 0.05 * expected.norm()
 
 
+def test_autocast_rounds_no_sum():
+    x = images(1, dtype=torch.float32)
+    expected = run(lambda z: z.abs().sum((1, 2, 3)), x, score="identity")
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = run(lambda z: z.abs().sum((1, 2, 3)), x, score="identity")
+
+    torch.testing.assert_close(out, expected)
+
+
 def test_inference_mode_and_noise_tunnel(net):
     x = images()
     with torch.inference_mode():
