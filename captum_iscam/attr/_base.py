@@ -16,6 +16,7 @@ from captum_iscam._captum import (
     PerturbationAttribution,
     format_output,
 )
+from captum_iscam._inputs import Batch, check_inputs
 from captum_iscam._scoring import (
     Baselines,
     Score,
@@ -31,10 +32,8 @@ from captum_iscam.attr._engine import (
     combine,
     softmax_over_channels,
 )
-from captum_iscam.attr._inputs import (
-    Batch,
+from captum_iscam.attr._layer import (
     ReshapeTransform,
-    check_inputs,
     check_layer,
     evaluate_layer,
 )

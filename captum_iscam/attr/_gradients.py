@@ -7,8 +7,8 @@ gradients; `LayerGradientMethod` checks the arguments and does the passes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from captum_iscam._captum import (
     compute_layer_gradients_and_eval,
     format_output,
 )
+from captum_iscam._inputs import Batch, check_inputs
 from captum_iscam._scoring import (
     Baselines,
     Score,
@@ -30,52 +31,14 @@ from captum_iscam._scoring import (
     score_transform,
 )
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
-from captum_iscam.attr._inputs import (
-    Batch,
+from captum_iscam.attr._layer import (
     ReshapeTransform,
-    check_inputs,
     check_layer,
     eager,
     evaluate_layer,
 )
+from captum_iscam.attr._views import Part, Views
 from captum_iscam.reshape_transforms import READY_MADE
-
-
-class Sums(Protocol):
-    """What becomes of the gradients at one output of the layer."""
-
-    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
-        """Takes in a view of some examples.
-
-        Args:
-            view (int): Which view.
-            rows (slice): Which examples.
-            grads (Tensor): Their gradients `(rows, K, *spatial)`.
-            values (Tensor): Their activations, of the same shape.
-        """
-
-    def maps(self) -> Tensor:
-        """Returns the maps `(N, 1, *spatial)`."""
-
-
-class Views(Protocol):
-    """What the model is shown of each example, one view after the other."""
-
-    @property
-    def first(self) -> tuple[Tensor, ...]:
-        """What the pass without gradients shows, which checks model and target."""
-
-    def __len__(self) -> int:
-        """How many views there are."""
-
-    def show(self, view: int, rows: slice) -> tuple[Tensor, ...]:
-        """Returns the inputs of one view, for the examples in `rows`."""
-
-    def name(self, view: int) -> str:
-        """Returns the view in words, as they follow on "the pass of example 3"."""
-
-    def sums(self, activations: Tensor) -> Sums:
-        """Returns a place for the gradients, given what the first pass gave."""
 
 
 class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
@@ -159,27 +122,20 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             )
             score.check(output)
             score.of_output(output, torch.arange(count))
-            sums = [views.sums(self._maps(value, batch)) for value in evals]
+            sums = [views.sums(self._maps(value, batch, count)) for value in evals]
 
             def body(start: int, stop: int) -> None:
+                part = Part(views, start, stop, count)
                 grads, values = _gradients(
-                    lambda *shown: _finite(
-                        score(shown, torch.arange(start, stop) % count),
-                        views,
-                        start,
-                        count,
-                    ),
+                    lambda *shown: part.check(score(shown, part.examples)),
                     layer=layer,
-                    inputs=_shown(views, start, stop, count),
+                    inputs=part.inputs(),
                     device_ids=device_ids,
                     attribute_to_layer_input=attribute_to_layer_input,
                 )
                 for total, *pair in zip(sums, grads, values, strict=True):
-                    grad, value = (
-                        _finite(self._maps(x, batch), views, start, count) for x in pair
-                    )
-                    for view, rows, part in _runs(start, stop, count):
-                        total.add(view, rows, grad[part], value[part])
+                    grad, value = (self._maps(x, batch, stop - start) for x in pair)
+                    part.add_to(total, grad, value)
 
             chunks.run(count * len(views), body)
             maps = tuple(total.maps() for total in sums)
@@ -187,7 +143,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
 
         return self._each_layer(attribute)
 
-    def _maps(self, tensor: Tensor, batch: Batch) -> Tensor:
+    def _maps(self, tensor: Tensor, batch: Batch, count: int) -> Tensor:
         """Returns gradients or activations as maps, in at least float32."""
         tensor = tensor.detach()
         if self.reshape_transform is not None:
@@ -202,6 +158,12 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             raise ValueError(
                 f"layer must give channels (N, K, ...), got the shape {shape}. "
                 "Choose a layer further up."
+            )
+        if shape[0] != count:
+            raise ValueError(
+                "layer must keep one row per example, got an output of shape "
+                f"{shape} for {count} examples. Choose a layer that keeps them apart, "
+                "or pass reshape_transform."
             )
         return at_least_single(tensor).to(batch.device)
 
@@ -225,29 +187,3 @@ def _gradients(
             "which needs none."
         ) from error
     return grads, values
-
-
-def _runs(start: int, stop: int, count: int) -> Iterator[tuple[int, slice, slice]]:
-    """Yields each view in a chunk, its examples, and where in the chunk they are."""
-    for view in range(start // count, -(-stop // count)):
-        first, last = max(start, view * count), min(stop, (view + 1) * count)
-        rows = slice(first - view * count, last - view * count)
-        yield view, rows, slice(first - start, last - start)
-
-
-def _shown(views: Views, start: int, stop: int, count: int) -> tuple[Tensor, ...]:
-    parts = [views.show(view, rows) for view, rows, _ in _runs(start, stop, count)]
-    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
-
-
-def _finite(values: Tensor, views: Views, start: int, count: int) -> Tensor:
-    """Returns the values of the rows from `start` on, if all are finite."""
-    finite = torch.isfinite(values.detach()).reshape(len(values), -1).all(1)
-    for (row,) in (~finite).nonzero().tolist():
-        view, example = divmod(start + row, count)
-        raise RuntimeError(
-            "forward_func must give finite scores and gradients, got NaN or infinity "
-            f"in the pass of example {example} {views.name(view)}. Check the model, "
-            "and use float32 or bfloat16 where float16 overflows."
-        )
-    return values

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from captum_iscam._inputs import Batch, rows_of
+from captum_iscam._maps import scale, upsample
 from captum_iscam._scoring import at_least_single
-from captum_iscam.attr._inputs import Batch
-
-_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True)
@@ -39,20 +37,6 @@ class Noise(Protocol):
             shown (Tensor): `x_k(1)`, one row per channel asked for.
             delta (Tensor): `x - b` of the same rows.
         """
-
-
-def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Returns maps `(N, K, *spatial)` brought to `size` by linear interpolation."""
-    mode = _MODES[maps.dim() - 2]
-    return F.interpolate(maps, size=tuple(size), mode=mode, align_corners=False)
-
-
-def scale(maps: Tensor) -> Tensor:
-    """Returns maps min-max scaled to [0, 1] each; a constant map becomes zero."""
-    over = tuple(range(2, maps.dim()))
-    low, high = maps.amin(over, keepdim=True), maps.amax(over, keepdim=True)
-    spread = high - low
-    return (maps - low) / torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
 class MaskedInputs:
@@ -102,7 +86,7 @@ class MaskedInputs:
         rows = list(self._others(examples))
         for i in self.positions:
             shape = (len(examples), *self._batch.inputs[i].shape[1:])
-            baseline = _rows(self._batch.baselines[i], examples).expand(shape)
+            baseline = rows_of(self._batch.baselines[i], examples).expand(shape)
             rows[i] = baseline.contiguous(memory_format=self._layout)
         return tuple(rows)
 
@@ -134,11 +118,13 @@ class MaskedInputs:
             baseline, delta = self._batch.baselines[i], self._deltas[place]
             column = (-1, *[1] * (like.dim() - 1))
             strengths = masks.new_tensor([e.strength for e in exposures])[turn]
-            view = masks[owner] * strengths.view(column) * _rows(delta, examples[owner])
-            view += _rows(baseline, examples[owner])
+            view = (
+                masks[owner] * strengths.view(column) * rows_of(delta, examples[owner])
+            )
+            view += rows_of(baseline, examples[owner])
             if noise is not None:
-                whole = _rows(delta, examples)
-                full = masks * whole + _rows(baseline, examples)
+                whole = rows_of(delta, examples)
+                full = masks * whole + rows_of(baseline, examples)
                 field = noise.field(place, full, whole).expand_as(full)
                 shares = masks.new_tensor([e.noise for e in exposures])[turn]
                 view += shares.view(column) * field[owner]
@@ -151,8 +137,3 @@ class MaskedInputs:
             x if i in self.positions else x[examples]
             for i, x in enumerate(self._batch.inputs)
         )
-
-
-def _rows(tensor: Tensor, examples: Tensor) -> Tensor:
-    """Returns a row per example, or the one row that all share."""
-    return tensor if tensor.shape[0] == 1 else tensor[examples]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from captum_iscam._batching import Chunks
+from captum_iscam._inputs import Batch
+from captum_iscam._maps import upsample
 from captum_iscam._scoring import TargetScore, at_least_single
-from captum_iscam.attr._inputs import Batch
-from captum_iscam.attr._masking import upsample
 
 
 class RandomMasks:

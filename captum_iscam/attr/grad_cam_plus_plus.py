@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from captum_iscam._captum import log_usage
+from captum_iscam._inputs import Batch
 from captum_iscam._scoring import Target
 from captum_iscam._warnings import warn_user
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._engine import combine
-from captum_iscam.attr._gradients import LayerGradientMethod, Sums
-from captum_iscam.attr._inputs import Batch
+from captum_iscam.attr._gradients import LayerGradientMethod
+from captum_iscam.attr._views import Sums
 
 DENOMINATORS = ("activations", "products")
 

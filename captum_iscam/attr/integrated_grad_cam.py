@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_iscam._captum import log_usage
+from captum_iscam._inputs import Batch
 from captum_iscam._scoring import Baselines, Target, at_least_single
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._gradients import LayerGradientMethod
-from captum_iscam.attr._inputs import Batch
 from captum_iscam.attr._path import path_points
 
 

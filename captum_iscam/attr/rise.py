@@ -16,6 +16,7 @@ from captum_iscam._captum import (
     log_usage,
     run_forward,
 )
+from captum_iscam._inputs import Batch, check_inputs
 from captum_iscam._scoring import (
     Baselines,
     Score,
@@ -25,7 +26,6 @@ from captum_iscam._scoring import (
     score_transform,
 )
 from captum_iscam.attr._base import Attributions
-from captum_iscam.attr._inputs import Batch, check_inputs
 from captum_iscam.attr._random_masks import RandomMasks, weighted_sums
 
 
