@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from captum_iscam.attr._inputs import ReshapeTransform
+from captum_iscam.attr._layer import ReshapeTransform
 from captum_iscam.reshape_transforms import maxvit_grid, maxvit_windows, swin, vit
 
 

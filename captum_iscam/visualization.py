@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn import functional as F
 
+from captum_iscam import _maps
 from captum_iscam._panels import Array, Style, checked_map, wrap
 
-_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _PANEL = 2.5  # inches
 _CAPTION = 0.2  # inches per line of a title
 
@@ -65,7 +64,7 @@ def upsample(attributions: Tensor, inputs: Tensor | Sequence[int]) -> Tensor:
     """
     size = tuple(inputs.shape[2:] if isinstance(inputs, Tensor) else inputs)
     rank = attributions.dim() - 2
-    if rank != len(size) or rank not in _MODES:
+    if rank != len(size) or rank not in _maps.MODES:
         raise ValueError(
             "attributions must have the spatial dimensions of the inputs, one to "
             f"three, got shape {tuple(attributions.shape)} for size {size}. "
@@ -73,7 +72,7 @@ def upsample(attributions: Tensor, inputs: Tensor | Sequence[int]) -> Tensor:
         )
     if tuple(attributions.shape[2:]) == size:
         return attributions
-    return F.interpolate(attributions, size, mode=_MODES[rank], align_corners=False)
+    return _maps.upsample(attributions, size)
 
 
 def display_image(

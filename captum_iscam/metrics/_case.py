@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._batching import Chunks
+from captum_iscam._inputs import Batch, check_inputs
 from captum_iscam._scoring import (
     Baselines,
     Score,
@@ -16,7 +17,6 @@ from captum_iscam._scoring import (
     TargetScore,
     check_training_mode,
 )
-from captum_iscam.metrics._inputs import Batch, check_batch
 from captum_iscam.metrics._maps import Attributions, check_count, check_maps, finite
 
 Inputs = Tensor | tuple[Tensor, ...]
@@ -28,7 +28,7 @@ def check_batch_and_maps(
     inputs: Inputs, attributions: Attributions, baselines: Baselines
 ) -> tuple[Batch, Tensor, list[int]]:
     """Returns the examples, their maps, and which inputs the maps speak of."""
-    batch = check_batch(inputs, baselines)
+    batch = check_inputs(inputs, baselines)
     maps = check_maps(attributions)
     check_count(maps, batch.num_examples, batch.device)
     positions = [i for i, x in enumerate(batch.inputs) if x.dim() == maps.dim()]

@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple, Protocol, cast, overload
 import torch
 from torch import Tensor
 
+from captum_iscam._inputs import rows_of
 from captum_iscam._scoring import Baselines, Score, Target
 from captum_iscam.metrics._case import Case, Inputs
 from captum_iscam.metrics._declare import metric
-from captum_iscam.metrics._inputs import rows
 from captum_iscam.metrics._maps import Attributions, fit, ranks
 from captum_iscam.metrics._substrate import substrates
 
@@ -118,7 +118,9 @@ def trace(
         first = counts[turns].view(-1, *[1] * (order.dim() - 1))
         shown = (order[examples] < first) == inserting
         return {
-            i: torch.where(shown, case.batch.inputs[i][examples], rows(fill, examples))
+            i: torch.where(
+                shown, case.batch.inputs[i][examples], rows_of(fill, examples)
+            )
             for i, fill in fills.items()
         }
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from captum_iscam._inputs import rows_of
+from captum_iscam._maps import scale
 from captum_iscam._scoring import at_least_single
 from captum_iscam.metrics._case import Case
-from captum_iscam.metrics._inputs import rows
-from captum_iscam.metrics._maps import fit, ranks, scale
+from captum_iscam.metrics._maps import fit, ranks
 
 
 def masks_of(
@@ -57,7 +58,7 @@ def explained_scores(case: Case, keep: float | None, binary: bool) -> Tensor:
 
     def view(examples: Tensor, turns: Tensor) -> Mapping[int, Tensor]:
         return {
-            i: reveal(inputs[i][examples], rows(baselines[i], examples), m[examples])
+            i: reveal(inputs[i][examples], rows_of(baselines[i], examples), m[examples])
             for i, m in masks.items()
         }
 

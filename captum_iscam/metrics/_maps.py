@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from captum_iscam._maps import upsample
 from captum_iscam._scoring import at_least_single
-
-_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 Attributions = Tensor | tuple[Tensor, ...]
 
@@ -77,19 +75,10 @@ def fit(maps: Tensor, size: Sequence[int]) -> Tensor:
         )
     if spatial == size:
         return maps
-    mode = _MODES[len(size)]
-    brought = F.interpolate(maps, size=size, mode=mode, align_corners=False)
+    brought = upsample(maps, size)
     over = tuple(range(2, maps.dim()))
     low, high = maps.amin(over, keepdim=True), maps.amax(over, keepdim=True)
     return torch.where(low == high, low, brought)
-
-
-def scale(maps: Tensor) -> Tensor:
-    """Returns maps min-max scaled to [0, 1] each; a constant map becomes zero."""
-    over = tuple(range(2, maps.dim()))
-    low, high = maps.amin(over, keepdim=True), maps.amax(over, keepdim=True)
-    spread = high - low
-    return (maps - low) / torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
 def ranks(maps: Tensor) -> Tensor:

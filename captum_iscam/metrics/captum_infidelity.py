@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from captum_iscam._batching import Chunks
+from captum_iscam._inputs import rows_of
 from captum_iscam._scoring import Baselines, Score, Target
 from captum_iscam.metrics._case import Case, Inputs
 from captum_iscam.metrics._declare import metric
-from captum_iscam.metrics._inputs import check_samples, rows
 from captum_iscam.metrics._maps import Attributions, fit
+from captum_iscam.metrics._samples import check_samples
 
 
 @metric(higher_is_better=False, unit="score squared")
@@ -172,7 +173,7 @@ class _Squares:
                 continue
             square = _inside(places, self._patch, x.shape[2:])
             square = square.repeat(len(self._examples), *[1] * (x.dim() - 1))
-            baseline = rows(self._case.batch.baselines[i], owners)
+            baseline = rows_of(self._case.batch.baselines[i], owners)
             perturbations.append(square.expand_as(x).to(self._case.maps.dtype))
             hidden.append(torch.where(square, baseline, x))
         return tuple(perturbations), tuple(hidden)

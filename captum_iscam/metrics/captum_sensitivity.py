@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from captum_iscam._batching import Chunks
+from captum_iscam._inputs import check_inputs
 from captum_iscam._scoring import Target
 from captum_iscam.metrics._case import Inputs
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._explain import ExplanationFunc, explain
-from captum_iscam.metrics._inputs import check_batch, check_samples
 from captum_iscam.metrics._maps import finite, only_finite
+from captum_iscam.metrics._samples import check_samples
 
 
 @metric(higher_is_better=False, unit="relative change")
@@ -82,7 +83,7 @@ def sensitivity_max(
             f"perturb_radius must be 0 or more, got {perturb_radius}. "
             "Leave it out for 0.02."
         )
-    batch = check_batch(inputs, None)
+    batch = check_inputs(inputs, None)
     fields = [
         _uniform((n_perturb_samples, *x.shape[1:]), perturb_radius, generator).to(x)
         for x in batch.inputs

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_iscam._maps import scale
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._maps import (
     Attributions,
@@ -14,7 +15,6 @@ from captum_iscam.metrics._maps import (
     finite,
     fit,
     only_finite,
-    scale,
 )
 
 

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captum_iscam._maps import scale
 from captum_iscam._scoring import Target
 from captum_iscam.metrics._case import Inputs, check_batch_and_maps
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._explain import ExplanationFunc, explain
-from captum_iscam.metrics._maps import finite, fit, only_finite, scale
+from captum_iscam.metrics._maps import finite, fit, only_finite
 from captum_iscam.metrics._similarity import rank_correlation, structural_similarity
 
 

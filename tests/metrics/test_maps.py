@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from captum_iscam.metrics._maps import check_maps, fit, ranks, scale
+from captum_iscam._maps import scale
+from captum_iscam.metrics._maps import check_maps, fit, ranks
 
 
 def test_maps_of_the_right_size_stay_bit_for_bit():

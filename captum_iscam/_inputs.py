@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_iscam._scoring import Baselines
 
@@ -28,7 +30,11 @@ class Batch:
         return self.inputs[0].device
 
 
-def check_batch(inputs: Tensor | tuple[Tensor, ...], baselines: Baselines) -> Batch:
+def check_inputs(
+    inputs: Tensor | tuple[Tensor, ...],
+    baselines: Baselines,
+    forward_func: Callable[..., Any] | None = None,
+) -> Batch:
     """Returns inputs and baselines as tuples of tensors, or raises what is wrong."""
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     for tensor in tensors:
@@ -37,14 +43,19 @@ def check_batch(inputs: Tensor | tuple[Tensor, ...], baselines: Baselines) -> Ba
                 "inputs must be a tensor or a tuple of tensors, got "
                 f"{type(tensor).__name__}. Convert it with torch.as_tensor."
             )
-    shapes = [tuple(tensor.shape) for tensor in tensors]
-    if len({shape[:1] for shape in shapes}) != 1 or shapes[0][:1] in ((), (0,)):
+    sizes = {tuple(tensor.shape[:1]) for tensor in tensors}
+    if len(sizes) != 1 or sizes & {(), (0,)}:
+        shapes = [tuple(tensor.shape) for tensor in tensors]
         raise ValueError(
             "inputs must share a first dimension of at least one example, got shapes "
             f"{shapes}. Add it with unsqueeze(0)."
         )
-    values = baselines if isinstance(baselines, tuple) else (baselines,) * len(tensors)
-    if len(values) != len(tensors) or (len(tensors) > 1 and _is_tensor(baselines)):
+    _check_device(tensors, forward_func)
+    # One number serves all inputs, one tensor fits one input alone.
+    number = not isinstance(baselines, (Tensor, tuple))
+    given = baselines if isinstance(baselines, tuple) else (baselines,)
+    values = given * len(tensors) if number else given
+    if len(values) != len(tensors):
         raise ValueError(
             f"baselines must hold one entry per input, got {len(values)} for "
             f"{len(tensors)} inputs. Pass a tuple in the order of the inputs."
@@ -53,8 +64,22 @@ def check_batch(inputs: Tensor | tuple[Tensor, ...], baselines: Baselines) -> Ba
     return Batch(tensors, tuple(check_baseline(value, like) for value, like in pairs))
 
 
-def _is_tensor(baselines: Baselines) -> bool:
-    return isinstance(baselines, Tensor)
+def _check_device(
+    tensors: tuple[Tensor, ...], forward_func: Callable[..., Any] | None
+) -> None:
+    devices = {tensor.device for tensor in tensors}
+    if isinstance(forward_func, nn.Module) and not isinstance(
+        forward_func, nn.DataParallel
+    ):
+        homes = {parameter.device for parameter in forward_func.parameters()}
+        # A model spread over several devices moves its inputs itself.
+        devices |= homes if len(homes) == 1 else set()
+    if len(devices) > 1:
+        names = sorted(str(device) for device in devices)
+        raise ValueError(
+            f"inputs must be on one device with the model, got {', '.join(names)}. "
+            "Move them with inputs.to(device)."
+        )
 
 
 def check_baseline(
@@ -62,34 +87,28 @@ def check_baseline(
 ) -> Tensor:
     """Returns a baseline that broadcasts to its input; None is 0."""
     if value is None or isinstance(value, (int, float)):
-        return torch.full((1,) * like.dim(), value or 0, dtype=like.dtype).to(
-            like.device
-        )
+        whole = torch.full((1,) * like.dim(), value or 0, dtype=like.dtype)
+        return whole.to(like.device)
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{name} must be numbers or tensors, got {type(value).__name__}. "
             "Use 0 for the usual baseline."
         )
-    fits = value.shape[1:] == like.shape[1:] and value.shape[0] in (1, len(like))
-    if not fits or value.device != like.device:
+    fits = value.dim() == like.dim() and value.shape[1:] == like.shape[1:]
+    if not fits or value.shape[0] not in (1, like.shape[0]):
         raise ValueError(
             f"{name} must have the shape {tuple(like.shape)} or "
-            f"{(1, *like.shape[1:])} of its input, on {like.device}, got "
-            f"{tuple(value.shape)} on {value.device}. "
+            f"{(1, *like.shape[1:])} of its input, got {tuple(value.shape)}. "
             "Pass a number to use one value everywhere."
+        )
+    if value.device != like.device:
+        raise ValueError(
+            f"{name} must be on the device of the inputs, {like.device}, got "
+            f"{value.device}. Move it with {name}.to(inputs.device)."
         )
     return value.detach().to(like.dtype)
 
 
-def rows(tensor: Tensor, examples: Tensor) -> Tensor:
+def rows_of(tensor: Tensor, examples: Tensor) -> Tensor:
     """Returns a row per example, or the one row that all share."""
     return tensor if tensor.shape[0] == 1 else tensor[examples]
-
-
-def check_samples(n_perturb_samples: int) -> None:
-    """Raises unless there is at least one perturbed sample per example."""
-    if n_perturb_samples < 1:
-        raise ValueError(
-            f"n_perturb_samples must be at least 1, got {n_perturb_samples}. "
-            "Leave it out for the default."
-        )
