@@ -233,6 +233,17 @@ def test_a_box_of_another_class_or_of_little_overlap_does_not_count(detector):
     assert score(x) == 0
 
 
+def test_what_is_found_again_is_the_models_box_not_the_callers(detector):
+    x = images(1)
+    detector.boxes, detector.labels = torch.tensor([[2, 1, 8, 6]]), torch.tensor([5])
+    score = detection(detector, x, (1, 1, 7, 6))
+
+    # It overlaps the model's box by a half, the caller's by a third.
+    detector.boxes = torch.tensor([[4, 1, 10, 6]])
+
+    assert score(x) == detector(list(x))[0]["scores"][0]
+
+
 def test_detection_through_every_method(detector):
     x = images(1)
 
@@ -396,6 +407,13 @@ def test_compiled_and_parallel_models(net, method):
     parallel = nn.DataParallel(net)
     out = explain(method, regression(parallel, 3), net.features, x)
     torch.testing.assert_close(out, expected)
+
+
+def test_the_devices_of_a_parallel_model_are_known(net):
+    net.device_ids = [0, 1]
+
+    assert regression(net, 3).device_ids == [0, 1]
+    assert regression(lambda x: net(x), 3).device_ids is None
 
 
 def test_half_precision_scores_are_single(net):

@@ -416,6 +416,25 @@ def test_nan_in_a_pass_with_gradients(name, net, where):
         attribute(name, model, net.features, images(2), 1)
 
 
+def test_nan_names_the_example_and_the_sample(net):
+    calls = []
+
+    def model(x):
+        calls.append(len(x))
+        return net(x) * (torch.nan if len(calls) == 5 else 1)
+
+    # The inputs come first, then both examples with the noise of each sample.
+    with pytest.raises(RuntimeError, match="example 1 with the noise of sample 1"):
+        attribute(
+            "smooth grad-cam++",
+            model,
+            net.features,
+            images(2),
+            1,
+            internal_batch_size=1,
+        )
+
+
 @pytest.mark.parametrize("name", ["grad-cam++", "smooth grad-cam++"])
 def test_denominators(name, net):
     match = 'denominator must be one of "activations", "products", got \'sum\''

@@ -52,11 +52,13 @@ def test_the_size_is_the_largest_or_the_one_given(sizes, size, expected):
 
 
 def test_upsampling_is_linear_and_comes_before_the_scaling():
-    small, large = torch.tensor([[[0.0, 8.0]]]), torch.zeros(1, 1, 4)
+    small, large = torch.tensor([[[0.0, 8.0, 0.0]]]), torch.zeros(1, 1, 6)
 
     out = fuse([small, large], "max")
 
-    torch.testing.assert_close(out, torch.tensor([[[0.0, 0.25, 0.75, 1.0]]]))
+    # Between the places of the small map the peak of 8 is seen as 6.
+    third = 1 / 3
+    torch.testing.assert_close(out, torch.tensor([[[0, third, 1, 1, third, 0]]]))
 
 
 def test_it_takes_what_a_list_of_layers_gives():

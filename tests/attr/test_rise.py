@@ -179,6 +179,13 @@ def test_several_inputs_share_their_masks():
     torch.testing.assert_close(first[0, 0], total / 6, **EXACT)
 
 
+def test_a_tuple_of_one_input_gives_a_tuple(net):
+    out = run(net, (images(),), 1)
+
+    assert isinstance(out, tuple)
+    torch.testing.assert_close(out[0], run(net, images(), 1), **EXACT)
+
+
 def test_nothing_of_the_callers_changes(net):
     x = images(2).requires_grad_()
     kept = x.detach().clone()
