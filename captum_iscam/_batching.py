@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from typing import SupportsIndex, cast
 
 import torch
 
@@ -12,6 +14,19 @@ from captum_iscam._warnings import warn_user
 # large ones fill it; both are only a start, halved when memory runs out.
 _CPU_CHUNK = 16
 _ACCELERATOR_CHUNK = 256
+
+
+def as_count(name: str, value: object, repair: str, rule: str = "") -> int:
+    """Returns a whole number of at least 1, of whatever integer type, or raises."""
+    try:
+        number = operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise ValueError(
+            f"{name} must be an integer of at least 1{rule}, got {value!r}. {repair}"
+        )
+    return number
 
 
 class Chunks:
@@ -25,12 +40,12 @@ class Chunks:
     """
 
     def __init__(self, internal_batch_size: int | None, device: torch.device) -> None:
-        if internal_batch_size is not None and (
-            not isinstance(internal_batch_size, int) or internal_batch_size < 1
-        ):
-            raise ValueError(
-                "internal_batch_size must be an integer of at least 1 or None, got "
-                f"{internal_batch_size!r}. Leave it out to have one chosen."
+        if internal_batch_size is not None:
+            internal_batch_size = as_count(
+                "internal_batch_size",
+                internal_batch_size,
+                "Leave it out to have one chosen.",
+                " or None",
             )
         self._may_shrink = internal_batch_size is None
         self._warned = False
@@ -72,4 +87,5 @@ def _out_of_memory(error: RuntimeError) -> bool:
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return True
     text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text
+    signs = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+    return any(sign in text for sign in signs)

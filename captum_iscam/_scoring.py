@@ -37,7 +37,7 @@ def score_transform(score: Score) -> Callable[[Tensor], Tensor]:
     """Returns the function behind `score`, or raises what is wrong with it."""
     if callable(score):
         return score
-    if score not in _SCORES:
+    if not isinstance(score, str) or score not in _SCORES:
         known = ", ".join(f'"{name}"' for name in _SCORES)
         raise ValueError(
             f"score must be one of {known} or a callable, got {score!r}. "
@@ -77,6 +77,11 @@ class TargetScore:
         # One index for all needs no look-up in the loop, and no wait for the device.
         if isinstance(target, list) and len(target) == num_examples == 1:
             target = target[0]
+        if isinstance(target, Tensor) and target.is_floating_point():
+            raise TypeError(
+                f"target must hold integers, got {target.dtype}. "
+                "Convert it with target.long()."
+            )
         if isinstance(target, Tensor) and target.numel() == 1:
             target = cast(Target, target.item())
         self.target = target
@@ -96,8 +101,11 @@ class TargetScore:
     def of_output(self, output: Any, examples: Tensor) -> Tensor:
         """Returns the score `(rows,)` of each row of a model's output."""
         self._check_output(output, len(examples))
-        scored = self._transform(at_least_single(output))
-        selected = select_targets(scored, self._targets(examples))
+        scored = self._scored(output, len(examples))
+        target = self._targets(examples)
+        if isinstance(target, Tensor):
+            target = target.to(scored.device)
+        selected = select_targets(scored, target)
         if selected.numel() != len(examples):
             raise ValueError(
                 "target must pick one number per example from an output of shape "
@@ -111,7 +119,12 @@ class TargetScore:
         self._check_output(output, self.num_examples)
         if self.score == "softmax":
             _check_classes(output)
-        _check_target_range(self.target, self._transform(at_least_single(output)))
+        _check_target_range(self.target, self._scored(output, self.num_examples))
+
+    def _scored(self, output: Tensor, rows: int) -> Tensor:
+        scored = self._transform(at_least_single(output))
+        self._check_output(scored, rows, "score")
+        return scored
 
     def _targets(self, examples: Tensor) -> Target:
         target = self.target
@@ -132,16 +145,15 @@ class TargetScore:
         return value[examples.to(value.device)] if follows else value
 
     @staticmethod
-    def _check_output(output: Any, rows: int) -> None:
+    def _check_output(output: Any, rows: int, name: str = "forward_func") -> None:
         if not isinstance(output, Tensor):
             raise TypeError(
-                "forward_func must return a tensor, got "
-                f"{type(output).__name__}. Wrap the model in a function that returns "
-                "the tensor to be explained."
+                f"{name} must return a tensor, got {type(output).__name__}. Wrap it in "
+                "a function that returns the tensor to be explained."
             )
         if output.dim() == 0 or output.shape[0] != rows:
             raise ValueError(
-                f"forward_func must return one row per example, got an output of shape "
+                f"{name} must return one row per example, got an output of shape "
                 f"{tuple(output.shape)} for {rows} examples. "
                 "Keep the first dimension of the inputs."
             )

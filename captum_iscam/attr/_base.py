@@ -29,6 +29,7 @@ from captum_iscam._scoring import (
 from captum_iscam.attr._engine import (
     ChannelWeights,
     Rounds,
+    check_finite,
     combine,
     softmax_over_channels,
 )
@@ -95,7 +96,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         score_transform(score)
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         PerturbationAttribution.__init__(self, forward_func)
-        self.reshape_transform = check_layer(layer, reshape_transform)
+        self.reshape_transform = check_layer(forward_func, layer, reshape_transform)
         self.score = score
 
     @property
@@ -120,6 +121,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
     ) -> Attributions | list[Attributions]:
         """Returns the maps of the method that shows the model `rounds`."""
         batch = check_inputs(inputs, baselines, self.forward_func)
+        _check_integers(batch)
         chunks = Chunks(internal_batch_size, batch.device)
         check_training_mode(self.forward_func)
         score = TargetScore(
@@ -130,7 +132,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             batch.num_examples,
         )
 
-        def attribute(layer: nn.Module) -> Attributions:
+        def see(layer: nn.Module) -> tuple[Tensor, list[Tensor]]:
             evals, output = evaluate_layer(
                 self.forward_func,
                 layer,
@@ -141,22 +143,30 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             )
             score.check(output)
             confidence = score.of_output(output, torch.arange(batch.num_examples))
-            confidence = confidence.to(batch.device)
+            maps = [self._check_activations(value, batch) for value in evals]
+            check_finite(confidence, "the pass of the unmasked input of example {}")
+            return confidence.to(batch.device), maps
+
+        def attribute(seen: tuple[Tensor, list[Tensor]]) -> Attributions:
+            confidence, activations = seen
             maps = []
-            for activations in evals:
-                maps_of_channels = self._check_activations(activations, batch)
-                views = MaskedInputs(batch, maps_of_channels)
+            for channels in activations:
+                views = MaskedInputs(batch, channels)
                 weigh = ChannelWeights(
                     views, score, chunks, confidence, self._progress(show_progress)
                 )
-                weights = weigh(maps_of_channels, rounds, noise and noise(views.masked))
+                weights = weigh(channels, rounds, noise and noise(views.masked))
                 if channel_softmax:
                     weights = softmax_over_channels(weights)
-                maps.append(combine(weights, maps_of_channels, relu_attributions))
+                maps.append(combine(weights, channels, relu_attributions))
             return cast(Attributions, format_output(len(maps) > 1, tuple(maps)))
 
         with torch.no_grad():
-            return self._each_layer(attribute)
+            # Every layer is seen, and refused if need be, before any is scored.
+            seen = self._each_layer(see)
+            if isinstance(seen, list):
+                return [attribute(one) for one in seen]
+            return attribute(seen)
 
     def _progress(self, show: bool) -> Callable[[int], tqdm[Any]]:
         return lambda total: tqdm(
@@ -168,10 +178,20 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             disable=not show,
         )
 
+    def _reshape(self, activations: Tensor) -> Tensor:
+        if self.reshape_transform is None:
+            return activations
+        maps: Any = self.reshape_transform(activations)
+        if not isinstance(maps, Tensor):
+            raise TypeError(
+                "reshape_transform must return a tensor (N, K, *spatial), got "
+                f"{type(maps).__name__}. Return the maps alone."
+            )
+        return maps
+
     def _check_activations(self, activations: Tensor, batch: Batch) -> Tensor:
         """Returns the layer's maps on the inputs' device, in at least float32."""
-        if self.reshape_transform is not None:
-            activations = self.reshape_transform(activations)
+        activations = self._reshape(activations)
         shape = tuple(activations.shape)
         if activations.dim() < 3 or activations.shape[2:].numel() < 2:
             raise ValueError(
@@ -205,3 +225,15 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 "use float32 or bfloat16 where float16 overflows."
             )
         return at_least_single(activations).to(batch.device)
+
+
+def _check_integers(batch: Batch) -> None:
+    """Raises for integer inputs that a mask would be laid on."""
+    ranks = {x.dim() for x in batch.inputs if x.is_floating_point() and x.dim() > 2}
+    for x in batch.inputs:
+        masked = not ranks or x.dim() in ranks
+        if masked and not x.is_floating_point():
+            raise TypeError(
+                f"inputs must be floating point to be masked, got {x.dtype}. Convert "
+                "them with inputs.float(), or pass them as additional_forward_args."
+            )

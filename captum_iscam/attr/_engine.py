@@ -84,9 +84,7 @@ class ChannelWeights:
             # Some models reshape with view, which needs the usual layout.
             self._views.lay_out(channels_last=False)
             nothing = self._score_baselines(num_examples)
-        for example in (~torch.isfinite(nothing)).nonzero().reshape(-1).tolist():
-            where = f"the baseline pass of example {example}"
-            raise _not_finite(nothing[example], where)
+        check_finite(nothing, "the baseline pass of example {}")
         return nothing
 
     def _score_baselines(self, num_examples: int) -> Tensor:
@@ -183,6 +181,12 @@ def _warn_of_examples(which: Tensor, text: str) -> None:
         more = f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
         plural = "s" if len(numbers) > 1 else ""
         warn_user(text.format(f"example{plural} {names}{more}"))
+
+
+def check_finite(scores: Tensor, where: str) -> None:
+    """Raises for the first score of an example, `(N,)`, that is NaN or infinite."""
+    for example in (~torch.isfinite(scores)).nonzero().reshape(-1).tolist():
+        raise _not_finite(scores[example], where.format(example))
 
 
 def _not_finite(score: Tensor, where: str) -> RuntimeError:

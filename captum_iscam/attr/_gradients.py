@@ -70,7 +70,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         score_transform(score)
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
-        self.reshape_transform = check_layer(layer, reshape_transform)
+        self.reshape_transform = check_layer(forward_func, layer, reshape_transform)
         self.score = score
 
     def _batch(
@@ -122,7 +122,10 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             )
             score.check(output)
             score.of_output(output, torch.arange(count))
-            sums = [views.sums(self._maps(value, batch, count)) for value in evals]
+            first = [self._maps(value, batch, count) for value in evals]
+            for value in first:
+                _check_finite(value)
+            sums = [views.sums(value) for value in first]
 
             def body(start: int, stop: int) -> None:
                 part = Part(views, start, stop, count)
@@ -133,8 +136,12 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                     device_ids=device_ids,
                     attribute_to_layer_input=attribute_to_layer_input,
                 )
-                for total, *pair in zip(sums, grads, values, strict=True):
-                    grad, value = (self._maps(x, batch, stop - start) for x in pair)
+                # All that may run out of memory comes before the first sum is changed.
+                pairs = [
+                    [self._maps(x, batch, stop - start) for x in pair]
+                    for pair in zip(grads, values, strict=True)
+                ]
+                for total, (grad, value) in zip(sums, pairs, strict=True):
                     part.add_to(total, grad, value)
 
             chunks.run(count * len(views), body)
@@ -166,6 +173,15 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                 "or pass reshape_transform."
             )
         return at_least_single(tensor).to(batch.device)
+
+
+def _check_finite(activations: Tensor) -> None:
+    if not bool(torch.isfinite(activations).all().item()):
+        raise RuntimeError(
+            "forward_func must give finite activations, got NaN or infinity from the "
+            "layer in the first pass, of the inputs or of the baselines. Check them, "
+            "and use float32 or bfloat16 where float16 overflows."
+        )
 
 
 def _gradients(

@@ -14,9 +14,14 @@ ReshapeTransform = Callable[[Tensor], Tensor]
 
 
 def check_layer(
-    layer: Any, reshape_transform: ReshapeTransform | None
+    forward_func: Any, layer: Any, reshape_transform: ReshapeTransform | None
 ) -> ReshapeTransform | None:
-    """Raises for a layer that cannot be hooked; returns the checked transform."""
+    """Raises for what cannot be called or hooked; returns the checked transform."""
+    if not callable(forward_func):
+        raise TypeError(
+            "forward_func must be a model or another callable, got "
+            f"{type(forward_func).__name__}. Pass the model itself."
+        )
     for module in layer if isinstance(layer, list) else [layer]:
         if not isinstance(module, nn.Module):
             raise TypeError(
@@ -62,7 +67,8 @@ def evaluate_layer(
     try:
         evals = forward_layer_eval(
             forward_and_keep,
-            inputs,
+            # Copies, since a model may well prepare its input in place.
+            tuple(x.clone() for x in inputs),
             layer,
             additional_forward_args=format_additional_forward_args(
                 additional_forward_args

@@ -87,7 +87,7 @@ class MaskedInputs:
         for i in self.positions:
             shape = (len(examples), *self._batch.inputs[i].shape[1:])
             baseline = rows_of(self._batch.baselines[i], examples).expand(shape)
-            rows[i] = baseline.contiguous(memory_format=self._layout)
+            rows[i] = baseline.clone(memory_format=self._layout)
         return tuple(rows)
 
     def show(

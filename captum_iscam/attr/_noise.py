@@ -83,13 +83,22 @@ def check_noise(place: str, stdevs: Stdevs) -> None:
             "mask itself lies in [0, 1]."
         )
     for value in stdevs if isinstance(stdevs, tuple) else (stdevs,):
-        if value is not None and not (
+        if (value is not None or isinstance(stdevs, tuple)) and not (
             isinstance(value, (int, float)) and isfinite(value) and value >= 0
         ):
             raise ValueError(
                 f"stdevs must be finite and at least 0, got {value!r}. "
                 "Pass one number, or a tuple with one for each masked input."
             )
+
+
+def check_generator(generator: object) -> None:
+    """Raises unless it is a generator or None."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or None, got {generator!r}. "
+            "Make one with torch.Generator().manual_seed(0)."
+        )
 
 
 def stdevs_for(inputs: Sequence[Tensor], stdevs: Stdevs) -> tuple[float, ...] | None:

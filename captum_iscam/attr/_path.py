@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from captum_iscam._batching import as_count
 from captum_iscam._captum import SUPPORTED_METHODS, approximation_parameters
 
 RECURRENCE = "recurrence"
@@ -25,11 +26,9 @@ def path_points(
     if method not in known:
         names = ", ".join(f'"{name}"' for name in known)
         raise ValueError(f"method must be one of {names}, got {method!r}. Choose one.")
-    if not isinstance(n_steps, int) or n_steps < 1:
-        raise ValueError(
-            f"n_steps must be an integer of at least 1, got {n_steps!r}. "
-            "It counts the points between baseline and input."
-        )
+    n_steps = as_count(
+        "n_steps", n_steps, "It counts the points between baseline and input."
+    )
     if n_steps == 1 and method in _SINGLE_STEP:
         return [(_SINGLE_STEP[method], 1.0)]
     if n_steps == 1 and method != "gausslegendre":

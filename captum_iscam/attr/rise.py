@@ -170,8 +170,10 @@ class RISE(PerturbationAttribution):
 
     def _check_output(self, batch: Batch, score: TargetScore) -> None:
         """Raises what is wrong with the target before any masked pass."""
+        # Copies, since a model may well prepare its input in place.
+        inputs = tuple(x.clone() for x in batch.inputs)
         output = run_forward(
-            self.forward_func, batch.inputs, additional_forward_args=score.additional
+            self.forward_func, inputs, additional_forward_args=score.additional
         )
         score.check(output)
         score.of_output(output, torch.arange(batch.num_examples))

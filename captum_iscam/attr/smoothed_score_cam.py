@@ -7,11 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_iscam._batching import as_count
 from captum_iscam._captum import log_usage
 from captum_iscam._scoring import Baselines, Target
 from captum_iscam.attr._base import Attributions, LayerScoreMethod
 from captum_iscam.attr._masking import Exposure
-from captum_iscam.attr._noise import GaussianNoise, Stdevs, check_noise, stdevs_for
+from captum_iscam.attr._noise import (
+    GaussianNoise,
+    Stdevs,
+    check_generator,
+    check_noise,
+    stdevs_for,
+)
 
 
 class LayerSmoothedScoreCAM(LayerScoreMethod):
@@ -121,6 +128,7 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             RuntimeError: As in :meth:`LayerScoreCAM.attribute`.
         """
         check_noise(noise, stdevs)
+        check_generator(generator)
 
         def make_noise(masked: Sequence[Tensor]) -> GaussianNoise:
             return GaussianNoise(noise, stdevs_for(masked, stdevs), generator)
@@ -142,10 +150,8 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
 
 def noisy_rounds(n_samples: int) -> list[list[Exposure]]:
     """Returns `n_samples` exposures in rounds of a noise and its negative."""
-    if not isinstance(n_samples, int) or n_samples < 1:
-        raise ValueError(
-            f"n_samples must be an integer of at least 1, got {n_samples!r}. "
-            "It counts the noisy copies of each masked input."
-        )
+    n_samples = as_count(
+        "n_samples", n_samples, "It counts the noisy copies of each masked input."
+    )
     plus, minus = (Exposure(1.0, 1 / n_samples, sign) for sign in (1.0, -1.0))
     return [[plus, minus]] * (n_samples // 2) + [[plus]] * (n_samples % 2)

@@ -212,7 +212,7 @@ def test_no_target_where_one_is_needed(name, net):
 
 
 @every_method
-@pytest.mark.parametrize("size", [0, -3, 2.5, "4"])
+@pytest.mark.parametrize("size", [0, -3, 2.5, "4", True])
 def test_chunk_sizes(name, net, size):
     match = "internal_batch_size must be an integer of at least 1 or None, got"
     refuses(
@@ -261,6 +261,7 @@ def test_the_recurrence_is_a_rule_of_is_cam_alone(net):
         ({"noise": "mask"}, 'stdevs must be given for noise="mask"'),
         ({"stdevs": -1.0}, "stdevs must be finite and at least 0, got -1.0"),
         ({"stdevs": float("nan")}, "stdevs must be finite and at least 0, got nan"),
+        ({"stdevs": (None,)}, "stdevs must be finite and at least 0, got None"),
         ({"stdevs": (0.1, 0.2)}, "one number for each masked input, got 2 for 1"),
     ],
 )
@@ -316,6 +317,108 @@ def test_integer_inputs(name, net):
 
     with pytest.raises(TypeError, match=r"must be floating point.*inputs\.float\(\)"):
         attribute(name, lambda z: net(z.double()), net.features, x, 1)
+
+
+@every_method
+@pytest.mark.parametrize("wrap", [False, True])
+def test_integer_images_for_a_plain_network(name, net, wrap):
+    x = torch.randint(0, 255, (2, 3, 11, 14), dtype=torch.uint8)
+    x = (x, torch.rand(2, 4)) if wrap else x
+
+    with pytest.raises(TypeError, match=r"must be floating point.*inputs\.float\(\)"):
+        attribute(name, net, net.features, x, 1)
+
+
+@every_score_method
+def test_a_bad_second_layer_is_refused_before_the_first_is_scored(name, net):
+    match = "layer must have a spatial output"
+    model = Calls(net)
+    with pytest.raises(ValueError, match=match):
+        attribute(name, model, [net.features, net.head], images(2), 1)
+    assert sum(model.rows) == 4
+
+
+@every_method
+def test_models_that_cannot_be_called(name, net):
+    with pytest.raises(TypeError, match="forward_func must be a model or another"):
+        METHODS[name][0](None, net.features)
+
+
+@every_method
+@pytest.mark.parametrize("score", [[], None, 3], ids=str)
+def test_scores_that_are_no_names(name, net, score):
+    with pytest.raises(ValueError, match="score must be one of"):
+        METHODS[name][0](net, net.features, score=score)
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("score", "error", "match"),
+    [
+        (lambda out: out.sum(), ValueError, "score must return one row per example"),
+        (lambda out: 1.0, TypeError, "score must return a tensor, got float"),
+    ],
+    ids=["scalar", "number"],
+)
+def test_scores_that_return_something_else(name, net, score, error, match):
+    own = {"constructor": {"score": score}}
+    refuses(name, net, net.features, images(2), 1, error, match, **own)
+
+
+@every_method
+def test_targets_that_are_no_integers(name, net):
+    target = torch.tensor([1.0, 2.0])
+    match = r"target must hold integers, got torch\.float32"
+    refuses(name, net, net.features, images(2), target, TypeError, match)
+
+
+@every_score_method
+def test_transforms_that_give_no_tensor(name, net):
+    constructor = {"reshape_transform": lambda out: [out]}
+    match = "reshape_transform must return a tensor"
+    refuses(
+        name,
+        net,
+        net.features,
+        images(2),
+        1,
+        TypeError,
+        match,
+        constructor=constructor,
+    )
+
+
+def test_generators(net):
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator"):
+        LayerSmoothedScoreCAM(net, net.features).attribute(images(2), 1, generator=3)
+
+
+@every_score_method
+def test_nan_for_the_unmasked_input_alone(name, net):
+    x = images(2)
+
+    def model(z):
+        return (
+            net(z) + torch.where((z == x[1]).flatten(1).all(1), torch.nan, 0.0)[:, None]
+        )
+
+    match = "in the pass of the unmasked input of example 1"
+    with pytest.raises(RuntimeError, match=match):
+        attribute(name, model, net.features, x, 1)
+
+
+def test_nan_at_the_baseline_of_integrated_grad_cam():
+    class Logarithm(nn.Module):
+        def forward(self, x):
+            return torch.log(x)
+
+    layer = Logarithm()
+
+    def model(x):
+        return torch.nan_to_num(layer(x)).mean((2, 3))
+
+    with pytest.raises(RuntimeError, match="from the layer in the first pass"):
+        LayerIntegratedGradCAM(model, layer).attribute(images(1).abs() + 1, target=1)
 
 
 @every_method
@@ -448,6 +551,7 @@ def test_denominators(name, net):
         ({"n_samples": 2.0}, "n_samples must be an integer of at least 1, got 2.0"),
         ({"stdevs": None}, "stdevs must be a number, got None"),
         ({"stdevs": -1.0}, "stdevs must be finite and at least 0, got -1.0"),
+        ({"stdevs": (None,)}, "stdevs must be finite and at least 0, got None"),
         ({"stdevs": (0.1, 0.2)}, "stdevs must hold one number for each .* 2 for 1"),
     ],
 )

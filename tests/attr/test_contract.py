@@ -261,6 +261,41 @@ def test_nothing_of_the_callers_changes(name, net):
     assert_same_state(before, state_of(net, x))
 
 
+class InPlace(nn.Module):
+    """Prepares its input in place, as some models do."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x.sub_(0.5).div_(0.25))
+
+
+@every_method
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_model_that_writes_into_its_input_changes_nothing(name, net, count):
+    x, baselines = images(count), images(count, seed=3)
+    kept = x.clone(), baselines.clone()
+    own = (
+        {"baselines": baselines}
+        if name in [*SCORE_METHODS, "integrated grad-cam"]
+        else {}
+    )
+    model = InPlace(net).eval()
+
+    out = attribute(name, model, net.features, x, 1, **own)
+
+    assert torch.equal(x, kept[0])
+    assert torch.equal(baselines, kept[1])
+
+    def outside(z):
+        return net((z - 0.5) / 0.25)
+
+    expected = attribute(name, outside, net.features, x, 1, **own)
+    torch.testing.assert_close(out, expected, **CLOSE)
+
+
 @every_method
 def test_nothing_of_the_callers_changes_when_the_model_fails(name, net):
     x = images(3)
@@ -487,6 +522,42 @@ def test_several_inputs_are_masked_where_the_rank_fits(name):
             (x[n : n + 1], other[n : n + 1], vector[n : n + 1]),
             [1, 4][n],
             additional_forward_args=(2.0, scale[n : n + 1]),
+        )
+        for n in range(2)
+    ]
+    torch.testing.assert_close(out, torch.cat(alone), **CLOSE)
+
+
+@every_score_method
+def test_every_example_keeps_its_own_vector(name):
+    model = TwoInputs().double()
+    vector = torch.tensor([[3.0, 0, 0, 0], [0, 0, 0, -3.0]]).double()
+    inputs = (images(2), images(2)[:, :, :8, :6], vector)
+    layer, targets = model.features, [1, 4]
+
+    out = attribute(name, model, layer, inputs, targets)
+
+    alone = [
+        attribute(name, model, layer, tuple(z[n : n + 1] for z in inputs), targets[n])
+        for n in range(2)
+    ]
+    torch.testing.assert_close(out, torch.cat(alone), **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["is-cam", "integrated grad-cam"])
+def test_every_example_keeps_its_own_baseline(name, net):
+    x, baselines = images(2), images(2, seed=3)
+
+    out = attribute(name, net, net.features, x, [1, 4], baselines=baselines)
+
+    alone = [
+        attribute(
+            name,
+            net,
+            net.features,
+            x[n : n + 1],
+            [1, 4][n],
+            baselines=baselines[n : n + 1],
         )
         for n in range(2)
     ]
