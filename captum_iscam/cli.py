@@ -106,7 +106,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=_positive,
         default=35,
         metavar="N",
-        help="noisy copies of each masked input, for ss-cam (default: %(default)s)",
+        help="noisy copies, for ss-cam and smooth-grad-cam++ (default: %(default)s)",
     )
     _add_seed(parser)
     parser.add_argument(
@@ -138,9 +138,18 @@ def _add_out(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(
+            f"must be from 0 to 2**63 - 1, got {number}. Take a smaller number"
+        )
+    return number
+
+
 def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)"
+        "--seed", type=_seed, default=0, metavar="N", help="of the noise (default: 0)"
     )
 
 

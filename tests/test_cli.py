@@ -354,3 +354,27 @@ def test_the_module_runs_and_leaves_torchvision_alone():
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999999", "x"])
+def test_a_seed_that_is_none_is_a_mistake(seed, capsys):
+    assert main(["demo", "--seed", seed]) == 2
+    assert "--seed" in capsys.readouterr().err
+
+
+def test_a_device_without_memory_is_a_mistake(tmp_path, capsys):
+    code = main(
+        [
+            "explain",
+            "a.jpg",
+            "--model",
+            "resnet18",
+            "--device",
+            "meta",
+            "--out",
+            str(tmp_path),
+        ]
+    )
+
+    assert code == 2
+    assert "device must be one that this computer has" in capsys.readouterr().err

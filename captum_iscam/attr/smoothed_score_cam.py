@@ -33,7 +33,8 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
     The letters are those of :class:`LayerScoreCAM`. With `stdevs=0` it is Score-CAM.
     The cost is `n_samples` forward passes per channel that is not constant. The noise
     is drawn once per pair of samples, `e` and `-e`, and shared by all channels and
-    examples: it depends on `generator` alone. A constant channel has the weight zero,
+    examples: it depends on `generator` alone, and goes on from layer to layer where a
+    list of layers is explained. A constant channel has the weight zero,
     with noise as without.
 
     Source: H. Wang, R. Naidu, J. Michael, S. S. Kundu, "SS-CAM: Smoothed Score-CAM for

@@ -95,10 +95,10 @@ class Steps(NamedTuple):
         name, value = (
             ("steps", self.steps) if per_step is None else ("pixels_per_step", per_step)
         )
-        if not 1 <= value <= total:
+        if not isinstance(value, int) or not 1 <= value <= total:
             raise ValueError(
-                f"{name} must be between 1 and the number of pixels, {total}, got "
-                f"{value}. Pass a smaller number."
+                f"{name} must be an integer between 1 and the number of pixels, "
+                f"{total}, got {value}. Pass a smaller number."
             )
         if per_step is None:
             return [i * total // self.steps for i in range(self.steps + 1)]

@@ -35,7 +35,8 @@ def reveal(inputs: Tensor, baselines: Tensor, masks: Tensor) -> Tensor:
 
 def check_keep(keep: float | None, binary: bool) -> None:
     """Raises what is wrong with the arguments that cut the map."""
-    if keep is not None and not 0 < keep <= 1:
+    number = isinstance(keep, (int, float))
+    if keep is not None and not (number and 0 < keep <= 1):
         raise ValueError(
             f"keep must be a share of the pixels above 0 and at most 1, got {keep}. "
             "Pass 0.5 to mute the lower half, or None to mute nothing."

@@ -111,5 +111,12 @@ def boxes_to_masks(
                     f"{(x0, y0, x1, y1)} for an image {width} wide and {height} high. "
                     "Pass x0, y0, x1, y1 in pixels of this image."
                 )
-            masks[example, 0, int(y0) : int(y1), int(x0) : int(x1)] = True
+            rows, columns = slice(int(y0), int(y1)), slice(int(x0), int(x1))
+            masks[example, 0, rows, columns] = True
+        if not masks[example].any():
+            raise ValueError(
+                "boxes must cover at least one pixel, got "
+                f"{corners.tolist()} for example {example}. Pass pixels, not shares "
+                "of the image's sides."
+            )
     return masks

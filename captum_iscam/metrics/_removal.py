@@ -71,7 +71,7 @@ def _counts(percentiles: Sequence[float], noise: float, size: torch.Size) -> lis
             "attributions must have two spatial dimensions, as ROAD's weights are "
             f"those of images, got {len(size)}. Use deletion or insertion instead."
         )
-    if noise < 0:
+    if not 0 <= noise < float("inf"):
         raise ValueError(
             f"noise must be a standard deviation of 0 or more, got {noise}. "
             "Leave it out for the authors' 0.01."

@@ -201,10 +201,10 @@ def top_k_intersection(
     """
     maps, inside, valid = maps_and_masks(attributions, masks)
     total = inside[0].numel()
-    if k is not None and not 1 <= k <= total:
+    if k is not None and not (isinstance(k, int) and 1 <= k <= total):
         raise ValueError(
-            f"k must be between 1 and the number of pixels, {total}, got {k}. "
-            "Leave it out to take the size of each mask."
+            "k must be an integer between 1 and the number of pixels, "
+            f"{total}, got {k}. Leave it out to take the size of each mask."
         )
     sizes = inside.flatten(1).sum(1)
     counts = sizes if k is None else torch.full_like(sizes, k)

@@ -152,7 +152,10 @@ def test_inputs_without_a_map_are_left_alone():
     [
         ({"patch": 0}, "patch must be a share of the side above 0 and at most 1"),
         ({"patch": 1.1}, "patch must be"),
-        ({"n_perturb_samples": 0}, "n_perturb_samples must be at least 1, got 0"),
+        (
+            {"n_perturb_samples": 0},
+            "n_perturb_samples must be an integer .* got 0",
+        ),
     ],
 )
 def test_infidelity_refuses_bad_arguments(options, match):
@@ -270,7 +273,10 @@ def test_a_map_that_turns_nan_has_no_sensitivity():
     ("options", "match"),
     [
         ({"perturb_radius": -1}, "perturb_radius must be 0 or more, got -1"),
-        ({"n_perturb_samples": 0}, "n_perturb_samples must be at least 1"),
+        (
+            {"n_perturb_samples": 0},
+            "n_perturb_samples must be an integer",
+        ),
         ({"internal_batch_size": 0}, "internal_batch_size must be"),
     ],
 )

@@ -206,10 +206,14 @@ def test_curves_are_those_of_rise(metric, step):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"steps": 5}, "steps must be between 1 and the number of pixels, 4, got 5"),
-        ({"steps": 0}, "steps must be between"),
-        ({"pixels_per_step": 5}, "pixels_per_step must be between 1"),
-        ({"pixels_per_step": 0}, "pixels_per_step must be between 1"),
+        (
+            {"steps": 5},
+            "steps must be an integer .* number of pixels, 4, got 5",
+        ),
+        ({"steps": 2.5}, "steps must be an integer between 1 .* got 2.5"),
+        ({"steps": 0}, "steps must be an integer"),
+        ({"pixels_per_step": 5}, "pixels_per_step must be an integer between 1"),
+        ({"pixels_per_step": 0}, "pixels_per_step must be an integer between 1"),
         ({"steps": 4, "substrate": "grey"}, 'substrate must be "zero", "blur"'),
         ({"steps": 4, "substrate": (0, 0)}, "one entry per masked input, got 2"),
         ({"steps": 4, "substrate": torch.ones(3, 3)}, "substrate must have the shape"),

@@ -211,8 +211,17 @@ def test_masks_must_be_tensors(metric):
         (pointing_game, {"tolerance": math.nan}, "tolerance must be"),
         (mask_iou, {"threshold": 1}, "threshold must be from 0 to below 1, got 1"),
         (mask_iou, {"threshold": -0.1}, "threshold must be from 0"),
-        (top_k_intersection, {"k": 0}, "k must be between 1 and the number of pixels"),
-        (top_k_intersection, {"k": 7}, "k must be between 1 and .* 6, got 7"),
+        (top_k_intersection, {"k": 2.5}, "k must be an integer between 1"),
+        (
+            top_k_intersection,
+            {"k": 0},
+            "k must be an integer between 1 and the",
+        ),
+        (
+            top_k_intersection,
+            {"k": 7},
+            "k must be an integer .* 6, got 7",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(metric, options, match):
@@ -242,3 +251,8 @@ def test_boxes_are_united_half_open_columns_and_rows():
 def test_empty_boxes_and_boxes_outside_are_refused(boxes, match):
     with pytest.raises(ValueError, match=match):
         boxes_to_masks(boxes, (2, 3))
+
+
+def test_boxes_given_as_shares_are_refused():
+    with pytest.raises(ValueError, match="boxes must cover at least one pixel"):
+        boxes_to_masks([[[0.2, 0.2, 0.9, 0.9]]], (9, 9))
