@@ -7,8 +7,7 @@ is one more entry in `METHODS`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from captum.attr import IntegratedGradients, LayerGradCam
 from torch import Tensor, nn
 
+from captum_iscam._occlusion import WindowOcclusion
 from captum_iscam._scoring import Target
 from captum_iscam.attr import (
     RISE,
@@ -27,6 +27,7 @@ from captum_iscam.attr import (
     LayerSmoothGradCAMPlusPlus,
 )
 from captum_iscam.attr._token_grad_cam import TokenGradCAM
+from captum_iscam.metrics.controls import CenterMap, ChannelMean, RandomMap
 from captum_iscam.transformers import reshape_transform_for
 
 
@@ -63,6 +64,10 @@ class Method:
             alone. Default: True
         of_tokens (type, optional): The class for layers that need a
             `reshape_transform`, where `attribution` takes none. Default: None
+        control (bool): Whether it knows nothing of the class and is there to be beaten.
+            Default: False
+        built_with_generator (bool): Whether the class, not `attribute`, takes the
+            generator that the seed makes. Default: False
         finish (Callable): Makes a map `(N, 1, *spatial)` of what `attribute` gives.
     """
 
@@ -72,6 +77,8 @@ class Method:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     of_layer: bool = True
     of_tokens: type[Any] | None = None
+    control: bool = False
+    built_with_generator: bool = False
     finish: Callable[[Tensor], Tensor] = torch.Tensor.detach
 
     def attribute(
@@ -107,23 +114,25 @@ class Method:
             torch.Size([2, 1, 3, 3])
         """
         options = options or Options()
-        explain = self._build(model, layer)
         arguments = self._arguments(options)
+        built_with: dict[str, Any] = {}
         if "seed" in self.takes:
-            arguments["generator"] = torch.Generator().manual_seed(options.seed)
+            of = built_with if self.built_with_generator else arguments
+            of["generator"] = torch.Generator().manual_seed(options.seed)
+        explain = self._build(model, layer, **built_with)
         if "show_progress" in self.takes:
             arguments["show_progress"] = options.show_progress
         attributions = explain.attribute(inputs, target=target, **arguments)
         return self.finish(attributions)
 
-    def _build(self, model: nn.Module, layer: nn.Module) -> Any:
+    def _build(self, model: nn.Module, layer: nn.Module, **arguments: Any) -> Any:
         if not self.of_layer:
-            return self.attribution(model)
+            return self.attribution(model, **arguments)
         transform = reshape_transform_for(model, layer)
         if transform is None:
-            return self.attribution(model, layer)
+            return self.attribution(model, layer, **arguments)
         attribution = self.of_tokens or self.attribution
-        return attribution(model, layer, reshape_transform=transform)
+        return attribution(model, layer, reshape_transform=transform, **arguments)
 
     def settings(self, options: Options | None = None) -> dict[str, Any]:
         """Returns all arguments the method runs with, as a record of it.
@@ -134,12 +143,12 @@ class Method:
             8
         """
         options = options or Options()
-        plain = (bool, int, float, str)
+        plain = (bool, int, float, str, type(None))
         record = {
             name: parameter.default
             for of in (self.attribution, self.attribution.attribute)
             for name, parameter in inspect.signature(of).parameters.items()
-            if isinstance(parameter.default, plain) and name != "show_progress"
+            if isinstance(parameter.default, plain) and name not in _NO_SETTING
         }
         record.update(self._arguments(options))
         if "seed" in self.takes:
@@ -153,6 +162,17 @@ class Method:
             if name not in ("seed", "show_progress") and value is not None:
                 arguments[name] = value
         return arguments
+
+
+# Arguments that say what is explained, where and for whom, not how.
+_NO_SETTING = (
+    "additional_forward_args",
+    "device_ids",
+    "generator",
+    "reshape_transform",
+    "show_progress",
+    "target",
+)
 
 
 def _positive_sum(attributions: Tensor) -> Tensor:
@@ -191,6 +211,22 @@ METHODS: dict[str, Method] = {
         of_layer=False,
         finish=_positive_sum,
     ),
+    "occlusion": Method(
+        "Occlusion",
+        WindowOcclusion,
+        _SCORED,
+        of_layer=False,
+        finish=_positive_sum,
+    ),
+    "random-map": Method(
+        "Random map",
+        RandomMap,
+        ("seed",),
+        control=True,
+        built_with_generator=True,
+    ),
+    "center-map": Method("Centre map", CenterMap, control=True),
+    "channel-mean": Method("Channel mean", ChannelMean, control=True),
 }
 
 
@@ -198,7 +234,8 @@ def find_methods(names: str) -> list[str]:
     """Returns the names in a comma-separated list of methods, each once.
 
     Args:
-        names (str): Names from `METHODS`, or "all".
+        names (str): Names from `METHODS`; "all" stands for all that are no controls,
+            "controls" for those that are.
 
     Raises:
         ValueError: If there is none, or one is unknown; the message lists all.
@@ -207,62 +244,21 @@ def find_methods(names: str) -> list[str]:
 
         >>> find_methods("is-cam, score-cam")
         ['is-cam', 'score-cam']
+        >>> find_methods("controls")
+        ['random-map', 'center-map', 'channel-mean']
     """
+    groups = {
+        "all": [name for name in METHODS if not METHODS[name].control],
+        "controls": [name for name in METHODS if METHODS[name].control],
+    }
     wanted = [name for part in names.split(",") if (name := part.strip().lower())]
-    if wanted == ["all"]:
-        return list(METHODS)
-    unknown = [name for name in wanted if name not in METHODS]
+    unknown = [name for name in wanted if name not in METHODS and name not in groups]
     if unknown or not wanted:
         got = ", ".join(map(repr, unknown)) or repr(names)
         raise ValueError(
             f"method must be a list of known methods, got {got}. "
-            f"Known are: {', '.join(METHODS)}, and all for all of them."
+            f"Known are: {', '.join(METHODS)}, all for all but the controls, and "
+            "controls for these."
         )
-    return list(dict.fromkeys(wanted))
-
-
-@dataclass
-class Passes:
-    """Forward passes of a model so far.
-
-    Attributes:
-        calls (int): How often the model ran.
-        rows (int): How many inputs it saw in all.
-    """
-
-    calls: int = 0
-    rows: int = 0
-
-
-@contextmanager
-def count_passes(model: nn.Module) -> Iterator[Passes]:
-    """Counts the forward passes of a model, whoever causes them.
-
-    Args:
-        model (torch.nn.Module): The model; not one that was compiled or scripted,
-            which runs no hooks.
-
-    Yields:
-        *Passes*, which goes on counting until the block ends.
-
-    Examples::
-
-        >>> model = nn.Linear(2, 3)
-        >>> with count_passes(model) as passes:
-        ...     _ = model(torch.rand(5, 2))
-        >>> passes
-        Passes(calls=1, rows=5)
-    """
-    passes = Passes()
-
-    def count(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tensors = (x for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
-        first = next(tensors, None)
-        passes.calls += 1
-        passes.rows += len(first) if first is not None and first.dim() else 1
-
-    handle = model.register_forward_pre_hook(count, with_kwargs=True)
-    try:
-        yield passes
-    finally:
-        handle.remove()
+    found = [one for name in wanted for one in groups.get(name, [name])]
+    return list(dict.fromkeys(found))

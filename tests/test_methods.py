@@ -1,8 +1,9 @@
+import inspect
 import json
 
 import pytest
 import torch
-from captum.attr import IntegratedGradients, LayerGradCam
+from captum.attr import IntegratedGradients, LayerGradCam, Occlusion
 from torch import nn
 
 from captum_iscam import (
@@ -14,8 +15,10 @@ from captum_iscam import (
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
 )
+from captum_iscam._passes import count_passes
 from captum_iscam.attr._token_grad_cam import TokenGradCAM
-from captum_iscam.methods import METHODS, Options, count_passes, find_methods
+from captum_iscam.methods import METHODS, Options, find_methods
+from captum_iscam.metrics import CenterMap, ChannelMean, RandomMap
 
 CALLS = {
     "is-cam": lambda m, x, t: LayerIntegratedScoreCAM(m, m[0]).attribute(x, t),
@@ -39,6 +42,14 @@ CALLS = {
     "integrated-gradients": lambda m, x, t: (
         IntegratedGradients(m).attribute(x, target=t).sum(1, keepdim=True).relu()
     ),
+    "occlusion": lambda m, x, t: (
+        Occlusion(m).attribute(x, (3, 1, 1), target=t).sum(1, keepdim=True).relu()
+    ),
+    "random-map": lambda m, x, t: RandomMap(
+        m, m[0], generator=torch.Generator().manual_seed(3)
+    ).attribute(x, t),
+    "center-map": lambda m, x, t: CenterMap(m, m[0]).attribute(x),
+    "channel-mean": lambda m, x, t: ChannelMean(m, m[0]).attribute(x),
 }
 
 
@@ -95,7 +106,7 @@ def test_the_global_random_state_is_left_alone(name, model, images):
 
 
 @pytest.mark.filterwarnings("ignore:The noise leaves no channel")
-@pytest.mark.parametrize("name", ["ss-cam", "smooth-grad-cam++", "rise"])
+@pytest.mark.parametrize("name", ["ss-cam", "smooth-grad-cam++", "rise", "random-map"])
 def test_the_seed_makes_the_noise(name, model, images):
     # Noise changes no gradient of a model that is linear after the layer.
     bent = nn.Conv2d(4, 4, 1), nn.Tanh()
@@ -126,9 +137,25 @@ def test_settings_hold_defaults_and_what_was_asked_for():
     noisy, integral = (METHODS[n].settings(options) for n in ("ss-cam", "is-cam"))
 
     assert (noisy["n_samples"], noisy["seed"], noisy["noise"]) == (4, 3, "input")
-    assert (integral["n_steps"], integral["method"]) == (3, "gausslegendre")
+    own = inspect.signature(LayerIntegratedScoreCAM.attribute).parameters
+    for name in ("n_steps", "method"):
+        assert integral[name] == own[name].default
+    assert noisy["stdevs"] is None
     assert integral["internal_batch_size"] == 8
     assert "n_samples" not in integral
+
+
+def test_the_window_of_occlusion_follows_the_size_of_the_input():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 16), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)
+    )
+    image = torch.rand(1, 3, 32, 64)
+
+    found = METHODS["occlusion"].attribute(model, model[0], image, 1)
+
+    expected = Occlusion(model).attribute(image, (3, 4, 8), (3, 2, 4), target=1)
+    torch.testing.assert_close(found, expected.sum(1, keepdim=True).relu())
 
 
 def test_settings_of_rise():
@@ -154,7 +181,18 @@ def test_passes_are_counted_as_calls_and_rows(model, images):
         model(images[:1])
     model(images)
 
-    assert (passes.calls, passes.rows) == (2, 3)
+    assert (passes.calls, passes.rows, passes.backward_rows) == (2, 3, 0)
+
+
+def test_gradients_are_counted_until_counting_ends(model, images):
+    with count_passes(model) as passes:
+        METHODS["integrated-gradients"].attribute(model, model[0], images, 0)
+        output = model(images)
+    output.sum().backward()
+
+    # Captum's 50 steps for each of two images, forward and backward.
+    assert passes.backward_rows == 2 * 50
+    assert passes.rows == 2 * 50 + 2
 
 
 def test_score_cam_shows_the_model_each_channel_once(model, images):
@@ -175,7 +213,15 @@ def test_counting_ends_when_the_model_fails(model):
 
 def test_methods_are_found_by_name():
     assert find_methods("Score-CAM, is-cam,score-cam") == ["score-cam", "is-cam"]
-    assert find_methods("all") == list(METHODS)
+
+
+def test_all_are_all_but_the_controls():
+    everything, controls = find_methods("all"), find_methods("controls")
+
+    assert {*everything, *controls} == set(METHODS)
+    assert {"is-cam", "occlusion"} < set(everything)
+    assert controls == ["random-map", "center-map", "channel-mean"]
+    assert find_methods("controls,all,is-cam") == [*controls, *everything]
 
 
 @pytest.mark.parametrize("names", ["is-cam,nonsense", "", ","])

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import captum_iscam
-from captum_iscam.methods import METHODS, Options, count_passes
+from captum_iscam._passes import count_passes
+from captum_iscam.methods import METHODS, Options
 from captum_iscam.visualization import Row, visualize_rows
 
 
