@@ -77,7 +77,9 @@ def bootstrap(
             centred[:, enough], present[:, enough], n_resamples, seed
         )
         low[enough], high[enough] = mean[enough] + _quantiles(shifts, tail)
-    return Interval(n, mean, low, high)
+    # An end at zero would else fall to one side of it by the last bit of a sum.
+    least = 1e-12 * np.where(present, np.abs(values), 0).max(0, initial=0)
+    return Interval(n, *(np.where(np.abs(v) < least, 0, v) for v in (mean, low, high)))
 
 
 def pairs(

@@ -183,3 +183,14 @@ def test_curves_of_different_steps_meet_on_one_grid():
 
 def test_the_grid_does_not_grow_with_every_pixel():
     assert len(common_grid([50_177])) == 101
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("n", [30, 50, 200])
+def test_an_end_at_zero_is_zero(n, sign):
+    values = np.zeros((n, 1))
+    values[:2] = 0.3 * sign
+
+    found = bootstrap(values)
+
+    assert (found.low if sign > 0 else found.high)[0] == 0

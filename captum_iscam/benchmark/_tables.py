@@ -1,0 +1,235 @@
+"""The summary as a page of Markdown tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_WIDTH = 5  # metrics side by side
+_MOST_LISTED = 20
+_LEGEND = """\
+Each cell is a mean over images and its {confidence:.0%} interval (percentile
+bootstrap, {n_resamples:,} resamples of images, seed {seed}). ↑ more is better, ↓ less
+is better. **Bold** is the best mean of a column; ~ marks a method that these images do
+not tell from it: the interval of their paired difference holds zero."""
+
+
+def as_markdown(content: dict[str, Any]) -> str:
+    """Returns the whole summary as one page."""
+    blocks = [*_head(content)]
+    for model in content["run"]["models"]:
+        blocks += _model(content, model)
+    notes = content["run"].get("notes") or []
+    if notes:
+        blocks += ["## Notes", "\n".join(f"- {_text(note)}" for note in notes)]
+    blocks += _failures(content)
+    run = json.dumps(content["run"], indent=2)
+    blocks += ["## The run", f"```json\n{run}\n```"]
+    return "\n\n".join(blocks) + "\n"
+
+
+def holds_zero(pair: dict[str, Any]) -> bool:
+    """Whether the images do not tell the two methods of a pair apart."""
+    return pair["low"] is None or bool(pair["low"] <= 0 <= pair["high"])
+
+
+def _head(content: dict[str, Any]) -> list[str]:
+    run, images = content["run"], content["images"]
+    counts = (
+        f"{images['total']} images ({_text(run['data']['kind'])}), "
+        f"{len(run['models'])} networks, {len(run['methods'])} methods."
+    )
+    blocks = ["# Benchmark", counts]
+    if images["unreadable"]:
+        blocks.append(f"**{len(images['unreadable'])} images could not be read.**")
+    waiting = {m: v["waiting"] for m, v in content["models"].items() if v["waiting"]}
+    if waiting:
+        left = ", ".join(f"{_text(model)}: {count}" for model, count in waiting.items())
+        blocks.append(f"**The run is not over; images without rows: {left}.**")
+    blocks.append(_LEGEND.format(**content["bootstrap"]))
+    fewest = min((e["n"] for e in content["means"] if e["n"]), default=0)
+    if 0 < fewest < 30:
+        blocks.append(
+            f"Some means are over {fewest} images only: below about 30 the intervals "
+            "are too narrow."
+        )
+    return blocks
+
+
+def _model(content: dict[str, Any], model: str) -> list[str]:
+    settings, found = content["run"]["models"][model], content["models"][model]
+    about = f"Layer {_text(settings.get('layer'))}, {found['images']} images"
+    if found["top1"] is not None:
+        about += f", {found['top1']:.1%} of them classified as labelled"
+    blocks = [f"## {_text(model)}", about + "."]
+    means = [entry for entry in content["means"] if entry["model"] == model]
+    metrics = list(dict.fromkeys(entry["metric"] for entry in means))
+    for start in range(0, len(metrics), _WIDTH):
+        blocks.append(_means(content, means, metrics[start : start + _WIDTH]))
+    others = [p for p in content["pairs"] if p["model"] == model]
+    versus = [p for p in others if p["other"] == content["reference"]]
+    if versus:
+        title = _title(content, content["reference"])
+        blocks.append(
+            f"### Difference to {title} on the same images\n\n"
+            "**Bold** where the interval of the difference does not hold zero."
+        )
+        for start in range(0, len(metrics), _WIDTH):
+            part = metrics[start : start + _WIDTH]
+            blocks.append(_differences(content, versus, part))
+    blocks += _costs(content, model)
+    if others:
+        blocks.append("### Wins\n\nShare of images on which the row beats the column.")
+        blocks += [_wins(content, others, metric) for metric in metrics]
+    return blocks
+
+
+def _means(
+    content: dict[str, Any], means: list[dict[str, Any]], metrics: Sequence[str]
+) -> str:
+    found = {(e["method"], e["metric"]): e for e in means}
+    lines = []
+    for method in content["run"]["methods"]:
+        cells = [
+            _mean(found[method, metric], content["run"]["metrics"][metric]["unit"])
+            for metric in metrics
+        ]
+        lines.append([_title(content, method), *cells])
+    for name in ("images", "missing", "undefined"):
+        counts = [_count(means, metric, name) for metric in metrics]
+        if name == "images" or any(count != "0" for count in counts):
+            lines.append([f"*{name}*", *counts])
+    return _table(["method", *(_heading(content, m) for m in metrics)], lines)
+
+
+def _mean(entry: dict[str, Any], unit: str) -> str:
+    mark = " ~" if entry["level_with_best"] else ""
+    mean = _format(entry["mean"], unit)
+    return (f"**{mean}**" if entry["best"] else mean) + mark + _ends(entry, unit)
+
+
+def _count(means: list[dict[str, Any]], metric: str, name: str) -> str:
+    """Of all methods: how many images, or from how many to how many."""
+    field = "n" if name == "images" else name
+    counts = {entry[field] for entry in means if entry["metric"] == metric}
+    return "-".join(map(str, sorted({min(counts), max(counts)})))
+
+
+def _differences(
+    content: dict[str, Any], versus: list[dict[str, Any]], metrics: Sequence[str]
+) -> str:
+    found = {(p["method"], p["metric"]): p for p in versus}
+    lines = []
+    for method in content["run"]["methods"]:
+        if method == content["reference"]:
+            continue
+        cells = []
+        for metric in metrics:
+            unit = content["run"]["metrics"][metric]["unit"]
+            pair = found[method, metric]
+            mean = _format(pair["mean"], unit, "+")
+            mean = mean if holds_zero(pair) else f"**{mean}**"
+            cells.append(mean + _ends(pair, unit, "+"))
+        lines.append([_title(content, method), *cells])
+    return _table(["method", *(_heading(content, m) for m in metrics)], lines)
+
+
+def _costs(content: dict[str, Any], model: str) -> list[str]:
+    costs = [entry for entry in content["costs"] if entry["model"] == model]
+    if not costs:
+        return []
+    found = {(e["method"], e["metric"]): e for e in costs}
+    metrics = list(dict.fromkeys(entry["metric"] for entry in costs))
+    lines = []
+    for method in content["run"]["methods"]:
+        entries = [found.get((method, metric)) for metric in metrics]
+        cells = [
+            "" if e is None else f"{_format(e['median'])} ({_format(e['mean'])})"
+            for e in entries
+        ]
+        lines.append([_title(content, method), *cells])
+    heading = ["method", *(metric.replace("_", " ") for metric in metrics)]
+    return ["### Cost of one map: median (mean)", _table(heading, lines)]
+
+
+def _wins(content: dict[str, Any], others: list[dict[str, Any]], metric: str) -> str:
+    shares = {
+        (p["method"], p["other"]): p["wins"] for p in others if p["metric"] == metric
+    }
+    methods = list(content["run"]["methods"])
+    lines = []
+    for row in methods:
+        cells = [_share(shares.get((row, column))) for column in methods]
+        lines.append([_title(content, row), *cells])
+    table = _table(["", *(_title(content, method) for method in methods)], lines)
+    heading = _heading(content, metric)
+    return f"<details><summary>{heading}</summary>\n\n{table}\n\n</details>"
+
+
+def _failures(content: dict[str, Any]) -> list[str]:
+    unreadable = [
+        f"{_text(entry['image'])}: {_text(entry['error'])}"
+        for entry in content["images"]["unreadable"]
+    ]
+    failures = [
+        f"{_text(e['model'])}, {_title(content, e['method'])}, {_text(e['metric'])}, "
+        f"{e['images']} images: {_text(e['error'])}"
+        for e in content["failures"]
+    ]
+    blocks = []
+    for title, entries in (("Unreadable images", unreadable), ("Errors", failures)):
+        if entries:
+            more = len(entries) - _MOST_LISTED
+            lines = [f"- {entry}" for entry in entries[:_MOST_LISTED]]
+            lines += [f"- and {more} more"] if more > 0 else []
+            blocks += [f"## {title}", "\n".join(lines)]
+    return blocks
+
+
+def _table(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    rows = [heading, rule, *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _heading(content: dict[str, Any], metric: str) -> str:
+    about = content["run"]["metrics"][metric]
+    arrow = "↑" if about["higher_is_better"] else "↓"
+    unit = "%" if about["unit"] == "percent" else _text(about["unit"])
+    return f"{_text(metric.replace('_', ' '))} {arrow} ({unit})"
+
+
+def _title(content: dict[str, Any], method: str) -> str:
+    return _text(content["run"]["methods"][method].get("title") or method)
+
+
+def _ends(entry: dict[str, Any], unit: str, sign: str = "") -> str:
+    if entry["low"] is None:
+        return ""
+    low, high = (_format(entry[end], unit, sign) for end in ("low", "high"))
+    return f" [{low}, {high}]"
+
+
+def _format(value: float | None, unit: str | None = None, sign: str = "") -> str:
+    """Percent with one decimal, costs three digits, the rest three decimals."""
+    if value is None:
+        return "-"
+    if unit is None:
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:{sign}.{1 if unit == 'percent' else 3}f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
+
+
+def _text(value: object) -> str:
+    """Returns a name or message that cannot break a table or become markup."""
+    text = " ".join(str(value).split())
+    for sign in "\\`*_[]|<>":
+        text = text.replace(sign, f"\\{sign}" if sign not in "<>" else _ENTITIES[sign])
+    return text
+
+
+_ENTITIES = {"<": "&lt;", ">": "&gt;"}
