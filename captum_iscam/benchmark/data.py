@@ -1,0 +1,212 @@
+"""Images with labels, and with boxes or masks where they are known."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from captum_iscam.benchmark._regions import Box, Label, Mask, Regions, check, draw
+from captum_iscam.commands._images import read_image
+
+_Marked = TypeVar("_Marked", "Box", "Mask")
+
+
+@dataclass(frozen=True)
+class Item(ABC):
+    """One image and what is known of it.
+
+    Attributes:
+        id (str): A name that is the same on every machine.
+        label (int, str or None): Its class: an index, or a name that :func:`resolve`
+            turns into one.
+        class_name (str or None): Name of that class.
+    """
+
+    id: str
+    label: Label | None = None
+    class_name: str | None = None
+
+    @property
+    @abstractmethod
+    def has_regions(self) -> bool:
+        """Whether there is a box or a mask."""
+
+    @abstractmethod
+    def read(self) -> tuple[Image.Image, Regions]:
+        """Returns the image as RGB, and where each class is.
+
+        Raises:
+            UnreadableImageError: If the image or a mask cannot be read.
+        """
+
+
+@dataclass(frozen=True)
+class FileItem(Item):
+    """An image in a file; labels of boxes and masks are None for the image's own."""
+
+    file: Path = field(default=Path())
+    boxes: tuple[Box, ...] = ()
+    masks: tuple[Mask, ...] = ()
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether there is a box or a mask."""
+        return bool(self.boxes or self.masks)
+
+    def read(self) -> tuple[Image.Image, Regions]:
+        """Returns the image as RGB, and where each class is."""
+        image = read_image(self.file)
+        return image, draw(self.boxes, self.masks, self.label, image.size)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images in a fixed order.
+
+    Attributes:
+        kind (str): "scenes", "imagenet", "folder", "csv" or "voc".
+        path (Path or None): Where they are; None for the bundled scenes.
+        items (tuple[Item, ...]): The images.
+        classes (tuple[str, ...]): Names of all classes in the order of their indices,
+            where the labels are names. Default: ()
+        seed (int): What chose the images, if some were chosen. Default: 0
+        samples (int or None): How many were asked for. Default: None, all
+    """
+
+    kind: str
+    path: Path | None
+    items: tuple[Item, ...]
+    classes: tuple[str, ...] = ()
+    seed: int = 0
+    samples: int | None = None
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether any image has a box or a mask."""
+        return any(item.has_regions for item in self.items)
+
+    def subset(self, samples: int, seed: int) -> DataSet:
+        """Returns `samples` images at random, the same on every machine.
+
+        The choice depends on the seed and the images' ids alone: those with the
+        smallest hashes of both are taken, and stay in their order.
+
+        Raises:
+            ValueError: If there are fewer.
+        """
+        if not 1 <= samples <= len(self.items):
+            raise ValueError(
+                f"samples must be from 1 to the number of images, {len(self.items)}, "
+                f"got {samples}. Leave it out to take all."
+            )
+        ranked = sorted(self.items, key=lambda item: _digest(f"{seed}:{item.id}"))
+        chosen = {item.id for item in ranked[:samples]}
+        items = tuple(item for item in self.items if item.id in chosen)
+        return replace(self, items=items, seed=seed, samples=samples)
+
+    def check_regions(self) -> None:
+        """Raises for a box or mask that does not fit its image.
+
+        An image that cannot be read is left for the run to report.
+
+        Raises:
+            ValueError: If a box is empty or outside of the image, or a mask has another
+                size.
+        """
+        for item in self.items:
+            if isinstance(item, FileItem) and item.has_regions:
+                check(item.id, item.file, item.boxes, item.masks)
+
+    def without_labels(self) -> DataSet:
+        """Returns the images alone, for a model that knows other classes."""
+        items = tuple(
+            replace(item, label=None, boxes=(), masks=())
+            if isinstance(item, FileItem)
+            else replace(item, label=None)
+            for item in self.items
+        )
+        return replace(self, items=items, classes=())
+
+
+def resolve(data: DataSet, classes: Sequence[str]) -> DataSet:
+    """Returns the data with every label as an index into the model's classes.
+
+    Names are looked up among the model's; where they are not there, folders named by
+    numbers are indices, and as many classes as the model has are taken in their order.
+
+    Args:
+        data (DataSet): The images.
+        classes (Sequence[str]): The model's classes.
+
+    Raises:
+        ValueError: If a label is no class of the model.
+    """
+    names = _names_of(data)
+    lookup = _lookup(names, data.classes, classes) if names else {}
+
+    def index(label: Label | None, item: Item) -> int | None:
+        number = lookup[label] if isinstance(label, str) else label
+        if number is not None and not 0 <= number < len(classes):
+            raise ValueError(
+                f"labels must be indices of the model's {len(classes)} classes, got "
+                f"{number} for {item.id}. Take the model the labels are made for."
+            )
+        return number
+
+    def resolved(item: Item) -> Item:
+        label = index(item.label, item)
+        name = item.class_name or (classes[label] if label is not None else None)
+        item = replace(item, label=label, class_name=name)
+        if not isinstance(item, FileItem):
+            return item
+
+        def relabel(marks: tuple[_Marked, ...]) -> tuple[_Marked, ...]:
+            return tuple(replace(m, label=index(m.label, item)) for m in marks)
+
+        return replace(item, boxes=relabel(item.boxes), masks=relabel(item.masks))
+
+    return replace(data, items=tuple(resolved(item) for item in data.items))
+
+
+def _names_of(data: DataSet) -> list[str]:
+    """Labels that are names, those of boxes and masks included, each once."""
+    marks: list[Any] = list(data.items)
+    for item in data.items:
+        if isinstance(item, FileItem):
+            marks += [*item.boxes, *item.masks]
+    return list(dict.fromkeys(m.label for m in marks if isinstance(m.label, str)))
+
+
+def _lookup(
+    names: Sequence[str], ordered: Sequence[str], classes: Sequence[str]
+) -> dict[str, int]:
+    known = [_plain(name) for name in classes]
+    wanted = {name: _plain(name) for name in names}
+    if all(known.count(plain) == 1 for plain in wanted.values()):
+        return {name: known.index(plain) for name, plain in wanted.items()}
+    if all(name.isdecimal() for name in names):
+        return {name: int(name) for name in names}
+    if len(ordered) == len(classes):
+        return {name: ordered.index(name) for name in names}
+    strange = [n for n, plain in wanted.items() if known.count(plain) != 1]
+    many = [n for n in strange if _plain(n) in known]
+    why = "the name of several classes" if many else "not one of them"
+    raise ValueError(
+        f"labels must be classes of the model ({len(classes)}, such as {classes[0]}), "
+        f"got {(many or strange)[0]!r}, {why}. Use a model with these classes, name "
+        "the folders by the model's class indices, or ignore the labels."
+    )
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", " ").strip()
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

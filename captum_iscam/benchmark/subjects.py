@@ -1,0 +1,89 @@
+"""The networks that are explained, each with its layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.transforms._presets import ImageClassification
+
+from captum_iscam.demo import CLASSES, load_network
+from captum_iscam.demo.network import WEIGHTS
+from captum_iscam.demo.scenes import SIZE
+from captum_iscam.layers import check_spatial, default_layer, find_layer
+from captum_iscam.networks import Network, load_classifier, sha256
+
+SCENE_NET = "scene-net"
+"""Name of the bundled network."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and the layer that is explained."""
+
+    network: Network
+    layer_name: str
+    layer: nn.Module
+
+    @property
+    def name(self) -> str:
+        """Name of the architecture."""
+        return self.network.name
+
+
+def load_subject(
+    name: str,
+    weights: str | Path = "DEFAULT",
+    layer: str | None = None,
+    device: torch.device | str = "cpu",
+) -> Subject:
+    """Returns a network of torchvision, or the bundled one, ready to be explained.
+
+    Args:
+        name (str): See :func:`captum_iscam.networks.load_classifier`, or "scene-net",
+            which brings its own weights.
+        weights (str or Path, optional): See there. Default: "DEFAULT"
+        layer (str, optional): Name of the layer. Default: None, the last with a spatial
+            output
+        device (torch.device or str, optional): Where to put it. Default: "cpu"
+
+    Raises:
+        ValueError: If there is no such model or layer, or the weights do not fit.
+        FileNotFoundError: If the file of weights is missing.
+
+    Examples::
+
+        >>> subject = load_subject("scene-net")
+        >>> subject.layer_name, len(subject.network.classes)
+        ('features', 10)
+    """
+    if name == SCENE_NET:
+        network = _scene_net(device)
+    else:
+        network = load_classifier(name, weights, device)
+    side = network.preprocessing["crop"]
+    example = torch.zeros(1, 3, side, side, device=device)
+    if layer is None:
+        return Subject(network, *default_layer(network.model, example))
+    module = find_layer(network.model, layer)
+    check_spatial(network.model, example, layer)
+    return Subject(network, layer, module)
+
+
+def _scene_net(device: torch.device | str) -> Network:
+    mean, std = (0.5,) * 3, (0.25,) * 3  # those of captum_iscam.demo.preprocess
+    source = resources.files("captum_iscam.demo") / "data" / WEIGHTS
+    with resources.as_file(source) as file:
+        digest = sha256(file)
+    return Network(
+        SCENE_NET,
+        load_network().to(device),
+        ImageClassification(crop_size=SIZE, resize_size=SIZE, mean=mean, std=std),
+        {"resize": SIZE, "crop": SIZE, "mean": list(mean), "std": list(std)},
+        CLASSES,
+        WEIGHTS,
+        digest,
+    )
