@@ -138,6 +138,15 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
     Raises:
         ValueError: With the names of the layers that can be taken instead, or from the
             `reshape_transform` of a transformer that cannot read the layer.
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 5))
+        >>> check_spatial(model, torch.rand(1, 3, 8, 8), "0")
+        >>> check_spatial(model, torch.rand(1, 3, 8, 8), "1")
+        Traceback (most recent call last):
+            ...
+        ValueError: layer must have a spatial output (N, K, ...), got the shape ...
     """
     steps, _ = _trace(model, inputs)
     outputs = [step.output for step in steps if step.name == name]

@@ -54,6 +54,13 @@ class Network:
         classes (tuple[str, ...]): Name of each class, "class 7" where none is known.
         weights (str): Which weights: torchvision's name for them, or the file.
         sha256 (str): Digest of the file the weights came from.
+
+    Examples::
+
+        >>> from torchvision.transforms.functional import to_tensor
+        >>> network = Network("mine", nn.Identity(), to_tensor, {}, ("a", "b"), "", "")
+        >>> network.classes[1]
+        'b'
     """
 
     name: str
@@ -102,6 +109,18 @@ def load_classifier(
         ValueError: If the name is unknown, the file is no state dict of the model, or
             the weights cannot be downloaded.
         FileNotFoundError: If the file is missing; the message lists what is there.
+
+    Examples::
+
+        >>> import tempfile
+        >>> trained = get_model("squeezenet1_1", weights=None, num_classes=5)
+        >>> with tempfile.NamedTemporaryFile(suffix=".pt") as file:
+        ...     torch.save(trained.state_dict(), file.name)
+        ...     network = load_classifier("squeezenet1_1", file.name)
+        >>> network.classes
+        ('class 0', 'class 1', 'class 2', 'class 3', 'class 4')
+        >>> network.preprocessing["crop"]
+        224
     """
     known = model_names()
     if name not in known:
@@ -181,7 +200,18 @@ def _network(
 
 
 def sha256(file: Path) -> str:
-    """Returns the SHA-256 digest of a file, in hexadecimal digits."""
+    """Returns the SHA-256 digest of a file, in hexadecimal digits.
+
+    Args:
+        file (Path): The file; it is read in pieces.
+
+    Examples::
+
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as empty:
+        ...     sha256(Path(empty.name))[:16]
+        'e3b0c44298fc1c14'
+    """
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):

@@ -29,6 +29,13 @@ class Row(NamedTuple):
         title (str): What stands over the image.
         image (Tensor): The image `(C, H, W)`, as for :func:`visualize`.
         maps (Mapping[str, Tensor]): Maps by the title that stands over each.
+
+    Examples::
+
+        >>> import torch
+        >>> row = Row("a cat", torch.rand(3, 8, 8), {"IS-CAM": torch.rand(1, 1, 2, 2)})
+        >>> list(row.maps)
+        ['IS-CAM']
     """
 
     title: str
@@ -200,6 +207,17 @@ def visualize_rows(
     Raises:
         ValueError: If there is nothing to draw, `sign` is unknown, `vmin` is not below
             `vmax`, a map holds NaN or infinity, or an image is none.
+
+    Examples::
+
+        >>> import torch
+        >>> rows = [
+        ...     Row(name, torch.rand(3, 8, 8), {"IS-CAM": torch.rand(1, 1, 2, 2)})
+        ...     for name in ("a cat", "a cup")
+        ... ]
+        >>> figure = visualize_rows(rows, vmin=0.0, vmax=1.0, show_colorbar=True)
+        >>> [panel.get_title() for panel in figure.axes[:4]]
+        ['a cat', 'IS-CAM', 'a cup', 'IS-CAM']
     """
     if not rows:
         raise ValueError("rows must hold at least one row, got none. Add an image.")

@@ -36,6 +36,12 @@ class Scene:
         labels (tuple): Class index of each object, all different.
         masks (Tensor): The pixels of each object, bool of shape (objects, H, W); no
             pixel belongs to two objects.
+
+    Examples::
+
+        >>> scene = draw_scene(3, n_objects=2)
+        >>> scene.image.shape, len(scene.labels), scene.masks.shape
+        (torch.Size([3, 96, 96]), 2, torch.Size([2, 96, 96]))
     """
 
     image: torch.Tensor

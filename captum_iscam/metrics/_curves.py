@@ -23,6 +23,18 @@ class Curves(NamedTuple):
         auc (Tensor): `(N,)`, trapezoid over `fractions`.
         fractions (Tensor): `(steps + 1,)`, share of the pixels changed, from 0 to 1.
         scores (Tensor): `(N, steps + 1)`.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_iscam.metrics import deletion
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 5))
+        >>> images, maps = torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4)
+        >>> found = deletion(
+        ...     model.eval(), images, maps, target=1, steps=8, return_curves=True
+        ... )
+        >>> found.auc.shape, found.fractions.shape, found.scores.shape
+        (torch.Size([2]), torch.Size([9]), torch.Size([2, 9]))
     """
 
     auc: Tensor
@@ -31,7 +43,14 @@ class Curves(NamedTuple):
 
 
 class CurveMetric(Protocol):
-    """A metric that gives whole curves on request; see :class:`Metric`."""
+    """A metric that gives whole curves on request; see :class:`Metric`.
+
+    Examples::
+
+        >>> from captum_iscam.metrics import deletion, insertion
+        >>> insertion.higher_is_better, deletion.higher_is_better, insertion.unit
+        (True, False, 'score')
+    """
 
     higher_is_better: bool
     unit: str

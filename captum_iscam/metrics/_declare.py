@@ -17,6 +17,14 @@ class Metric(Protocol[_P, _R_co]):
         unit (str): "percent" (0 to 100), "score" (the unit of `score`, by default a
             probability), "score squared", "share" (0 to 1), "correlation distance"
             (0 to 2) or "relative change" (from 0).
+
+    Examples::
+
+        >>> from captum_iscam.metrics import average_drop, pointing_game
+        >>> average_drop.higher_is_better, average_drop.unit
+        (False, 'percent')
+        >>> pointing_game.higher_is_better, pointing_game.unit
+        (True, 'share')
     """
 
     higher_is_better: bool

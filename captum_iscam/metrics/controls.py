@@ -53,7 +53,8 @@ class _Control(LayerAttribution):
         """Returns the control's map of each example.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): See :meth:`LayerScoreCAM.attribute`.
+            inputs (Tensor or tuple[Tensor, ...]): See
+                :meth:`captum_iscam.attr.LayerScoreCAM.attribute`.
             target (int, tuple, Tensor or list, optional): Not used.
             additional_forward_args (Any, optional): Further arguments of the model.
             attribute_to_layer_input (bool, optional): Take the layer's input instead

@@ -25,6 +25,13 @@ class Randomization(NamedTuple):
         layers (list[str]): The `R` layers in the order they were randomised.
         rank_correlation (Tensor): Spearman's, `(R, N)`, in [-1, 1].
         ssim (Tensor): Structural similarity, `(R, N)`, in [-1, 1].
+
+    Examples::
+
+        >>> import torch
+        >>> found = Randomization(["head"], torch.ones(1, 2), torch.ones(1, 2))
+        >>> found.layers, found.rank_correlation.mean(1)
+        (['head'], tensor([1.]))
     """
 
     layers: list[str]

@@ -19,6 +19,14 @@ class ModelScore:
             the output and the model's arguments.
         show (Callable, optional): Turns the arguments into those of the model. None
             passes them on. Default: None
+
+    Examples::
+
+        >>> import torch
+        >>> model = torch.nn.Linear(4, 3).eval()
+        >>> margin = ModelScore(model, lambda output, *_: output[:, 0] - output[:, 1])
+        >>> margin(torch.rand(2, 4)).shape
+        torch.Size([2])
     """
 
     def __init__(
