@@ -107,8 +107,13 @@ def rows_folder(folder, values, **settings):
     return run, rows
 
 
-def full_folder(folder, n_images=12, models=("net", "other-net"), **settings):
-    """Writes a folder with everything in it: rows, curves, pictures and maps."""
+def full_folder(
+    folder, n_images=12, models=("net", "other-net"), pictures=None, **settings
+):
+    """Writes a folder with everything in it: rows, curves, pictures and maps.
+
+    With `pictures` that many images share theirs among all.
+    """
     run = declare(n_images, models, **settings)
     write_run(folder, run)
     rng = np.random.default_rng(0)
@@ -121,7 +126,11 @@ def full_folder(folder, n_images=12, models=("net", "other-net"), **settings):
     write_records(folder, layout.ROWS, rows[::2])
     write_records(folder, layout.ROWS, rows[1::2], rank=1)
     write_records(folder, layout.CURVES, curves)
-    write_pictures(folder, run, rng)
+    if pictures is not None:
+        for i, image in enumerate(run["data"]["images"]):
+            image["key"] = run["data"]["images"][i % pictures]["key"]
+        write_run(folder, run)
+    write_pictures(folder, run, rng, pictures)
     return run
 
 
@@ -129,7 +138,7 @@ def _drawn_values(rng, run, i, model):
     """Rows and curves of one image; the earlier a method, the better it is."""
     n_methods = len(run["methods"])
     quality = np.linspace(0.6, 0.2, n_methods) + rng.normal(0, 0.05)
-    quality += rng.normal(0, 0.05, n_methods)
+    quality = (quality + rng.normal(0, 0.05, n_methods)).clip(0.05, 0.95)
     drawn = {
         "average_drop": 100 * (1 - quality).clip(0, 1),
         "average_increase": 100.0 * (rng.random(n_methods) < quality),
@@ -165,10 +174,10 @@ def _drawn_values(rng, run, i, model):
     return rows, curves
 
 
-def write_pictures(folder, run, rng, n_different=12):
+def write_pictures(folder, run, rng, n_different=None):
     """Writes a picture per image and a map per image, network and method."""
     y, x = np.mgrid[0:160, 0:160] / 160
-    for i, image in enumerate(run["data"]["images"]):
+    for i, image in enumerate(run["data"]["images"][:n_different]):
         file = layout.image_file(folder, image["key"])
         file.parent.mkdir(parents=True, exist_ok=True)
         waves = np.stack([x, y, 0.5 + 0.5 * np.sin(9 * x * y + i)], axis=2)

@@ -1,0 +1,111 @@
+// One metric in full: means with intervals, best on top, and the win matrix.
+
+function showMetric(model, metric) {
+  if (!metric) return;
+  const found = entriesOf("means", model, metric);
+  const higher = report.run.metrics[metric].higher_is_better;
+  const ordered = sorted(methods, (method) => found.get(method).mean, !higher);
+  byId("forest").replaceChildren(forest(ordered, found, metric));
+  byId("wins").replaceChildren(winMatrix(ordered, model, metric));
+}
+
+function forest(ordered, found, metric) {
+  const unit = report.run.metrics[metric].unit;
+  const width = widthOf(byId("forest"));
+  const [left, right, step] = [150, 66, 30];
+  const height = ordered.length * step + 40;
+  const values = ordered.flatMap((method) => {
+    const { low, mean, high } = found.get(method);
+    return [low, mean, high].filter((value) => value !== null);
+  });
+  const about = width < 450 ? 3 : 5;
+  const ticks = evenTicks(Math.min(...values), Math.max(...values), about);
+  const [from, to] = [ticks[0], ticks[ticks.length - 1]];
+  const x = (value) => left + ((value - from) / (to - from)) * (width - left - right);
+  const label = ordered
+    .map((method) => `${titleOf(method)} ${number(found.get(method).mean, unit)}`)
+    .join(", ");
+  return drawn(
+    "svg",
+    { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${words(metric)}: ${label}` },
+    ticks.map((tick) => [
+      drawn("line", { class: "axis", x1: x(tick), x2: x(tick), y1: 0, y2: height - 30 }),
+      drawn(
+        "text",
+        { x: x(tick), y: height - 14, "text-anchor": "middle" },
+        tickText(tick, ticks),
+      ),
+    ]),
+    ordered.map((method, i) => forestRow(method, found.get(method), unit, x, width, i * step + 16)),
+  );
+}
+
+function forestRow(method, { low, mean, high }, unit, x, width, y) {
+  const colour = colourOf(method);
+  const name = shortened(titleOf(method), 20);
+  return [
+    drawn("text", { class: "name", x: 0, y: y + 4 }, name),
+    low === null
+      ? null
+      : drawn("line", { x1: x(low), x2: x(high), y1: y, y2: y, stroke: colour, "stroke-width": 3 }),
+    mean === null ? null : drawn("circle", { cx: x(mean), cy: y, r: 5, fill: colour }),
+    drawn("text", { class: "name", x: width, y: y + 4, "text-anchor": "end" }, number(mean, unit)),
+  ];
+}
+
+function shortened(text, most) {
+  return text.length > most ? text.slice(0, most - 1) + "\u2026" : text;
+}
+
+function winMatrix(ordered, model, metric) {
+  const pairs = new Map(
+    report.pairs
+      .filter((p) => p.model === model && p.metric === metric)
+      .map((p) => [JSON.stringify([p.method, p.other]), p]),
+  );
+  const heads = ordered.map((method) => element("th", { scope: "col" }, titleOf(method)));
+  const rows = ordered.map((row) =>
+    element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, titleOf(row)),
+      ordered.map((column) => winCell(pairs.get(JSON.stringify([row, column])))),
+    ),
+  );
+  return element(
+    "table",
+    { class: "wins" },
+    element("thead", {}, element("tr", {}, element("td", {}), heads)),
+    element("tbody", {}, rows),
+  );
+}
+
+function winCell(pair) {
+  if (!pair || pair.wins === null) return element("td", {}, "");
+  const strength = Math.abs(pair.wins - 0.5) * 1.1;
+  const colour = pair.wins >= 0.5 ? "--better" : "--worse";
+  return element(
+    "td",
+    {
+      class: holdsZero(pair) ? "even" : false,
+      style: `background: rgba(var(${colour}), ${strength.toFixed(2)})`,
+      title: `${titleOf(pair.method)} against ${titleOf(pair.other)}, ${pair.n} images`,
+    },
+    `${Math.round(100 * pair.wins)}%`,
+  );
+}
+
+// Round numbers that begin at or below `from` and end at or above `to`.
+function evenTicks(from, to, about) {
+  const span = to - from || Math.abs(to) || 1;
+  const power = 10 ** Math.floor(Math.log10(span / about));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power * about >= span);
+  const [first, last] = [Math.floor(from / step), Math.ceil(to / step)];
+  const count = Math.max(1, last - first);
+  return Array.from({ length: count + 1 }, (_, i) => (first + i) * step);
+}
+
+function tickText(tick, ticks) {
+  const decimals = Math.max(0, -Math.floor(Math.log10(ticks[1] - ticks[0]) + 1e-9));
+  return tick.toFixed(Math.min(6, decimals));
+}

@@ -1,0 +1,171 @@
+// Insertion and deletion curves with bands, drawn as SVG.
+
+// The width follows the page.
+const PLOT = { width: 600, height: 360, left: 46, right: 24, top: 34, bottom: 42 };
+const hidden = new Set();
+
+function showCurves(model) {
+  const metrics = [...new Set(
+    report.curves.filter((c) => c.model === model).map((c) => c.metric),
+  )].sort().reverse();
+  byId("curves").hidden = metrics.length === 0;
+  PLOT.width = widthOf(byId("forest")); // the columns of both sections are alike
+  byId("plots").replaceChildren(
+    ...metrics.map((metric) => plot(
+      metric,
+      [...entriesOf("curves", model, metric).values()].filter((c) => !hidden.has(c.method)),
+    )),
+  );
+}
+
+function showLegend(redraw) {
+  byId("legend").replaceChildren(
+    ...methods.map((method) => {
+      const toggle = (event) => {
+        hidden.has(method) ? hidden.delete(method) : hidden.add(method);
+        event.currentTarget.setAttribute("aria-pressed", String(!hidden.has(method)));
+        redraw();
+      };
+      const raise = () => highlight(method);
+      const lower = () => highlight(null);
+      const listeners = {
+        click: toggle, mouseenter: raise, focus: raise, mouseleave: lower, blur: lower,
+      };
+      return element(
+        "button",
+        { type: "button", "aria-pressed": "true", ...listeners },
+        swatch(method),
+        titleOf(method),
+      );
+    }),
+  );
+}
+
+function highlight(method) {
+  for (const path of document.querySelectorAll("#plots path")) {
+    const other = method !== null && path.dataset.method !== method;
+    path.classList.toggle("faded", other);
+  }
+}
+
+function plot(metric, curves) {
+  const { width, height, left, right, top, bottom } = PLOT;
+  const most = Math.max(0.01, ...curves.flatMap((c) => c.high.map((h, i) => h ?? c.mean[i])));
+  const ticks = evenTicks(0, most, 5);
+  const x = (share) => left + share * (width - left - right);
+  const y = (score) =>
+    height - bottom - (score / ticks[ticks.length - 1]) * (height - top - bottom);
+  const cursor = drawn("line", {
+    class: "axis", x1: 0, x2: 0, y1: top, y2: height - bottom, visibility: "hidden",
+  });
+  const tip = element("div", { class: "tip", hidden: true });
+  const svg = drawn(
+    "svg",
+    {
+      viewBox: `0 0 ${width} ${height}`,
+      role: "img",
+      tabindex: "0",
+      "aria-label": `Mean ${words(metric)} curves of ${curves.length} methods`,
+    },
+    axes(metric, ticks, x, y),
+    curves.map((curve) => band(curve, x, y)),
+    curves.map((curve) => line(curve, x, y)),
+    cursor,
+  );
+  const box = element("div", { class: "plot" }, svg, tip);
+  followPointer(svg, curves, x, cursor, tip, metric);
+  return box;
+}
+
+function axes(metric, ticks, x, y) {
+  const { width, height, left, right } = PLOT;
+  const { higher_is_better: higher } = report.run.metrics[metric];
+  const shares = [0, 0.2, 0.4, 0.6, 0.8, 1];
+  const middle = (left + width - right) / 2;
+  const title = `${words(metric)} (${higher ? "more" : "less"} area is better)`;
+  return [
+    drawn("text", { class: "name", x: left, y: 16 }, title),
+    ticks.map((tick) => [
+      drawn("line", { class: "axis", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
+      drawn("text", { x: left - 7, y: y(tick) + 4, "text-anchor": "end" }, tickText(tick, ticks)),
+    ]),
+    shares.map((share) =>
+      drawn("text", { x: x(share), y: height - 24, "text-anchor": "middle" }, `${100 * share}%`),
+    ),
+    drawn(
+      "text",
+      { x: middle, y: height - 6, "text-anchor": "middle" },
+      `share of pixels ${metric === "deletion" ? "taken out" : "put in"}`,
+    ),
+  ];
+}
+
+function band({ method, fractions, low, high }, x, y) {
+  if (low.some((value) => value === null)) return null;
+  const above = fractions.map((share, i) => `${x(share).toFixed(1)} ${y(high[i]).toFixed(1)}`);
+  const below = fractions.map((share, i) => `${x(share).toFixed(1)} ${y(low[i]).toFixed(1)}`);
+  const d = `M${above.join("L")}L${below.reverse().join("L")}Z`;
+  return drawn("path", { class: "band", d, fill: colourOf(method), "data-method": method });
+}
+
+function line({ method, fractions, mean }, x, y) {
+  const points = fractions.map((share, i) => `${x(share).toFixed(1)} ${y(mean[i]).toFixed(1)}`);
+  return drawn("path", {
+    class: "curve",
+    d: `M${points.join("L")}`,
+    stroke: colourOf(method),
+    "stroke-dasharray": dashOf(method),
+    "data-method": method,
+  });
+}
+
+function followPointer(svg, curves, x, cursor, tip, metric) {
+  if (!curves.length) return;
+  const { fractions } = curves[0];
+  const higher = report.run.metrics[metric].higher_is_better;
+  let at = 0;
+
+  function show(i) {
+    at = Math.min(fractions.length - 1, Math.max(0, i));
+    const place = x(fractions[at]);
+    cursor.setAttribute("x1", place);
+    cursor.setAttribute("x2", place);
+    cursor.setAttribute("visibility", "visible");
+    const ordered = sorted(curves, (curve) => curve.mean[at], !higher);
+    tip.replaceChildren(
+      element("strong", {}, `${(100 * fractions[at]).toFixed(0)}%`),
+      ...ordered.map((curve) =>
+        element(
+          "div", {}, swatch(curve.method),
+          `${number(curve.mean[at])} ${titleOf(curve.method)}`,
+        ),
+      ),
+    );
+    tip.hidden = false;
+    const onLeft = fractions[at] > 0.5;
+    const share = (100 * place) / PLOT.width;
+    tip.style.left = onLeft ? "auto" : `${share + 2}%`;
+    tip.style.right = onLeft ? `${100 - share + 2}%` : "auto";
+  }
+
+  function hide() {
+    tip.hidden = true;
+    cursor.setAttribute("visibility", "hidden");
+  }
+
+  svg.addEventListener("pointermove", (event) => {
+    const { left, width } = svg.getBoundingClientRect();
+    const place = ((event.clientX - left) / width) * PLOT.width;
+    const share = (place - x(0)) / (x(1) - x(0));
+    show(Math.round(share * (fractions.length - 1)));
+  });
+  svg.addEventListener("pointerleave", hide);
+  svg.addEventListener("blur", hide);
+  svg.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (step) {
+      event.preventDefault();
+      show(tip.hidden ? at : at + step);
+    }
+  });
+}

@@ -1,0 +1,166 @@
+// The images with all maps side by side, filtered, ordered and in pages.
+
+const PAGE = 10;
+let page = 0;
+let latest = 0;
+
+function label(index) {
+  return report.classes[index] ?? `class ${index}`;
+}
+
+async function showGallery(model) {
+  // Of several calls only the last one draws: files may arrive in any order.
+  const turn = ++latest;
+  try {
+    const images = await load("images");
+    const seen = await load(`model${models.indexOf(model)}`);
+    const chosen = choose(images, seen);
+    const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
+    page = Math.min(page, last);
+    const shown = chosen.slice(page * PAGE, (page + 1) * PAGE);
+    const values = await Promise.all(shown.map((i) => valuesOf(model, i)));
+    if (turn !== latest) return;
+    byId("gallery").dataset.view = byId("view").value;
+    byId("gallery").replaceChildren(
+      ...shown.map((i, j) => card(model, images[i], seen[i], values[j])),
+    );
+    showPager(model, chosen.length, last);
+  } catch (error) {
+    byId("status").textContent = error.message;
+  }
+}
+
+function choose(images, seen) {
+  const group = byId("class").value;
+  const prediction = byId("prediction").value;
+  const order = byId("order").value;
+  const chosen = [...images.keys()].filter((i) => {
+    if (group !== "" && String(images[i].group) !== group) return false;
+    if (prediction === "") return true;
+    const known = seen[i] !== null && images[i].label !== null;
+    return known && (seen[i].prediction === images[i].label) === (prediction === "right");
+  });
+  if (order === "run") return chosen;
+  return sorted(chosen, (i) => seen[i]?.disagreement ?? null, order === "least");
+}
+
+async function valuesOf(model, i) {
+  const part = Math.floor(i / report.part);
+  const values = await load(`model${models.indexOf(model)}_part${part}`);
+  return values[i % report.part];
+}
+
+function showPager(model, count, last) {
+  const unit = count === 1 ? "image" : "images";
+  byId("status").textContent = `${count} ${unit}, page ${page + 1} of ${last + 1}`;
+  const turnTo = (to) => {
+    page = Math.min(last, Math.max(0, to));
+    showGallery(model);
+    byId("images").scrollIntoView();
+  };
+  for (const place of document.querySelectorAll(".pager")) {
+    const field = element("input", {
+      type: "number", min: 1, max: last + 1, value: page + 1,
+      change: (event) => turnTo((Number(event.target.value) || 1) - 1),
+    });
+    const button = (text, to, off) =>
+      element("button", { type: "button", disabled: off, click: () => turnTo(to) }, text);
+    place.replaceChildren(
+      button("Previous", page - 1, page === 0),
+      element("label", {}, "Page ", field),
+      button("Next", page + 1, page === last),
+    );
+  }
+}
+
+function card(model, image, seen, values) {
+  const head = element("h3", {}, image.id);
+  if (image.error !== null) {
+    return element("article", { class: "card" }, head, element("p", {}, image.error));
+  }
+  const metric = byId("value").value;
+  const at = metricsOf(model).indexOf(metric);
+  const figures = methods.map((method, j) =>
+    figure(
+      model, image, method, metric, values?.[j]?.[at] ?? null, bestOf(values, at, metric),
+      seen !== null && !seen.without.includes(method),
+    ),
+  );
+  const plain = element(
+    "figure",
+    {},
+    element("div", { class: "picture" }, picture(image, `Image ${image.id}`)),
+    element("figcaption", {}, "Image"),
+  );
+  return element(
+    "article",
+    { class: "card" },
+    head,
+    element("p", {}, facts(image, seen)),
+    element("div", { class: "maps" }, plain, figures),
+    values ? allValues(model, values) : null,
+  );
+}
+
+function facts(image, seen) {
+  const parts = [image.group === null ? "no label" : image.group];
+  if (seen === null) return [...parts, ", not shown to this network yet"];
+  const wrong = image.label !== null && seen.prediction !== image.label;
+  parts.push(element(
+    "span", { class: wrong ? "wrong" : false }, `, predicted ${label(seen.prediction)}`,
+  ));
+  parts.push(`, explained ${label(seen.target)}`);
+  if (seen.probability !== null) parts.push(` (p = ${number(seen.probability)})`);
+  if (seen.disagreement !== null) parts.push(`, disagreement ${number(seen.disagreement)}`);
+  return parts;
+}
+
+function picture(image, alt) {
+  if (!image.picture) return null;
+  const src = `images/${encodeURIComponent(image.key)}.jpg`;
+  return element("img", { src, alt, loading: "lazy" });
+}
+
+function figure(model, image, method, metric, value, best, there) {
+  const path = [model, method, image.key].map(encodeURIComponent).join("/");
+  const alt = `Map of ${titleOf(method)} for image ${image.id}`;
+  const src = `maps/${path}.png`;
+  const map = there
+    ? element("img", { class: "map", src, alt, loading: "lazy" })
+    : element("span", { class: "none" }, "no map");
+  const unit = metric && report.run.metrics[metric].unit;
+  const bold = value !== null && value === best;
+  return element(
+    "figure",
+    {},
+    element("div", { class: "picture" }, picture(image, ""), map),
+    element(
+      "figcaption", {}, titleOf(method),
+      metric ? element("span", { class: bold ? "best" : false }, number(value, unit)) : null,
+    ),
+  );
+}
+
+function bestOf(values, at, metric) {
+  const known = (values ?? []).map((row) => row[at]).filter((v) => v !== null && v !== undefined);
+  if (!metric || !known.length) return null;
+  const higher = report.run.metrics[metric].higher_is_better;
+  return higher ? Math.max(...known) : Math.min(...known);
+}
+
+function allValues(model, values) {
+  const place = element("div", { class: "scroll" });
+  const metrics = metricsOf(model);
+  const fill = () => {
+    const columns = metrics.map((metric, at) => {
+      const { unit, higher_is_better: highFirst } = report.run.metrics[metric];
+      const value = (method) => values[methods.indexOf(method)][at];
+      const cell = (method) => element("td", {}, number(value(method), unit));
+      return { title: words(metric), unit: unitOf(metric), highFirst, value, cell };
+    });
+    sortableTable(place, [methodColumn(), ...columns], methods);
+  };
+  return element(
+    "details", { toggle: fill }, element("summary", {}, "All values of this image"), place,
+  );
+}

@@ -1,0 +1,575 @@
+"""The report as a reader meets it: opened from the file system and clicked."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from benchmark.folders import (
+    METHODS,
+    METRICS,
+    declare,
+    full_folder,
+    image_rows,
+    write_pictures,
+    write_records,
+    write_run,
+)
+from scipy import stats
+
+from captum_iscam.benchmark import layout
+from captum_iscam.benchmark._gallery import compared, disagreement
+from captum_iscam.benchmark._results import read_results
+from captum_iscam.benchmark.report import write_report
+from captum_iscam.benchmark.summary import summarise
+
+ARGUMENTS = (
+    *("--no-sandbox", "--headless", "--disable-gpu"),
+    *("--disable-background-networking", "--no-first-run"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser(request):
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if sync_playwright is None or chromium is None:
+        missing = "chromium" if sync_playwright else "playwright"
+        reason = f"NOT TESTED: report.html in a browser; {missing} is missing"
+        if os.environ.get("CAPTUM_ISCAM_NEEDS_BROWSER"):
+            pytest.fail(reason)
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            sys.stderr.write(f"\n{reason}\n")
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=chromium, args=list(ARGUMENTS)
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a folder's report; whatever goes wrong on the page fails the test."""
+    troubles, contexts = [], []
+
+    def open_page(folder, width=1440, height=900, **settings):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, **settings
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+
+        def check_request(request):
+            if not request.url.startswith((folder.as_uri(), "data:")):
+                troubles.append(f"asked for {request.url}")
+
+        page.on("request", check_request)
+        page.on("requestfailed", lambda r: troubles.append(f"failed: {r.url}"))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", lambda message: troubles.append(message.text))
+        page.goto((folder / "report.html").as_uri())
+        page.wait_for_selector(".card")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Thirty images, two networks, four methods."""
+    path = tmp_path_factory.mktemp("report")
+    full_folder(path, n_images=30)
+    write_report(path)
+    return path
+
+
+def content_of(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def names(page, table):
+    return page.locator(f"{table} tbody th").all_inner_texts()
+
+
+def cards(page):
+    return page.locator(".card h3").all_inner_texts()
+
+
+def settled(page, status):
+    page.wait_for_function(
+        "text => document.getElementById('status').textContent === text", arg=status
+    )
+
+
+def means(folder, model, metric):
+    return {
+        entry["method"]: entry["mean"]
+        for entry in content_of(folder)["means"]
+        if (entry["model"], entry["metric"]) == (model, metric)
+    }
+
+
+def by_mean(folder, model, metric, descending):
+    found = means(folder, model, metric)
+    ordered = sorted(found, key=found.get, reverse=descending)
+    return [METHODS[method] for method in ordered]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_click_on_a_title_sorts_best_first_and_a_second_turns_it(
+    visit, folder, metric
+):
+    page = visit(folder)
+    higher_is_better = METRICS[metric][0]
+    head = page.locator("#means-table thead th", has_text=metric.replace("_", " "))
+
+    head.locator("button").click()
+    first = names(page, "#means-table")[:4]
+    said = head.get_attribute("aria-sort")
+    head.locator("button").press("Enter")
+    second = names(page, "#means-table")[:4]
+
+    found = {METHODS[m]: mean for m, mean in means(folder, "net", metric).items()}
+    best_first = sorted(found.values(), reverse=higher_is_better)
+    assert [found[name] for name in first] == best_first
+    assert [found[name] for name in second] == best_first[::-1]
+    assert said == ("descending" if higher_is_better else "ascending")
+    assert page.locator("#means-table [aria-sort]").count() == 1
+
+
+def test_cells_show_the_summary(visit, folder):
+    page = visit(folder)
+
+    cell = page.locator("#means-table tbody tr").nth(1).locator("td").nth(2)
+
+    (entry,) = (
+        e
+        for e in content_of(folder)["means"]
+        if (e["model"], e["method"], e["metric"]) == ("net", "score-cam", "insertion")
+    )
+    shown = f"{entry['mean']:.3f}\n[{entry['low']:.3f}, {entry['high']:.3f}]"
+    assert cell.inner_text() == shown
+
+
+def test_differences_to_any_method_are_shown_and_shaded(visit, folder):
+    page = visit(folder)
+
+    page.select_option("#show", label="differences to Score-CAM")
+
+    rows = page.locator("#means-table tbody tr")
+    assert rows.nth(1).locator("td").all_inner_texts() == ["reference"] * 5
+    # Drop: less is better, and IS-CAM was drawn the best.
+    assert rows.nth(0).locator("td").nth(0).inner_text().startswith("\N{MINUS SIGN}")
+    assert rows.nth(0).locator("td").nth(0).get_attribute("class") == "better"
+    assert rows.nth(3).locator("td").nth(2).get_attribute("class") == "worse"
+
+
+def test_costs_are_sorted_too(visit, folder):
+    page = visit(folder)
+
+    page.locator("#costs-table thead button").nth(1).click()
+
+    seconds = page.locator("#costs-table tbody tr td:nth-child(2)").all_inner_texts()
+    assert [float(s) for s in seconds] == sorted(float(s) for s in seconds)
+
+
+def test_the_win_matrix_and_the_plot_show_the_summary(visit, folder):
+    page = visit(folder)
+
+    page.select_option("#metric", "deletion")
+
+    order = by_mean(folder, "net", "deletion", descending=False)
+    assert names(page, "#wins") == order
+    assert page.locator("#forest .name:nth-of-type(odd)").count() >= 4
+    pairs = {
+        (METHODS[p["method"]], METHODS[p["other"]]): p["wins"]
+        for p in content_of(folder)["pairs"]
+        if (p["model"], p["metric"]) == ("net", "deletion")
+    }
+    shown = page.locator("#wins tbody tr").nth(1).locator("td").all_inner_texts()
+    assert shown[1] == ""
+    assert shown[2] == f"{100 * pairs[order[1], order[2]]:.0f}%"
+    assert page.locator("#forest circle").count() == 4
+
+
+def test_curves_follow_pointer_keys_and_buttons(visit, folder):
+    page = visit(folder)
+    plot = page.locator("#plots .plot").first
+    curve = content_of(folder)["curves"][0]
+    assert page.locator("#plots path.curve").count() == 8
+    assert page.locator("#plots path.band").count() == 8
+
+    plot.locator("> svg").focus()
+    for _ in range(15):
+        page.keyboard.press("ArrowRight")
+    tip = plot.locator(".tip").inner_text()
+    page.locator("#legend button", has_text="Grad-CAM").click()
+
+    (insertion,) = (
+        c
+        for c in content_of(folder)["curves"]
+        if (c["model"], c["metric"], c["method"]) == ("net", "insertion", "is-cam")
+    )
+    assert curve["fractions"][14] == 0.5
+    assert tip.startswith("50%")
+    assert f"{insertion['mean'][14]:.3f} IS-CAM" in tip
+    assert page.locator("#plots path.curve").count() == 6
+    assert page.locator("#legend [aria-pressed=false]").inner_text() == "Grad-CAM"
+    plot = page.locator("#plots .plot > svg").first
+    plot.hover()
+    assert page.locator(".tip:visible div").count() == 3
+
+
+def test_the_gallery_is_filtered_by_class_and_prediction(visit, folder):
+    page = visit(folder)
+
+    page.select_option("#class", "dog")
+    settled(page, "10 images, page 1 of 1")
+    dogs = cards(page)
+    page.select_option("#prediction", "wrong")
+    settled(page, "2 images, page 1 of 1")
+
+    assert dogs == [f"photos/image_{i:04d}.jpg" for i in range(1, 30, 3)]
+    # Every fourth image was drawn wrong.
+    assert cards(page) == [f"photos/image_{i:04d}.jpg" for i in (7, 19)]
+    assert page.locator(".card .wrong").count() == 2
+
+
+def test_images_are_ordered_by_disagreement(visit, folder):
+    page = visit(folder)
+
+    page.select_option("#order", "most")
+    page.wait_for_function(
+        "!document.querySelector('.card h3').textContent.includes('image_0000')"
+    )
+    shown = [
+        float(re.search(r"disagreement (\S+)", text)[1])
+        for text in page.locator(".card > p").all_inner_texts()
+    ]
+    page.select_option("#order", "least")
+    page.wait_for_function(
+        "text => document.querySelector('.card > p').textContent.includes(text)",
+        arg="disagreement 0.000",
+    )
+
+    assert shown == sorted(shown, reverse=True)
+    assert shown[0] > 0.3
+    # Maps of every fifth image were drawn alike.
+    assert cards(page)[:6] == [f"photos/image_{i:04d}.jpg" for i in range(0, 30, 5)]
+
+
+def test_pages_are_turned(visit, folder):
+    page = visit(folder)
+    pager = page.locator(".pager").first
+    assert pager.get_by_role("button", name="Previous").is_disabled()
+
+    pager.get_by_role("button", name="Next").click()
+    settled(page, "30 images, page 2 of 3")
+    second = cards(page)
+    pager.locator("input").fill("99")
+    pager.locator("input").press("Enter")
+    settled(page, "30 images, page 3 of 3")
+
+    assert second == [f"photos/image_{i:04d}.jpg" for i in range(10, 20)]
+    assert cards(page) == [f"photos/image_{i:04d}.jpg" for i in range(20, 30)]
+    assert pager.get_by_role("button", name="Next").is_disabled()
+    page.select_option("#class", "owl")
+    settled(page, "10 images, page 1 of 1")
+
+
+def test_another_network_changes_everything(visit, folder):
+    page = visit(folder)
+    before = page.locator("#means-table tbody").inner_text()
+    curves = page.locator("#plots path.curve").first.get_attribute("d")
+
+    page.select_option("#model", "other-net")
+    page.wait_for_selector("img.map[src*='other-net']")
+
+    assert page.locator("#means-table tbody").inner_text() != before
+    assert page.locator("#plots path.curve").first.get_attribute("d") != curves
+    shown = page.locator("#means-table tbody tr").first.locator("td .best").first
+    value = means(folder, "other-net", "average_drop")["is-cam"]
+    assert shown.inner_text() == f"{value:.1f}"
+    assert page.locator("img.map[src*='maps/net/']").count() == 0
+
+
+def test_pictures_and_values_of_an_image_are_shown(visit, folder):
+    page = visit(folder)
+    card = page.locator(".card").first
+    card.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.card:first-child img')]"
+        ".every(image => image.complete && image.naturalWidth > 0)"
+    )
+    assert card.locator("img").count() == 1 + 2 * 4
+
+    page.select_option("#value", "average_drop")
+    page.wait_for_function(
+        "document.querySelector('.card figcaption span').textContent > '1'"
+    )
+    card.locator("summary").click()
+
+    run = layout.read_run(folder)
+    rows = {
+        row.metric: row.value
+        for row in layout.read_rows(folder)
+        if (row.image, row.model, row.method)
+        == (run["data"]["images"][0]["id"], "net", "is-cam")
+    }
+    caption = card.locator("figcaption").nth(1).inner_text()
+    assert caption == f"IS-CAM\n{rows['average_drop']:.1f}"
+    cells = card.locator("details tbody tr").first.locator("td").all_inner_texts()
+    assert cells[2:4] == [f"{rows['insertion']:.3f}", f"{rows['deletion']:.3f}"]
+
+
+def test_maps_are_coloured_over_the_picture_alone_or_hidden(visit, folder):
+    page = visit(folder)
+    looks = {}
+
+    for view in ("over", "alone", "none"):
+        page.select_option("#view", view)
+        first = page.locator("img.map").first
+        looks[view] = first.evaluate(
+            "map => [getComputedStyle(map).filter, getComputedStyle(map).display]"
+        )
+
+    assert looks["over"] == ['url("#heat-over")', "block"]
+    assert looks["alone"] == ['url("#heat-alone")', "block"]
+    assert looks["none"][1] == "none"
+
+
+EVIL = "<img src=x onerror=window.hit=1>"
+CLOSING = "</script><script>window.hit=2</script>\"'`${1}&amp;<!--"
+
+
+def evil_folder(path):
+    """Every string that comes from outside tries to become markup."""
+    run = declare(
+        3,
+        models=(f"net{EVIL}\"'",),
+        methods={"a'\"<b>": f"A{EVIL}", "c": f"C{CLOSING}"},
+        classes=(f"cat{EVIL}", f"dog{CLOSING}", "owl"),
+    )
+    model = f"net{EVIL}\"'"
+    for i, image in enumerate(run["data"]["images"]):
+        image["id"] = f"{i}{EVIL if i else CLOSING}"
+    run["notes"] = [EVIL, CLOSING]
+    run["command"] = ["captum-iscam", EVIL, CLOSING]
+    run["models"][model]["layer"] = CLOSING
+    run["metrics"][f"m{EVIL}"] = {"higher_is_better": True, "unit": f"u{EVIL}"}
+    write_run(path, run)
+    rows = []
+    for i in range(2):
+        values = {"insertion": [0.5, 0.4], f"m{EVIL}": [0.1, 0.2]}
+        rows += image_rows(run, i, values, model)
+    rows[0] = replace(rows[0], value=None, error=f"failed {EVIL} {CLOSING}")
+    rows.append(layout.Row(run["data"]["images"][2]["id"], error=EVIL + CLOSING))
+    write_records(path, layout.ROWS, rows)
+    rng = np.random.default_rng(0)
+    safe = {**run, "models": {}}
+    write_pictures(path, safe, rng)
+    write_report(path)
+    return run
+
+
+def test_no_text_becomes_markup(visit, tmp_path):
+    run = evil_folder(tmp_path)
+
+    page = visit(tmp_path)
+    page.select_option("#show", index=1)
+    page.select_option("#metric", index=1)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    page.wait_for_timeout(200)
+
+    assert page.evaluate("window.hit") is None
+    assert page.locator("img[src='x']").count() == 0
+    assert page.locator("b").count() == 0
+    assert cards(page) == [image["id"] for image in run["data"]["images"]]
+    assert names(page, "#means-table")[:2] == [f"A{EVIL}", f"C{CLOSING}"]
+    text = page.locator("body").inner_text()
+    assert f"failed {EVIL} {CLOSING}" in text
+    assert page.locator("#notes p").all_inner_texts() == [EVIL, CLOSING]
+    assert f"predicted cat{EVIL}" in text
+
+
+def test_names_of_files_reach_their_pictures(visit, tmp_path):
+    name = "100% #1 & co?"
+    run = full_folder(tmp_path, 2, models=(name,), methods={name: "A", "b": "B"})
+    write_report(tmp_path)
+
+    page = visit(tmp_path)
+    page.locator(".card").last.scroll_into_view_if_needed()
+
+    page.wait_for_function(
+        "[...document.querySelectorAll('img')].every(image => image.naturalWidth > 0)"
+    )
+    assert list(run["models"]) == [name]
+
+
+def test_what_is_missing_is_said(visit, tmp_path):
+    run = full_folder(tmp_path, n_images=4, models=("net",))
+    images = run["data"]["images"]
+    rows = [r for r in layout.read_rows(tmp_path) if r.image == images[0]["id"]]
+    write_records(tmp_path, layout.ROWS, rows)
+    broken = layout.Row(images[1]["id"], error="cannot identify image file")
+    write_records(tmp_path, layout.ROWS, [broken], rank=1)
+    layout.image_file(tmp_path, images[1]["key"]).unlink()
+    layout.map_file(tmp_path, "net", "grad-cam", images[0]["key"]).unlink()
+    write_report(tmp_path)
+
+    page = visit(tmp_path)
+
+    alerts = page.locator("#alerts p").all_inner_texts()
+    assert alerts[0].startswith("1 images could not be read")
+    assert alerts[1] == "The run is not over: net has not seen 2 images."
+    assert page.locator(".card").nth(0).locator("text=no map").count() == 1
+    assert page.locator(".card").nth(1).locator("p").inner_text() == broken.error
+    waiting = page.locator(".card").nth(2).inner_text()
+    assert "not shown to this network yet" in waiting
+
+
+def test_data_that_were_left_behind_are_named(browser, folder, tmp_path):
+    shutil.copy(folder / "report.html", tmp_path)
+    page = browser.new_page()
+
+    page.goto((tmp_path / "report.html").as_uri())
+    settled(page, "report_data/images.js is missing. Keep it beside this page.")
+
+    assert names(page, "#means-table")[:4] == list(METHODS.values())
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_nothing_is_wider_than_the_screen(visit, folder, width, scheme):
+    page = visit(folder, width=width, color_scheme=scheme)
+
+    overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    paper, ink = page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor,"
+        " getComputedStyle(document.body).color]"
+    )
+
+    def bright(colour):
+        return sum(int(part) for part in re.findall(r"\d+", colour)[:3]) > 384
+
+    assert overflow == 0
+    assert bright(paper) == (scheme == "light")
+    assert bright(ink) == (scheme == "dark")
+
+
+def test_plots_are_drawn_anew_at_another_width(visit, folder):
+    page = visit(folder)
+    wide = page.locator("#forest svg").get_attribute("viewBox")
+
+    page.set_viewport_size({"width": 390, "height": 800})
+
+    page.wait_for_function(
+        "old => old !== document.querySelector('#forest svg').getAttribute('viewBox')",
+        arg=wide,
+    )
+
+
+def test_everything_has_a_name_and_can_be_reached_by_key(visit, folder):
+    page = visit(folder)
+
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll('select, input')]
+            .filter(field => !field.labels.length).map(field => field.id)"""
+    )
+    without_alt = page.locator("img:not([alt])").count()
+    heads = page.locator("#means-table thead th").count()
+    page.locator("#means-table thead button").first.focus()
+    page.keyboard.press("Space")
+
+    assert nameless == []
+    assert without_alt == 0
+    assert page.locator("#means-table thead th > button").count() == heads
+    assert names(page, "#means-table")[:4] == sorted(METHODS.values())
+    for plot in page.locator("svg[role=img]").all():
+        assert plot.get_attribute("aria-label")
+
+
+@pytest.mark.slow
+def test_two_thousand_images_and_ten_methods_stay_usable(visit, tmp_path):
+    methods = {f"method-{i}": f"Method {i}" for i in range(10)}
+    run = full_folder(tmp_path, 2000, models=("net",), methods=methods, pictures=40)
+    write_report(tmp_path)
+
+    page = visit(tmp_path)
+    loaded = page.evaluate("performance.now()")
+    page.select_option("#order", "most")
+    settled(page, "2000 images, page 1 of 200")
+    page.locator(".pager").first.locator("input").fill("200")
+    page.locator(".pager").first.locator("input").press("Enter")
+    settled(page, "2000 images, page 200 of 200")
+
+    sorted_and_turned = page.evaluate("performance.now()") - loaded
+    assert len(run["data"]["images"]) == 2000
+    assert (tmp_path / "report.html").stat().st_size < 2_000_000
+    assert loaded < 5000
+    assert sorted_and_turned < 5000
+    assert page.locator(".card").count() == 10
+
+
+def test_maps_that_rank_alike_agree():
+    ramp = torch.arange(16.0).view(1, 1, 4, 4)
+
+    assert disagreement(torch.cat([ramp, ramp.exp()])) == pytest.approx(0)
+    assert disagreement(torch.cat([ramp, -ramp])) == pytest.approx(2)
+    assert disagreement(ramp) is None
+
+
+def test_disagreement_is_the_mean_over_pairs_of_scipys_correlation():
+    maps = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+
+    found = disagreement(maps)
+
+    table = stats.spearmanr(maps.flatten(1).numpy(), axis=1).statistic
+    assert found == pytest.approx(1 - table[np.triu_indices(4, 1)].mean(), abs=1e-6)
+
+
+def test_controls_do_not_count_as_methods_that_disagree(folder, tmp_path):
+    full_folder(tmp_path, 1, methods={"is-cam": "A", "random-map": "B"})
+
+    assert compared(read_results(folder)) == ["is-cam", "score-cam", "grad-cam"]
+    assert compared(read_results(tmp_path)) == ["is-cam", "random-map"]
+
+
+def test_the_page_is_one_file_without_outside_addresses(folder):
+    text = (folder / "report.html").read_text()
+
+    assert "{{" not in text
+    addresses = re.findall(r"(?:https?:)?//[\w.]+\.\w+", text)
+    assert set(addresses) == {"http://www.w3.org"}  # the name of SVG, never fetched
+    assert re.findall(r"<(?:script|link)[^>]*(?:src|href)=\"(?!data:)", text) == []
+
+
+def test_a_second_report_leaves_no_old_data(tmp_path):
+    full_folder(tmp_path, n_images=60, models=("net", "other-net"))
+    write_report(tmp_path)
+    before = {file.name for file in (tmp_path / "report_data").iterdir()}
+    shutil.rmtree(tmp_path / "rows")
+    full_folder(tmp_path, n_images=4, models=("net",))
+
+    page = write_report(tmp_path, summarise(tmp_path))
+
+    after = {file.name for file in (tmp_path / "report_data").iterdir()}
+    assert page == tmp_path / "report.html"
+    assert {"model1.js", "model0_part1.js"} <= before
+    assert after == {"images.js", "model0.js", "model0_part0.js"}
