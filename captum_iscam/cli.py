@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captum_iscam import __version__
+from captum_iscam.commands._arguments import positive, seed
+from captum_iscam.commands._benchmark_arguments import add_benchmark
 
 _EXPLAIN_METHODS = "is-cam,ss-cam,score-cam,integrated-grad-cam"
 
@@ -25,12 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = _parser().parse_args(argv)
+        args.words = sys.argv[1:] if argv is None else list(argv)
     except SystemExit as stop:  # argparse has said why
         return stop.code if isinstance(stop.code, int) else 2
     try:
         # Imported when needed: torchvision takes a second that --help need not wait.
         if args.command == "demo":
             from captum_iscam.commands.demo import run
+        elif args.command == "benchmark":
+            from captum_iscam.commands.benchmark import run
         else:
             from captum_iscam.commands.explain import run
         return run(args)
@@ -55,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_explain(commands)
     _add_demo(commands)
+    add_benchmark(commands)
     return parser
 
 
@@ -103,7 +109,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--n-samples",
-        type=_positive,
+        type=positive,
         default=35,
         metavar="N",
         help="noisy copies, for ss-cam and smooth-grad-cam++ (default: %(default)s)",
@@ -111,7 +117,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_seed(parser)
     parser.add_argument(
         "--batch-size",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="inputs per forward pass, which bounds the memory (default: fits itself)",
     )
@@ -138,24 +144,7 @@ def _add_out(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def _seed(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**63:
-        raise argparse.ArgumentTypeError(
-            f"must be from 0 to 2**63 - 1, got {number}. Take a smaller number"
-        )
-    return number
-
-
 def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--seed", type=_seed, default=0, metavar="N", help="of the noise (default: 0)"
+        "--seed", type=seed, default=0, metavar="N", help="of the noise (default: 0)"
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"must be an integer of at least 1, got {text!r}"
-        )
-    return int(text)

@@ -183,20 +183,22 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 def read_rows(folder: Path) -> list[Row]:
     """Returns the rows of all processes, those of one image in their order."""
-    return [Row(**record) for record in _records(folder / ROWS)]
+    return [Row(**record) for record in read_lines(folder / ROWS)]
 
 
 def read_curves(folder: Path) -> list[Curve]:
     """Returns the curves of all processes, the first where two have the same key."""
     curves: dict[Key, Curve] = {}
-    for record in _records(folder / CURVES):
+    for record in read_lines(folder / CURVES):
         curve = Curve(**record)
         curves.setdefault(curve.key, curve)
     return list(curves.values())
 
 
-def _records(folder: Path) -> Iterator[dict[str, Any]]:
-    """Records of all files, less a last line that was torn while it was written."""
+def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yields the records of all files, less a last line that was torn in writing."""
     for file in sorted(folder.glob("rank*.jsonl")):
-        for line in file.read_bytes().split(b"\n")[:-1]:
-            yield json.loads(line)
+        with file.open("rb") as stream:
+            for line in stream:
+                if line.endswith(b"\n"):
+                    yield json.loads(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,9 @@ def bundled_scenes(samples: int | None = None) -> DataSet:
     for number in range(max(len(RECIPES), samples or 0)):
         scene = _scene(number)
         label = scene.labels[int(scene.masks.flatten(1).sum(1).argmax())]
-        items.append(SceneItem(f"scene_{number}", label, CLASSES[label], number))
-    return DataSet("scenes", None, tuple(items))
+        name = CLASSES[label]
+        items.append(SceneItem(f"scene_{number}", name, name, number))
+    return DataSet("scenes", None, tuple(items), CLASSES)
 
 
 def find_data(path: Path) -> DataSet:
@@ -91,9 +93,14 @@ def find_data(path: Path) -> DataSet:
     return _folder(path / "val" if whole_imagenet else path)
 
 
+@cache
+def _bundled() -> list[Scene]:
+    return load_scenes()
+
+
 def _scene(number: int) -> Scene:
     if number < len(RECIPES):
-        return load_scenes()[number]
+        return _bundled()[number]
     return draw_scene(np.random.default_rng([0, number]))
 
 

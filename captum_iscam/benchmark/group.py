@@ -1,0 +1,96 @@
+"""The processes that share a run, as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+
+import torch
+from torch import distributed
+
+# A process may wait for the slowest of the others until the end of a long run.
+_PATIENCE = timedelta(days=30)
+
+
+class Group:
+    """The processes of a run; without torchrun a single one.
+
+    Attributes:
+        rank (int): Number of this process, from 0.
+        size (int): Number of processes, over all machines.
+        local_rank (int): Number of this process on its machine.
+    """
+
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        self._local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+    def device_name(self, name: str) -> str:
+        """Returns the device of this process: a GPU each where there are several.
+
+        Args:
+            name (str): "auto", "cpu", "cuda" or "cuda:N".
+
+        Raises:
+            ValueError: If there are more processes than GPUs, or one GPU is named for
+                several processes.
+        """
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.size == 1 or not name.startswith("cuda"):
+            return name
+        count = torch.cuda.device_count()
+        if name != "cuda" or self._local_size > count:
+            raise ValueError(
+                f"device must be cuda, with a GPU for each of the {self._local_size} "
+                f"processes of this machine, got {name} and {count} GPUs. Start one "
+                "process per GPU."
+            )
+        return f"cuda:{self.local_rank}"
+
+    def join(self, device: torch.device) -> None:
+        """Meets the other processes: over nccl on GPUs, gloo elsewhere."""
+        if self.size == 1:
+            return
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, timeout=_PATIENCE)
+
+    def first(self, work: Callable[[], None]) -> None:
+        """Lets process 0 do the work while the others wait for it.
+
+        Raises:
+            Exception: What the work raises, in process 0.
+            SystemExit: In the others, if it raised.
+        """
+        failure: BaseException | None = None
+        if self.rank == 0:
+            try:
+                work()
+            except (OSError, ValueError) as error:
+                failure = error
+        if self.size > 1:
+            said = [failure is not None]
+            distributed.broadcast_object_list(said, src=0)
+            if said[0] and self.rank:
+                raise SystemExit(2)  # process 0 says why
+        if failure is not None:
+            raise failure
+
+    def wait(self) -> None:
+        """Returns when all processes are here."""
+        if self.size == 1:
+            return
+        if distributed.get_backend() == "nccl":
+            distributed.barrier(device_ids=[torch.cuda.current_device()])
+        else:
+            distributed.barrier()
+
+    def leave(self) -> None:
+        """Parts from the other processes."""
+        if self.size > 1 and distributed.is_initialized():
+            distributed.destroy_process_group()

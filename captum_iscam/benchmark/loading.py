@@ -1,0 +1,122 @@
+"""Images on their way to the networks, read by workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import InterpolationMode, center_crop, resize
+
+from captum_iscam.benchmark._regions import Regions
+from captum_iscam.benchmark.data import Item
+from captum_iscam.benchmark.layout import THUMBNAIL_SIZE
+from captum_iscam.benchmark.store import as_jpeg
+from captum_iscam.benchmark.subjects import Subject
+from captum_iscam.commands._images import UnreadableImageError
+
+
+@dataclass
+class View:
+    """An image as one network sees it.
+
+    Attributes:
+        inputs (Tensor): `(1, 3, H, W)`.
+        masks (dict[int, Tensor]): The pixels of each class, `(1, 1, H, W)` of bool;
+            classes of which the crop shows nothing are left out.
+    """
+
+    inputs: Tensor
+    masks: dict[int, Tensor]
+
+
+@dataclass
+class Loaded:
+    """What became of one image.
+
+    Attributes:
+        place (int): Its place in the list of items.
+        views (list[View]): For each network, in order; none if it cannot be read.
+        thumbnail (bytes): A small JPEG of the first network's crop.
+        error (str or None): Why it cannot be read.
+    """
+
+    place: int
+    views: list[View] = field(default_factory=list)
+    thumbnail: bytes = b""
+    error: str | None = None
+
+
+class _Images(Dataset[Loaded]):
+    def __init__(
+        self, items: Sequence[Item], places: Sequence[int], subjects: Sequence[Subject]
+    ) -> None:
+        self._items, self._places = items, places
+        # Networks stay here: a worker needs no more of them.
+        self._transforms = [
+            (s.network.transform, s.network.preprocessing) for s in subjects
+        ]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> Loaded:
+        place = self._places[number]
+        try:
+            image, regions = self._items[place].read()
+        except UnreadableImageError as error:
+            return Loaded(place, error=" ".join(str(error).split()) or "unreadable")
+        views: dict[str, View] = {}
+        for transform, sizes in self._transforms:
+            if str(sizes) not in views:
+                inputs = transform(image).unsqueeze(0)
+                views[str(sizes)] = View(inputs, _cropped(regions, sizes))
+        crop = _crop(image, self._transforms[0][1])
+        return Loaded(
+            place,
+            [views[str(sizes)] for _, sizes in self._transforms],
+            as_jpeg(crop, THUMBNAIL_SIZE),
+        )
+
+
+def load(
+    items: Sequence[Item],
+    places: Sequence[int],
+    subjects: Sequence[Subject],
+    workers: int = 0,
+) -> DataLoader[Loaded]:
+    """Returns the images at these places, in order, as the networks see them.
+
+    Args:
+        items (Sequence[Item]): All images.
+        places (Sequence[int]): Which of them.
+        subjects (Sequence[Subject]): The networks.
+        workers (int, optional): Processes that read ahead; 0 reads in this one.
+            Default: 0
+    """
+    images = _Images(items, places, subjects)
+    return DataLoader(images, batch_size=None, num_workers=workers)
+
+
+def _crop(image: Image.Image, sizes: dict[str, Any]) -> Image.Image:
+    smaller: Image.Image = resize(image, [sizes["resize"]])
+    cropped: Image.Image = center_crop(smaller, [sizes["crop"]])
+    return cropped
+
+
+def _cropped(regions: Regions, sizes: dict[str, Any]) -> dict[int, Tensor]:
+    """Returns where the objects are in the network's crop of the image."""
+    found = {}
+    for index, inside in regions.items():
+        whole = torch.from_numpy(np.ascontiguousarray(inside)).byte()[None, None]
+        # Every pixel takes the nearest, by its centre, so that the mask stays binary.
+        smaller = resize(whole, [sizes["resize"]], InterpolationMode.NEAREST_EXACT)
+        mask = center_crop(smaller, [sizes["crop"]]).bool()
+        if bool(mask.any().item()):
+            found[index] = mask
+    return found

@@ -1,0 +1,260 @@
+"""What a run does, and the record of it that lets another repeat or resume it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captum_iscam.benchmark.data import DataSet
+from captum_iscam.benchmark.layout import COSTS, image_key
+from captum_iscam.benchmark.measures import Measure
+from captum_iscam.benchmark.subjects import Subject
+from captum_iscam.methods import METHODS, Options
+
+TARGET_CLASSES = ("predicted", "true")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Images x networks x methods x metrics, and how they are run.
+
+    Attributes:
+        data (DataSet): The images, their labels resolved.
+        subjects (Sequence[Subject]): The networks.
+        methods (Sequence[str]): Names from `METHODS`.
+        measures (Mapping[str, Measure]): The metrics.
+        options (Options): Settings of the methods; its seed is that of the whole run.
+        target_class (str): "predicted" or "true". Default: "predicted"
+        autocast (bool): Whether networks run in bfloat16 where that is safe.
+        device (torch.device): Where they run.
+        workers (int): Processes that read images.
+    """
+
+    data: DataSet
+    subjects: Sequence[Subject]
+    methods: Sequence[str]
+    measures: Mapping[str, Measure]
+    options: Options = field(default_factory=Options)
+    target_class: str = "predicted"
+    autocast: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises unless every target can be known.
+
+        Raises:
+            ValueError: If `target_class` is unknown, or an image has no label.
+        """
+        if self.target_class not in TARGET_CLASSES:
+            raise ValueError(
+                f"target_class must be one of {', '.join(TARGET_CLASSES)}, got "
+                f"{self.target_class!r}. The first is the class the network predicts."
+            )
+        without = [item.id for item in self.data.items if item.label is None]
+        if self.target_class == "true" and without:
+            raise ValueError(
+                "target_class must be predicted where an image has no label, got "
+                f"'true' and no label for {without[0]}. Label all images."
+            )
+
+    def image_seed(self, place: int) -> int:
+        """Returns the seed of an image's noise and masks, whoever works on it, when."""
+        text = f"{self.options.seed}:{self.data.items[place].id}"
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
+
+    def cells(self) -> list[tuple[str, str, str]]:
+        """Returns model, method and metric of every row an image is to have."""
+        return [
+            (subject.name, method, metric)
+            for subject in self.subjects
+            for method in self.methods
+            for metric in (*COSTS, *self.measures)
+        ]
+
+    def describe(
+        self,
+        command: Sequence[str],
+        versions: Mapping[str, str],
+        notes: Sequence[str] = (),
+        processes: int = 1,
+    ) -> dict[str, Any]:
+        """Returns what `run.json` holds; see `layout`.
+
+        Args:
+            command (Sequence[str]): How the run was started.
+            versions (Mapping[str, str]): Versions of what can change a result.
+            notes (Sequence[str], optional): What a reader has to know. Default: ()
+            processes (int, optional): How many share the work. Default: 1
+        """
+        return {
+            "command": list(command),
+            "settings": {
+                "seed": self.options.seed,
+                "target_class": self.target_class,
+                "dtype": "bfloat16 autocast" if self.autocast else "float32",
+            },
+            "versions": dict(versions),
+            "device": {**_device(self.device), "processes": processes},
+            "notes": list(notes),
+            "data": _data(self.data),
+            "models": {subject.name: _model(subject) for subject in self.subjects},
+            "methods": {
+                name: {
+                    "title": METHODS[name].title,
+                    "control": METHODS[name].control,
+                    "settings": {
+                        **METHODS[name].settings(self.options),
+                        **_seed_of(METHODS[name].takes),
+                    },
+                }
+                for name in self.methods
+            },
+            "metrics": {
+                **{name: _metric(measure) for name, measure in self.measures.items()},
+                **{name: _cost(name) for name in COSTS},
+            },
+        }
+
+
+def check_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Raises unless two records are of the same experiment.
+
+    Not compared is what cannot change a result: the command's words, the path of the
+    data, notes, the card, how many processes, workers and inputs per pass there are.
+
+    Args:
+        old (Mapping[str, Any]): What `run.json` holds.
+        new (Mapping[str, Any]): What would be written now.
+        folder (Path): Where, for the message.
+
+    Raises:
+        ValueError: With the first setting that differs, as it was and as it is.
+    """
+    before, after = _flat(_of_experiment(old)), _flat(_of_experiment(new))
+    for name in dict.fromkeys([*before, *after]):
+        was, now = before.get(name, "absent"), after.get(name, "absent")
+        if was != now:
+            raise ValueError(
+                f"out must be a folder of the same experiment, got {str(folder)!r}, "
+                f"whose {name} is {_short(was)}, now {_short(now)}. Choose another "
+                "folder with --out, or the old setting to go on."
+            )
+
+
+def _data(data: DataSet) -> dict[str, Any]:
+    return {
+        "kind": data.kind,
+        "path": None if data.path is None else str(data.path),
+        "samples": data.samples,
+        "seed": data.seed,
+        "images": [
+            {
+                "id": item.id,
+                "key": image_key(item.id),
+                "label": item.label,
+                "class": item.class_name,
+            }
+            for item in data.items
+        ],
+    }
+
+
+def _model(subject: Subject) -> dict[str, Any]:
+    network = subject.network
+    return {
+        "layer": subject.layer_name,
+        "weights": network.weights,
+        "sha256": network.sha256,
+        "classes": len(network.classes),
+        "preprocessing": network.preprocessing,
+        "top1": None,
+    }
+
+
+def _metric(measure: Measure) -> dict[str, Any]:
+    metric = measure.metric
+    return {
+        "higher_is_better": metric.higher_is_better,
+        "unit": metric.unit,
+        "settings": measure.settings,
+    }
+
+
+def _cost(name: str) -> dict[str, Any]:
+    unit = "s" if name == "seconds" else "passes"
+    return {"higher_is_better": False, "unit": unit, "settings": {}}
+
+
+def _seed_of(takes: Sequence[str]) -> dict[str, str]:
+    """What the record of a method says of its seed, which is not the run's itself."""
+    return {"seed": "of the run and the image"} if "seed" in takes else {}
+
+
+def _device(device: torch.device) -> dict[str, Any]:
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        tf32 = bool(torch.backends.cudnn.allow_tf32)
+        return {"type": device.type, "name": name, "convolutions_in_tf32": tf32}
+    name = _processor() or platform.processor() or platform.machine()
+    threads, cores = torch.get_num_threads(), os.cpu_count()
+    return {"type": device.type, "name": name, "threads": threads, "cores": cores}
+
+
+def _processor() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    names = (x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
+    return next(names, None)
+
+
+def _of_experiment(run: Mapping[str, Any]) -> dict[str, Any]:
+    models = {
+        name: {k: v for k, v in model.items() if k != "top1"}
+        for name, model in run["models"].items()
+    }
+    data = {k: v for k, v in run["data"].items() if k not in ("path", "images")}
+    images = run["data"]["images"]
+    versions = {k: v for k, v in run["versions"].items() if k != "python"}
+    return {
+        "models": {"names": list(models), **models},
+        "methods": {"names": list(run["methods"]), **run["methods"]},
+        "metrics": {"names": list(run["metrics"]), **run["metrics"]},
+        "settings": run["settings"],
+        "data": {
+            **data,
+            "images": [image["id"] for image in images],
+            "labels": [image["label"] for image in images],
+        },
+        "versions": versions,
+        "device": {"type": run["device"]["type"]},
+    }
+
+
+def _flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Returns nested settings by dotted names, but for how much is done at a time."""
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        if name == "internal_batch_size":
+            continue
+        if isinstance(inner, Mapping) and inner:
+            found.update(_flat(inner, f"{above}{name}."))
+        else:
+            found[above + name] = inner
+    return found
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list) and len(value) > 12:
+        return f"{value[0]!r} and {len(value) - 1} more"
+    return repr(value)

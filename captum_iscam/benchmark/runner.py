@@ -1,0 +1,138 @@
+"""The run: images x networks x methods x metrics, a row at a time."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from captum_iscam.benchmark.group import Group
+from captum_iscam.benchmark.layout import (
+    ROWS,
+    RUN,
+    read_lines,
+    read_run,
+)
+from captum_iscam.benchmark.loading import load
+from captum_iscam.benchmark.plan import Plan, check_same
+from captum_iscam.benchmark.rows import RowMaker
+from captum_iscam.benchmark.store import (
+    Store,
+    as_json,
+    done_cells,
+    lock,
+    write_whole,
+)
+
+
+def run(
+    plan: Plan, folder: Path, record: Mapping[str, Any], group: Group | None = None
+) -> None:
+    """Writes all rows of a plan that are missing, then the summary and the report.
+
+    Args:
+        plan (Plan): What to do.
+        folder (Path): Where to; it is there.
+        record (Mapping[str, Any]): What :meth:`Plan.describe` gave.
+        group (Group, optional): The processes that share the work. Default: None, this
+            one alone
+
+    Raises:
+        ValueError: If the folder holds another experiment, or another run is at work.
+        OSError: If something cannot be written; the run can be resumed.
+    """
+    group = group or Group()
+    held: list[object] = []
+
+    def open_folder() -> None:
+        held.append(lock(folder))
+        _open_run(folder, record)
+
+    with _ended_by_sigterm():
+        group.join(plan.device)
+        group.first(open_folder)
+        done = done_cells(folder)
+        with Store(folder, group.rank) as store:
+            _work(RowMaker(plan, store, done), group)
+        group.wait()
+        group.first(lambda: _finish(folder))
+        group.leave()
+
+
+def _open_run(folder: Path, record: Mapping[str, Any]) -> None:
+    if (folder / RUN).exists():
+        check_same(read_run(folder), record, folder)
+        return
+    # A row without the record of its settings would be worth nothing.
+    if next(read_lines(folder / ROWS), None) is not None:
+        raise ValueError(
+            f"out must be a folder with {RUN} where it has rows, got {str(folder)!r}. "
+            "Choose another with --out."
+        )
+    write_whole(folder / RUN, as_json(record))
+
+
+def _work(work: RowMaker, group: Group) -> None:
+    """Does the images that are this process's."""
+    mine = range(group.rank, len(work.plan.data.items), group.size)
+    open_places = [place for place in mine if not work.is_done(place)]
+    loader = load(
+        work.plan.data.items, open_places, work.plan.subjects, work.plan.workers
+    )
+    with _progress(len(open_places), group) as bar:
+        for loaded in loader:
+            work.image(loaded)
+            bar.update()
+
+
+def _finish(folder: Path) -> None:
+    """Adds what only all rows together say: top-1, summary and report."""
+    from captum_iscam.benchmark.report import write_report
+    from captum_iscam.benchmark.summary import summarise
+
+    record = read_run(folder)
+    right: dict[str, dict[str, bool]] = {name: {} for name in record["models"]}
+    for row in read_lines(folder / ROWS):
+        if row["label"] is not None and row["prediction"] is not None:
+            right[row["model"]][row["image"]] = row["prediction"] == row["label"]
+    for name, model in record["models"].items():
+        hits = right[name].values()
+        model["top1"] = sum(hits) / len(hits) if hits else None
+    write_whole(folder / RUN, as_json(record))
+    summarise(folder)
+    write_report(folder)
+
+
+def _progress(total: int, group: Group) -> tqdm[Any]:
+    """A bar of the images of the first process."""
+    hidden = group.rank != 0 or not sys.stderr.isatty()
+    share = f"1 of {group.size} processes" if group.size > 1 else None
+    layout = (
+        "{l_bar}{bar}| {n_fmt}/{total_fmt} images, {rate_noinv_fmt}, {remaining} left"
+    )
+    return tqdm(
+        total=total, unit=" images", desc=share, disable=hidden, bar_format=layout
+    )
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Ends the process by an exception, so that what is being written is closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -1,0 +1,162 @@
+"""`captum-iscam benchmark`: images x networks x methods x metrics."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from captum_iscam.benchmark.data import DataSet, resolve
+from captum_iscam.benchmark.group import Group
+from captum_iscam.benchmark.measures import find_measures, with_settings
+from captum_iscam.benchmark.plan import Plan
+from captum_iscam.benchmark.runner import run as run_plan
+from captum_iscam.benchmark.sources import bundled_scenes, find_data
+from captum_iscam.benchmark.subjects import SCENE_NET, Subject, load_subject
+from captum_iscam.commands._benchmark_arguments import METHODS, PRESETS
+from captum_iscam.commands._record import versions
+from captum_iscam.commands.explain import choose_device, make_folder
+from captum_iscam.methods import Options, find_methods
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs or resumes a benchmark; returns 0 when all rows are there."""
+    group = Group()
+    _apply_preset(args)
+    folder = make_folder(args.out)
+    plan = _plan(args, group)
+    record = plan.describe(
+        ["captum-iscam", *args.words], versions(), args.note, group.size
+    )
+    if group.rank == 0:
+        tqdm.write(_announcement(plan), file=sys.stderr)
+    run_plan(plan, folder, json.loads(json.dumps(record)), group)
+    if group.rank == 0:
+        # What repeats the run is for the file; a terminal has the command.
+        text = (folder / "summary.md").read_text(encoding="utf-8")
+        tqdm.write(text.partition("\n## The run")[0])
+        tqdm.write(
+            f"All of it is in {folder}, for a browser in {folder / 'report.html'}."
+        )
+    return 0
+
+
+def _apply_preset(args: argparse.Namespace) -> None:
+    """Fills in what was not given."""
+    preset = dict(PRESETS.get(args.preset, {}))
+    if args.data is None:
+        # ImageNet's networks know none of the drawn objects.
+        for name in ("model", "layer", "samples"):
+            preset.pop(name, None)
+    for name, value in preset.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+
+
+def _plan(args: argparse.Namespace, group: Group) -> Plan:
+    """Returns the plan; whatever is wrong with the arguments is said here."""
+    methods = find_methods(args.method or METHODS)
+    data = _data(args)
+    measures = find_measures(args.metric, data.has_regions)
+    chosen = {"steps": args.steps, "substrate": args.substrate}
+    device = choose_device(group.device_name(args.device))
+    subjects = _subjects(args, str(device))
+    return Plan(
+        _labelled(data, subjects),
+        subjects,
+        methods,
+        with_settings(measures, chosen),
+        Options(
+            n_samples=args.n_samples,
+            seed=args.seed,
+            internal_batch_size=args.internal_batch_size,
+            n_masks=args.n_masks,
+        ),
+        args.target_class,
+        args.autocast,
+        device,
+        args.workers if data.kind != "scenes" else 0,
+    )
+
+
+def _data(args: argparse.Namespace) -> DataSet:
+    given = args.data is not None
+    data = find_data(args.data) if given else bundled_scenes(args.samples)
+    if args.ignore_labels:
+        data = data.without_labels()
+    samples = args.samples
+    if args.preset and samples == PRESETS[args.preset].get("samples"):
+        samples = min(samples, len(data.items))
+    if samples is not None:
+        data = data.subset(samples, args.seed)
+    data.check_regions()
+    return data
+
+
+def _subjects(args: argparse.Namespace, device: str) -> list[Subject]:
+    if args.model is None and args.data is not None:
+        raise ValueError(
+            "model must be named for images of your own, got none. Name networks of "
+            "torchvision with --model, such as squeezenet1_1."
+        )
+    listed = (args.model or SCENE_NET).split(",")
+    names = list(dict.fromkeys(name.strip() for name in listed if name.strip()))
+    if not names:
+        raise ValueError(
+            f"model must be a list of networks, got {args.model!r}. Name one or more."
+        )
+    layers = _by_model(args.layer, names, "layer")
+    weights = _by_model(args.weights, names, "weights")
+    return [
+        load_subject(name, _weights(name, weights.get(name)), layers.get(name), device)
+        for name in names
+    ]
+
+
+def _by_model(text: str | None, names: list[str], option: str) -> Mapping[str, str]:
+    """Returns what "MODEL=VALUE,..." or a single value for all says of each model."""
+    if text is None:
+        return {}
+    parts = [part.strip().partition("=") for part in text.split(",")]
+    if len(parts) == 1 and not parts[0][1]:
+        return dict.fromkeys(names, text)
+    given = {model: value for model, _, value in parts}
+    strange = [model for model in given if model not in names]
+    if strange or not all(given.values()):
+        raise ValueError(
+            f"{option} must be one value or MODEL=VALUE for models of --model, got "
+            f"{text!r}. The models are: {', '.join(names)}."
+        )
+    return given
+
+
+def _weights(name: str, given: str | None) -> str | Path:
+    if given is None or not Path(given).is_dir():
+        return given or "DEFAULT"
+    return Path(given) / f"{name}.pt"
+
+
+def _labelled(data: DataSet, subjects: list[Subject]) -> DataSet:
+    """Returns the data with labels of the classes that all networks share."""
+    first = subjects[0].network
+    for subject in subjects:
+        if len(subject.network.classes) != len(first.classes):
+            raise ValueError(
+                "model must name networks with the same classes, got "
+                f"{len(first.classes)} in {first.name} and "
+                f"{len(subject.network.classes)} in {subject.name}. Run one benchmark "
+                "for each."
+            )
+    return resolve(data, first.classes)
+
+
+def _announcement(plan: Plan) -> str:
+    networks = ", ".join(f"{s.name} ({s.layer_name})" for s in plan.subjects)
+    return (
+        f"{len(plan.data.items)} images ({plan.data.kind}), {networks}, "
+        f"{len(plan.methods)} methods, {len(plan.measures)} metrics, on {plan.device}"
+    )
