@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,13 +16,13 @@ from torch import Tensor
 from captum_iscam.benchmark import layout
 from captum_iscam.benchmark._results import Results
 from captum_iscam.methods import METHODS
-from captum_iscam.metrics._similarity import rank_correlation
+from captum_iscam.metrics._similarity import correlation
 
 PART = 50
 """Images whose values share a file."""
 
-# Layers of classifiers have 7 x 7 to 14 x 14 places: more pixels tell nothing new.
-_COMPARED = (28, 28)
+# Layers of classifiers have 7 x 7 to 14 x 14 places: more pixels tell little more.
+_COMPARED = (14, 14)
 
 
 def gallery(folder: Path, results: Results) -> Iterator[tuple[str, Any]]:
@@ -70,8 +71,17 @@ def disagreement(maps: Tensor) -> float | None:
     both = list(combinations(range(len(maps)), 2))
     if not both:
         return None
-    first, second = (torch.tensor(places) for places in zip(*both, strict=True))
-    return 1 - float(rank_correlation(maps[first], maps[second]).mean())
+    first, second = (list(places) for places in zip(*both, strict=True))
+    # Ranked once, not once per pair.
+    ranks = torch.stack([_ranks(one) for one in maps.flatten(1).numpy()])
+    return 1 - float(correlation(ranks[first], ranks[second]).mean())
+
+
+def _ranks(values: npt.NDArray[np.float32]) -> Tensor:
+    """Ranks of all values; equal values share their mean rank."""
+    ordered = np.sort(values)
+    ends = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return torch.from_numpy(sum(ends) / 2)
 
 
 def _image(folder: Path, results: Results, image: dict[str, Any]) -> dict[str, Any]:

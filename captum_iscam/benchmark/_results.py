@@ -110,8 +110,8 @@ def read_results(folder: Path) -> Results:
     results = Results(layout.read_run(folder))
     places = _Places(results)
     results.seen = {model: [None] * len(places.images) for model in results.models}
-    for row in layout.read_rows(folder):
-        _enter(results, places, row)
+    for record in layout.read_lines(folder / layout.ROWS):
+        _enter(results, places, layout.Row(**record))
     _enter_curves(results, places, folder)
     return results
 
@@ -165,13 +165,15 @@ def _enter(results: Results, places: _Places, row: layout.Row) -> None:
 
 
 def _enter_curves(results: Results, places: _Places, folder: Path) -> None:
-    curves = list(layout.read_curves(folder))
-    results.grid = common_grid([len(curve.fractions) for curve in curves])
-    for curve in curves:
-        place = places.of(curve)
-        key = curve.model, curve.metric
+    # Numbers in lists take four times the room of arrays, and there may be 100,000s.
+    found: list[tuple[tuple[str, str], tuple[int, int], Array, Array]] = []
+    for record in layout.read_lines(folder / layout.CURVES):
+        curve = layout.Curve(**record)
+        points = np.array([curve.fractions, curve.scores])
+        found.append(((curve.model, curve.metric), places.of(curve), *points))
+    results.grid = common_grid([len(scores) for *_, scores in found])
+    for key, place, fractions, scores in found:
         if key not in results.curves:
             shape = (*places.shape, len(results.grid))
             results.curves[key] = np.full(shape, np.nan)
-        scores = on_grid(curve.fractions, curve.scores, results.grid)
-        results.curves[key][place] = scores
+        results.curves[key][place] = on_grid(fractions, scores, results.grid)

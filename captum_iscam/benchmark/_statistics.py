@@ -146,7 +146,9 @@ def common_grid(lengths: Sequence[int], most: int = 101) -> Array:
     return np.linspace(0, 1, min(max(lengths, default=2), most))
 
 
-def on_grid(fractions: Sequence[float], scores: Sequence[float], grid: Array) -> Array:
+def on_grid(
+    fractions: Sequence[float] | Array, scores: Sequence[float] | Array, grid: Array
+) -> Array:
     """Returns a curve's scores on the grid, by linear interpolation."""
     found: Array = np.interp(grid, fractions, scores)
     return found
