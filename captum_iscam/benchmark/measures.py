@@ -67,7 +67,7 @@ class Measure:
         metric (Callable): The function, which declares direction and unit.
         ask (Callable): Calls it with a question and settings.
         group (str): "default"; "further", which default leaves out since it repeats
-            others or doubles the cost; "localisation", part of default where objects
+            others or costs much; "localisation", part of default where objects
             are marked; "sanity", which is expensive and runs when named.
         chosen (Mapping[str, Any]): Settings other than the function's own defaults.
     """
@@ -172,7 +172,8 @@ MEASURES: dict[str, Measure] = {
     "average_gain": Measure(metrics.average_gain, _of_scores),
     "insertion": Measure(metrics.insertion, _with_curve),
     "deletion": Measure(metrics.deletion, _with_curve),
-    "road": Measure(metrics.road, _with_noise),
+    # On a CPU a removal costs far more than the forward pass of what is left.
+    "road": Measure(metrics.road, _with_noise, "further"),
     "road_most_relevant_first": Measure(
         metrics.road_most_relevant_first, _with_noise, "further"
     ),

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +26,7 @@ from captum_iscam.benchmark.store import (
     Store,
     as_json,
     done_cells,
-    lock,
+    locked,
     write_whole,
 )
 
@@ -48,13 +48,12 @@ def run(
         OSError: If something cannot be written; the run can be resumed.
     """
     group = group or Group()
-    held: list[object] = []
+    with _ended_by_sigterm(), ExitStack() as held:
 
-    def open_folder() -> None:
-        held.append(lock(folder))
-        _open_run(folder, record)
+        def open_folder() -> None:
+            held.enter_context(locked(folder))
+            _open_run(folder, record)
 
-    with _ended_by_sigterm():
         group.join(plan.device)
         group.first(open_folder)
         done = done_cells(folder)

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -135,28 +137,29 @@ def write_whole(file: Path, content: bytes, rank: int = 0) -> None:
         raise _not_written(error, file) from error
 
 
-def lock(folder: Path) -> object:
-    """Returns what keeps other runs out of the folder until the process ends.
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of the folder, until the block or the process ends.
 
     Raises:
         ValueError: If another run is writing there.
     """
-    stream = (folder / LOCK).open("a+")
-    try:
-        # Of the process alone: a flock would live on in workers that outlive it.
-        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        stream.seek(0)
-        owner = stream.read().strip() or "unknown"
-        stream.close()
-        raise ValueError(
-            f"out must be a folder no other run writes to, got {str(folder)!r}, where "
-            f"process {owner} is at work. Wait for it or choose another with --out."
-        ) from error
-    stream.truncate(0)
-    stream.write(f"{os.getpid()}\n")
-    stream.flush()
-    return stream
+    with (folder / LOCK).open("a+") as stream:
+        try:
+            # Of the process alone: a flock would live on in workers that outlive it.
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.seek(0)
+            owner = stream.read().strip() or "unknown"
+            raise ValueError(
+                "out must be a folder no other run writes to, got "
+                f"{str(folder)!r}, where process {owner} is at work. Wait for it or "
+                "choose another with --out."
+            ) from error
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        yield
 
 
 def done_cells(folder: Path) -> dict[str, set[Cell]]:
