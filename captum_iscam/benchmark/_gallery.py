@@ -15,7 +15,6 @@ from torch import Tensor
 
 from captum_iscam.benchmark import layout
 from captum_iscam.benchmark._results import Results
-from captum_iscam.methods import METHODS
 from captum_iscam.metrics._similarity import correlation
 
 PART = 50
@@ -45,7 +44,7 @@ def compared(results: Results) -> list[str]:
     methods = [
         method
         for method in results.methods
-        if method not in METHODS or not METHODS[method].control
+        if not results.run["methods"][method].get("control")
     ]
     return methods if len(methods) > 1 else results.methods
 

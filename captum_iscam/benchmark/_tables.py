@@ -37,12 +37,14 @@ def holds_zero(pair: dict[str, Any]) -> bool:
 def _head(content: dict[str, Any]) -> list[str]:
     run, images = content["run"], content["images"]
     counts = (
-        f"{images['total']} images ({_text(run['data']['kind'])}), "
-        f"{len(run['models'])} networks, {len(run['methods'])} methods."
+        f"{_count(images['total'], 'image')} ({_text(run['data']['kind'])}), "
+        f"{_count(len(run['models']), 'network')}, "
+        f"{_count(len(run['methods']), 'method')}."
     )
     blocks = ["# Benchmark", counts]
     if images["unreadable"]:
-        blocks.append(f"**{len(images['unreadable'])} images could not be read.**")
+        unreadable = _count(len(images["unreadable"]), "image")
+        blocks.append(f"**{unreadable} could not be read.**")
     waiting = {m: v["waiting"] for m, v in content["models"].items() if v["waiting"]}
     if waiting:
         left = ", ".join(f"{_text(model)}: {count}" for model, count in waiting.items())
@@ -51,15 +53,16 @@ def _head(content: dict[str, Any]) -> list[str]:
     fewest = min((e["n"] for e in content["means"] if e["n"]), default=0)
     if 0 < fewest < 30:
         blocks.append(
-            f"Some means are over {fewest} images only: below about 30 the intervals "
-            "are too narrow."
+            f"Some means are over {_count(fewest, 'image')} only: below about 30 the "
+            "intervals are too narrow."
         )
     return blocks
 
 
 def _model(content: dict[str, Any], model: str) -> list[str]:
     settings, found = content["run"]["models"][model], content["models"][model]
-    about = f"Layer {_text(settings.get('layer'))}, {found['images']} images"
+    shown = _count(found["images"], "image")
+    about = f"Layer {_text(settings.get('layer'))}, {shown}"
     if found["top1"] is not None:
         about += f", {found['top1']:.1%} of them classified as labelled"
     blocks = [f"## {_text(model)}", about + "."]
@@ -97,7 +100,7 @@ def _means(
         ]
         lines.append([_title(content, method), *cells])
     for name in ("images", "missing", "undefined"):
-        counts = [_count(means, metric, name) for metric in metrics]
+        counts = [_counts(means, metric, name) for metric in metrics]
         if name == "images" or any(count != "0" for count in counts):
             lines.append([f"*{name}*", *counts])
     return _table(["method", *(_heading(content, m) for m in metrics)], lines)
@@ -109,7 +112,7 @@ def _mean(entry: dict[str, Any], unit: str) -> str:
     return (f"**{mean}**" if entry["best"] else mean) + mark + _ends(entry, unit)
 
 
-def _count(means: list[dict[str, Any]], metric: str, name: str) -> str:
+def _counts(means: list[dict[str, Any]], metric: str, name: str) -> str:
     """Of all methods: how many images, or from how many to how many."""
     field = "n" if name == "images" else name
     counts = {entry[field] for entry in means if entry["metric"] == metric}
@@ -174,7 +177,7 @@ def _failures(content: dict[str, Any]) -> list[str]:
     ]
     failures = [
         f"{_text(e['model'])}, {_title(content, e['method'])}, {_text(e['metric'])}, "
-        f"{e['images']} images: {_text(e['error'])}"
+        f"{_count(e['images'], 'image')}: {_text(e['error'])}"
         for e in content["failures"]
     ]
     blocks = []
@@ -218,6 +221,10 @@ def _format(value: float | None, unit: str | None = None, sign: str = "") -> str
     if unit is None:
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{value:{sign}.{1 if unit == 'percent' else 3}f}"
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
 def _share(value: float | None) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from captum_iscam.benchmark._gallery import PART, compared, gallery
 from captum_iscam.benchmark._results import Results
-from captum_iscam.benchmark.summary import Summary, summarise, write_text
+from captum_iscam.benchmark.store import write_whole
+from captum_iscam.benchmark.summary import Summary, summarise
 
 REPORT = "report.html"
 REPORT_DATA = "report_data"
@@ -38,18 +39,20 @@ def write_report(folder: Path | str, summary: Summary | None = None) -> Path:
     Raises:
         FileNotFoundError: If the folder holds no `run.json`.
         ValueError: If its rows do not belong to it.
+        OSError: If something cannot be written; the page that was there stays.
     """
     folder = Path(folder)
     summary = summary or summarise(folder)
     data = folder / REPORT_DATA
-    data.mkdir(exist_ok=True)
     written = set()
     for name, content in gallery(folder, summary.results):
         file = data / f"{name}.js"
-        write_text(file, f"benchmarkReport({_script(name)}, {_script(content)});\n")
+        line = f"benchmarkReport({_script(name)}, {_script(content)});\n"
+        write_whole(file, line.encode())
         written.add(file)
     page = folder / REPORT
-    write_text(page, _page({**summary.content, **_extras(summary.results)}))
+    html = _page({**summary.content, **_extras(summary.results)})
+    write_whole(page, html.encode())
     for old in set(data.glob("*.js")) - written:
         old.unlink()
     return page

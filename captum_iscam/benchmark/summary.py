@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from captum_iscam.benchmark._comparison import contents
 from captum_iscam.benchmark._results import Results, read_results
 from captum_iscam.benchmark._tables import as_markdown
+from captum_iscam.benchmark.store import write_whole
 
 SUMMARY_MARKDOWN = "summary.md"
 SUMMARY_CSV = "summary.csv"
@@ -61,6 +60,7 @@ def summarise(folder: Path | str, reference: str | None = None) -> Summary:
         FileNotFoundError: If the folder holds no `run.json`.
         ValueError: If `reference` is not a method of the run, or rows do not belong to
             it.
+        OSError: If something cannot be written; the file that was there stays.
     """
     folder = Path(folder)
     results = read_results(folder)
@@ -71,25 +71,10 @@ def summarise(folder: Path | str, reference: str | None = None) -> Summary:
             f"Known are: {', '.join(results.methods)}."
         )
     content = contents(results, reference)
-    write_text(folder / SUMMARY_MARKDOWN, as_markdown(content))
-    write_text(folder / SUMMARY_CSV, _as_csv(content))
-    write_text(folder / SUMMARY_JSON, _as_json(content))
+    write_whole(folder / SUMMARY_MARKDOWN, _encoded(as_markdown(content)))
+    write_whole(folder / SUMMARY_CSV, _encoded(_as_csv(content)))
+    write_whole(folder / SUMMARY_JSON, _encoded(_as_json(content)))
     return Summary(folder, content, results)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Writes a text file as a whole or, if that fails, not at all."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    temporary = Path(name)
-    try:
-        # A file name that is no valid text may stand in an error.
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as open_file:
-            open_file.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _as_json(content: dict[str, Any]) -> str:
@@ -135,3 +120,8 @@ def _as_csv(content: dict[str, Any]) -> str:
 
 def _key(entry: dict[str, Any]) -> tuple[str, str, str]:
     return entry["model"], entry["metric"], entry["method"]
+
+
+def _encoded(text: str) -> bytes:
+    # A file name that is no valid text may stand in an error.
+    return text.encode("utf-8", "backslashreplace")

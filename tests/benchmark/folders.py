@@ -54,7 +54,7 @@ def declare(
             for name in models
         },
         "methods": {
-            name: {"title": title, "settings": {"score": "softmax"}}
+            name: {"title": title, "control": name == "random-map", "settings": {}}
             for name, title in methods.items()
         },
         "metrics": {

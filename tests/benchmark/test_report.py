@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from captum_iscam.benchmark._results import read_results
 from captum_iscam.benchmark.report import write_report
 from captum_iscam.benchmark.summary import summarise
 
+DOCS = Path(__file__).parents[2] / "docs" / "reading_a_benchmark.md"
 ARGUMENTS = (
     *("--no-sandbox", "--headless", "--disable-gpu"),
     *("--disable-background-networking", "--no-first-run"),
@@ -435,7 +437,7 @@ def test_what_is_missing_is_said(visit, tmp_path):
     page = visit(tmp_path)
 
     alerts = page.locator("#alerts p").all_inner_texts()
-    assert alerts[0].startswith("1 images could not be read")
+    assert alerts[0].startswith("1 image could not be read")
     assert alerts[1] == "The run is not over: net has not seen 2 images."
     assert page.locator(".card").nth(0).locator("text=no map").count() == 1
     assert page.locator(".card").nth(1).locator("p").inner_text() == broken.error
@@ -514,10 +516,10 @@ def test_two_thousand_images_and_ten_methods_stay_usable(visit, tmp_path):
     page = visit(tmp_path)
     loaded = page.evaluate("performance.now()")
     page.select_option("#order", "most")
-    settled(page, "2000 images, page 1 of 200")
+    settled(page, "2,000 images, page 1 of 200")
     page.locator(".pager").first.locator("input").fill("200")
     page.locator(".pager").first.locator("input").press("Enter")
-    settled(page, "2000 images, page 200 of 200")
+    settled(page, "2,000 images, page 200 of 200")
 
     sorted_and_turned = page.evaluate("performance.now()") - loaded
     assert len(run["data"]["images"]) == 2000
@@ -573,3 +575,16 @@ def test_a_second_report_leaves_no_old_data(tmp_path):
     assert page == tmp_path / "report.html"
     assert {"model1.js", "model0_part1.js"} <= before
     assert after == {"images.js", "model0.js", "model0_part0.js"}
+
+
+def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
+    full_folder(tmp_path / "captum-iscam-benchmark", n_images=2)
+    monkeypatch.chdir(tmp_path)
+    text = DOCS.read_text()
+
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(example, DOCS.name, "exec"), {})
+
+    written = tmp_path / "captum-iscam-benchmark"
+    assert "Difference to Grad-CAM" in (written / "summary.md").read_text()
+    assert (written / "report.html").is_file()

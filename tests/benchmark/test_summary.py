@@ -1,6 +1,7 @@
 """The summary against numbers worked out by hand, and rows as runs leave them."""
 
 import csv
+import errno
 import json
 import os
 from dataclasses import replace
@@ -134,7 +135,7 @@ def test_an_error_is_missing_even_where_every_method_fails(tmp_path):
         "error": "out of memory",
         "images": 1,
     }
-    assert "1 images: out of memory" in (tmp_path / "summary.md").read_text()
+    assert "1 image: out of memory" in (tmp_path / "summary.md").read_text()
 
 
 def test_unreadable_images_and_images_still_to_come_are_said(tmp_path):
@@ -152,7 +153,7 @@ def test_unreadable_images_and_images_still_to_come_are_said(tmp_path):
     }
     assert content["models"]["net"]["waiting"] == 1
     text = (tmp_path / "summary.md").read_text()
-    assert "**1 images could not be read.**" in text
+    assert "**1 image could not be read.**" in text
     assert "**The run is not over; images without rows: net: 1.**" in text
 
 
@@ -337,7 +338,7 @@ def test_a_write_that_fails_leaves_the_old_summary(tmp_path, monkeypatch):
     write_records(tmp_path, layout.ROWS, rows[:4])
 
     def fail(*_):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.replace", fail)
     with pytest.raises(OSError, match="No space left"):
@@ -355,4 +356,4 @@ def test_a_file_name_that_is_no_text_is_written(tmp_path):
 
     summarise(tmp_path)
 
-    assert "?.jpg: no" in (tmp_path / "summary.md").read_text()
+    assert r"\udcff.jpg: no" in (tmp_path / "summary.md").read_text()

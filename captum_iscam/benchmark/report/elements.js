@@ -49,6 +49,10 @@ function quantity(value) {
   return String(Number(value.toPrecision(3)));
 }
 
+function count(n, thing) {
+  return n === 1 ? `1 ${thing}` : `${n.toLocaleString("en")} ${thing}s`;
+}
+
 function words(name) {
   return name.replaceAll("_", " ");
 }

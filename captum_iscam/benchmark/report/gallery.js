@@ -50,9 +50,8 @@ async function valuesOf(model, i) {
   return values[i % report.part];
 }
 
-function showPager(model, count, last) {
-  const unit = count === 1 ? "image" : "images";
-  byId("status").textContent = `${count} ${unit}, page ${page + 1} of ${last + 1}`;
+function showPager(model, found, last) {
+  byId("status").textContent = `${count(found, "image")}, page ${page + 1} of ${last + 1}`;
   const turnTo = (to) => {
     page = Math.min(last, Math.max(0, to));
     showGallery(model);

@@ -8,9 +8,9 @@ function showHead() {
   const { run, images, bootstrap } = report;
   const target = run.settings?.target_class;
   const facts = [
-    `${images.total} images (${run.data.kind})`,
-    models.length === 1 ? "1 network" : `${models.length} networks`,
-    methods.length === 1 ? "1 method" : `${methods.length} methods`,
+    `${count(images.total, "image")} (${run.data.kind})`,
+    count(models.length, "network"),
+    count(methods.length, "method"),
     target ? `${target} class explained` : null,
   ];
   byId("facts").textContent = facts.filter((fact) => fact !== null).join(" \u00b7 ");
@@ -27,14 +27,14 @@ function showHead() {
 function alerts() {
   const found = [];
   const unreadable = report.images.unreadable.length;
-  if (unreadable) found.push(`${unreadable} images could not be read; see The run.`);
+  if (unreadable) found.push(`${count(unreadable, "image")} could not be read; see The run.`);
   for (const [model, { waiting }] of Object.entries(report.models)) {
-    if (waiting) found.push(`The run is not over: ${model} has not seen ${waiting} images.`);
+    if (waiting) found.push(`The run is not over: ${model} has not seen ${count(waiting, "image")}.`);
   }
   const counts = report.means.map((entry) => entry.n).filter((n) => n > 0);
   if (counts.length && Math.min(...counts) < 30) {
     found.push(
-      `Some means are over ${Math.min(...counts)} images only: below about 30 the ` +
+      `Some means are over ${count(Math.min(...counts), "image")} only: below about 30 the ` +
       "intervals are too narrow.",
     );
   }
