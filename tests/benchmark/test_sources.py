@@ -1,0 +1,439 @@
+"""Images, labels, boxes and masks of every kind of data."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reference.real import FOLDER, needs_real_data, photograph
+from reference.real import rows as real_rows
+
+from captum_iscam.benchmark.data import DataSet, FileItem, resolve
+from captum_iscam.benchmark.loading import load
+from captum_iscam.benchmark.sources import bundled_scenes, find_data
+from captum_iscam.benchmark.subjects import load_subject
+from captum_iscam.commands._images import UnreadableImageError
+from captum_iscam.demo import CLASSES, load_scenes, preprocess
+
+
+def picture(file, size=(40, 30), value=128):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(file)
+    return file
+
+
+def table(folder, text, boxes=None):
+    (folder / "labels.csv").write_text(text)
+    if boxes is not None:
+        (folder / "boxes.csv").write_text("file,class_index,x0,y0,x1,y1\n" + boxes)
+    return folder
+
+
+def labels(data):
+    return {item.id: item.label for item in data.items}
+
+
+def test_bundled_scenes_come_with_their_masks():
+    data = resolve(bundled_scenes(), CLASSES)
+
+    assert [item.id for item in data.items] == [f"scene_{i}" for i in range(8)]
+    for item, scene in zip(data.items, load_scenes(), strict=True):
+        image, regions = item.read()
+        assert set(regions) == set(scene.labels)
+        largest = max(regions, key=lambda c: regions[c].sum())
+        assert item.label == largest
+        assert item.class_name == CLASSES[largest]
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+        torch.testing.assert_close(pixels, scene.image)
+
+
+def test_more_scenes_than_bundled_are_drawn_the_same_each_time():
+    once, twice = bundled_scenes(10), bundled_scenes(12)
+
+    assert len(once.items) == 10
+    assert once.items[9] == twice.items[9]
+    assert once.items[9].read()[0] == twice.items[9].read()[0]
+
+
+def test_folders_are_classes(tmp_path):
+    picture(tmp_path / "star" / "deep" / "a.PNG")
+    picture(tmp_path / "Heart" / "b.jpg")
+    (tmp_path / "star" / "notes.txt").write_text("no image")
+
+    data = resolve(find_data(tmp_path), CLASSES)
+
+    assert data.kind == "folder"
+    assert labels(data) == {
+        "Heart/b.jpg": CLASSES.index("heart"),
+        "star/deep/a.PNG": CLASSES.index("star"),
+    }
+    assert [item.class_name for item in data.items] == ["Heart", "star"]
+
+
+def test_folders_named_by_numbers_are_indices(tmp_path):
+    for name in ("7", "12"):
+        picture(tmp_path / name / "a.png")
+
+    data = resolve(find_data(tmp_path), [f"class {i}" for i in range(20)])
+
+    assert labels(data) == {"12/a.png": 12, "7/a.png": 7}
+
+
+def test_as_many_folders_as_classes_are_in_their_order(tmp_path):
+    for name in ("zebra", "apple", "melon"):
+        picture(tmp_path / name / "a.png")
+
+    data = resolve(find_data(tmp_path), ["class 0", "class 1", "class 2"])
+
+    assert labels(data) == {"apple/a.png": 0, "melon/a.png": 1, "zebra/a.png": 2}
+
+
+def test_images_without_folders_have_no_label(tmp_path):
+    picture(tmp_path / "a.png")
+
+    item = resolve(find_data(tmp_path), CLASSES).items[0]
+
+    assert (item.id, item.label, item.class_name) == ("a.png", None, None)
+
+
+@pytest.mark.parametrize("names", [["cat"], ["star", "cat"], ["crane"], ["3", "cat"]])
+def test_labels_must_be_classes_of_the_model(tmp_path, names):
+    for name in names:
+        picture(tmp_path / name / "a.png")
+    classes = ["star", "crane", "crane", "heart", "die"]
+
+    with pytest.raises(ValueError, match=r"labels must be classes of the model \(5, "):
+        resolve(find_data(tmp_path), classes)
+
+
+def test_the_strange_label_is_named(tmp_path):
+    picture(tmp_path / "crane" / "a.png")
+
+    with pytest.raises(ValueError, match="'crane', the name of several classes"):
+        resolve(find_data(tmp_path), ["crane", "crane", "tench"])
+
+
+def test_indices_must_be_of_the_model(tmp_path):
+    data = find_data(table(tmp_path, "file,class_index\na.png,5\n"))
+
+    with pytest.raises(ValueError, match=r"the model's 5 classes, got 5 for a.png"):
+        resolve(data, ["a", "b", "c", "d", "e"])
+
+
+def test_labels_can_be_left_out(tmp_path):
+    picture(tmp_path / "a.png")
+    file = table(tmp_path, "file,class_name\na.png,cat\n", "a.png,3,0,0,2,2\n")
+
+    data = find_data(file).without_labels()
+
+    assert resolve(data, CLASSES).items[0].label is None
+    assert not data.has_regions
+    scenes = bundled_scenes().without_labels()
+    assert resolve(scenes, ["tench"]).items[0].read()[1] == {}
+
+
+def test_a_table_has_labels_boxes_and_masks(tmp_path):
+    picture(tmp_path / "photos" / "a.png")
+    picture(tmp_path / "photos" / "b.png")
+    mask = np.zeros((30, 40), np.uint8)
+    mask[3:5, 6:9] = 200
+    Image.fromarray(mask).save(tmp_path / "b_mask.png")
+    table(
+        tmp_path,
+        "\ufefffile,class_index,class_name,mask\n"
+        "photos/a.png,2,cat,\n"
+        "photos/b.png,,star,b_mask.png\n",
+        "photos/a.png,2,1,2,5,4\nphotos/a.png,2,10,10,12,11\nphotos/a.png,3,0,0,1,1\n",
+    )
+
+    data = resolve(find_data(tmp_path), CLASSES)
+
+    assert data.kind == "csv"
+    assert data == resolve(find_data(tmp_path / "labels.csv"), CLASSES)
+    data.check_regions()
+    first, second = (item.read()[1] for item in data.items)
+    expected = np.zeros((30, 40), bool)
+    expected[2:4, 1:5] = expected[10:11, 10:12] = True
+    assert np.array_equal(first[2], expected)
+    assert first[3].sum() == 1
+    star = CLASSES.index("star")
+    assert set(second) == {star}
+    assert np.array_equal(second[star], mask > 0)
+    assert [item.class_name for item in data.items] == ["cat", "star"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,class_index\na,1\n", "data must have a column named file, got name"),
+        ("", "column named file, got an empty table"),
+        ("file,class_index\n", "got a table without lines"),
+        ("file,class_index\na.png,x\n", "class_index must be .* got 'x' in labels.csv"),
+        ("file,class_index\na.png,-1\n", "class_index must be .* got '-1'"),
+        ("file,class_index\na.png,1\na.png,2\n", "each file once, got 'a.png'"),
+        ("file,class_index\na.png,1,2\n", "as many fields as columns"),
+        ("file,class_index\n,1\n", "must have a file and .* line 2"),
+    ],
+)
+def test_a_wrong_table_is_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        find_data(table(tmp_path, text))
+
+
+def test_a_picture_is_no_table(tmp_path):
+    with pytest.raises(ValueError, match="data must be a CSV file in UTF-8"):
+        find_data(picture(tmp_path / "a.png", value=255))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ("b.png,1,0,0,1,1\n", "boxes must belong to files of labels.csv, got 'b.png'"),
+        ("a.png,1,0,0,1\n", "boxes must have the numbers"),
+        ("a.png,1,0,0,1,x\n", "boxes must have the numbers .* in boxes.csv, line 2"),
+        ("a.png,x,0,0,1,1\n", "class_index must be"),
+    ],
+)
+def test_a_wrong_table_of_boxes_is_refused(tmp_path, boxes, message):
+    with pytest.raises(ValueError, match=message):
+        find_data(table(tmp_path, "file,class_index\na.png,1\n", boxes))
+
+
+@pytest.mark.parametrize(
+    "corners", ["0,0,41,5", "0,0,5,31", "-1,0,5,5", "5,5,5,9", "9,5,6,9", "nan,0,1,1"]
+)
+def test_boxes_outside_of_the_image_are_refused(tmp_path, corners):
+    picture(tmp_path / "a.png")
+    table(tmp_path, "file,class_index\na.png,1\n", f"a.png,1,{corners}\n")
+
+    with pytest.raises(
+        ValueError, match=r"40 wide and 30 high for a.png, and not empty"
+    ):
+        find_data(tmp_path).check_regions()
+
+
+def test_boxes_of_a_turned_photograph_are_in_the_turned_one(tmp_path):
+    image = Image.new("RGB", (40, 30))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    table(tmp_path, "file,class_index\na.jpg,1\n", "a.jpg,1,0,0,30,40\n")
+
+    data = find_data(tmp_path)
+
+    data.check_regions()
+    assert data.items[0].read()[1][1].shape == (40, 30)
+
+
+def test_masks_of_another_size_are_refused(tmp_path):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "m.png", (30, 40))
+    table(tmp_path, "file,class_index,mask\na.png,1,m.png\n")
+
+    with pytest.raises(ValueError, match=r"40 x 30 for a.png, got one of 30 x 40"):
+        find_data(tmp_path).check_regions()
+    with pytest.raises(UnreadableImageError, match="not of the image's size"):
+        find_data(tmp_path).items[0].read()
+
+
+def test_missing_masks_are_refused_and_missing_images_left_to_the_run(tmp_path):
+    picture(tmp_path / "a.png")
+    rows = "a.png,1,no.png\n"
+    table(tmp_path, "file,class_index,mask\n" + rows)
+    with pytest.raises(ValueError, match=r"got no picture in .*no.png"):
+        find_data(tmp_path).check_regions()
+
+    (tmp_path / "a.png").unlink()
+    data = find_data(tmp_path)
+
+    data.check_regions()
+    with pytest.raises(UnreadableImageError):
+        data.items[0].read()
+
+
+def write_voc(root):
+    for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main"):
+        (root / name).mkdir(parents=True)
+    picture(root / "JPEGImages" / "one.jpg")
+    picture(root / "JPEGImages" / "two.jpg")
+    picture(root / "JPEGImages" / "train.jpg")
+    box = (
+        "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
+    )
+    dog = f"<object><name>dog</name>{box.format(1, 1, 4, 5)}</object>"
+    cat = f"<object><name>cat</name>{box.format(11, 11, 30, 30)}</object>"
+    for name, objects in {"one": dog + cat, "two": dog, "train": cat}.items():
+        text = f"<annotation>{objects}</annotation>"
+        (root / "Annotations" / f"{name}.xml").write_text(text)
+    (root / "ImageSets" / "Main" / "val.txt").write_text("one\ntwo\n")
+    painted = np.full((30, 40), 255, np.uint8)
+    painted[:10] = 0
+    painted[10:20, 5:9] = 12  # the dog
+    image = Image.fromarray(painted)
+    image.putpalette(list(range(256)) * 3)
+    image.save(root / "SegmentationClass" / "two.png")
+
+
+@pytest.mark.parametrize("above", ["", "VOC2012", "VOCdevkit/VOC2012"])
+def test_pascal_voc(tmp_path, above):
+    write_voc(tmp_path / above)
+
+    found = find_data(tmp_path)
+    data = resolve(found, [f"class {i}" for i in range(20)])
+
+    assert data.kind == "voc"
+    dog, cat = 11, 7
+    assert labels(data) == {"one.jpg": cat, "two.jpg": dog}
+    data.check_regions()
+    boxes, masks = (item.read()[1] for item in data.items)
+    assert set(boxes) == {dog, cat}
+    # From 1 to 4, counted from 1 and the last included: the first four columns.
+    assert boxes[dog][:5, :4].all()
+    assert boxes[dog].sum() == 20
+    assert masks[dog].sum() == 40
+    assert masks[dog][10:20, 5:9].all()
+
+
+def test_pascal_voc_needs_its_annotations(tmp_path):
+    write_voc(tmp_path)
+    (tmp_path / "Annotations" / "one.xml").write_text("<annotation><object>")
+    with pytest.raises(
+        ValueError, match=r"an annotation for each image, got .*one.xml"
+    ):
+        find_data(tmp_path)
+
+    (tmp_path / "Annotations" / "one.xml").unlink()
+    with pytest.raises(
+        ValueError, match=r"an annotation for each image, got .*one.xml"
+    ):
+        find_data(tmp_path)
+
+
+def test_imagenet_is_in_the_order_of_its_identifiers(tmp_path):
+    names = {f"n0000000{i}": (f"name {i}", "other") for i in (3, 1, 2)}
+    torch.save((names, ["n00000003"]), tmp_path / "meta.bin")
+    for name in ("n00000003", "n00000001"):
+        picture(tmp_path / "val" / name / "a.JPEG")
+
+    data = resolve(find_data(tmp_path), ["a", "b", "c"])
+
+    assert data.kind == "imagenet"
+    assert labels(data) == {"n00000001/a.JPEG": 0, "n00000003/a.JPEG": 2}
+    assert [item.class_name for item in data.items] == ["name 1", "name 3"]
+
+
+def test_imagenet_without_its_names_needs_all_folders(tmp_path):
+    for name in ("n00000003", "n00000001"):
+        picture(tmp_path / "val" / name / "a.JPEG")
+
+    assert labels(resolve(find_data(tmp_path), ["a", "b"])) == {
+        "n00000001/a.JPEG": 0,
+        "n00000003/a.JPEG": 1,
+    }
+    with pytest.raises(ValueError, match="labels must be classes of the model"):
+        resolve(find_data(tmp_path), ["a", "b", "c"])
+
+
+def test_folders_that_are_not_imagenets_are_refused(tmp_path):
+    torch.save(({"n00000001": ("a",)}, []), tmp_path / "meta.bin")
+    picture(tmp_path / "val" / "cats" / "a.JPEG")
+
+    with pytest.raises(ValueError, match=r"the folders of ImageNet .* got cats"):
+        find_data(tmp_path)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "text.txt").write_text("nothing")
+
+    with pytest.raises(ValueError, match=r"data must hold images \(.jpg, .*got none"):
+        find_data(tmp_path)
+
+
+def test_images_beside_folders_of_images_are_refused(tmp_path):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "star" / "b.png")
+
+    with pytest.raises(ValueError, match=r"a.png lies beside folders"):
+        find_data(tmp_path)
+
+
+def many(count):
+    return DataSet("csv", None, tuple(FileItem(f"{i}.png") for i in range(count)))
+
+
+def test_a_subset_is_the_same_on_every_machine():
+    ids = [item.id for item in many(1000).subset(5, 0).items]
+
+    # Found with sha256sum and sort; a change would keep old runs from being repeated.
+    assert ids == ["40.png", "334.png", "362.png", "900.png", "911.png"]
+
+
+def test_a_subset_depends_on_seed_and_ids_alone():
+    data = many(1000)
+    items = data.subset(100, 1).items
+
+    turned = DataSet("csv", None, data.items[::-1]).subset(100, 1).items
+    assert set(items) == set(turned)
+    assert items != data.subset(100, 2).items
+    assert set(data.subset(50, 1).items) < set(items)
+    numbers = [int(item.id.removesuffix(".png")) for item in items]
+    assert numbers == sorted(numbers)
+    # Evenly over the list, as far as 100 draws can tell.
+    assert 400 < np.mean(numbers) < 600
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+def test_a_subset_must_be_there(samples):
+    with pytest.raises(ValueError, match=r"samples must be from 1 to .* 3, got"):
+        many(3).subset(samples, 0)
+
+
+def test_images_reach_the_network_as_it_wants_them(tmp_path):
+    subject = load_subject("scene-net")
+    data = resolve(bundled_scenes(), CLASSES)
+
+    loaded = list(load(data.items, [5, 2], [subject, subject]))
+
+    assert [one.place for one in loaded] == [5, 2]
+    scene = load_scenes()[5]
+    view = loaded[0].views[0]
+    torch.testing.assert_close(view.inputs, preprocess(scene.image))
+    assert view is loaded[0].views[1]
+    assert set(view.masks) == set(scene.labels)
+    for label, mask in zip(scene.labels, scene.masks, strict=True):
+        assert torch.equal(view.masks[label][0, 0], mask)
+
+
+def test_what_the_crop_does_not_show_is_no_region(tmp_path):
+    picture(tmp_path / "a.png", (192, 96))
+    boxes = "a.png,1,0,0,40,96\na.png,2,96,0,192,96\n"
+    table(tmp_path, "file,class_index\na.png,1\n", boxes)
+    data = resolve(find_data(tmp_path), CLASSES)
+
+    (loaded,) = load(data.items, [0], [load_subject("scene-net")])
+
+    # The middle 96 columns, 48 to 144: the first box is outside, half of the second in.
+    assert set(loaded.views[0].masks) == {2}
+    mask = loaded.views[0].masks[2][0, 0]
+    assert mask[:, 48:].all()
+    assert not mask[:, :48].any()
+
+
+@needs_real_data
+def test_real_boxes_are_where_the_reference_puts_them():
+    data = find_data(FOLDER / "images")
+    data.check_regions()
+    wanted = {row["file"] for row in real_rows("boxes.csv")}
+    places = [i for i, item in enumerate(data.items) if item.id in wanted][::20]
+    network = load_subject("squeezenet1_1", FOLDER / "weights" / "squeezenet1_1.pt")
+    data = resolve(data, network.network.classes)
+    table = {row["file"]: row for row in real_rows()}
+
+    for loaded in load(data.items, places, [network]):
+        item = data.items[loaded.place]
+        image, boxes = photograph(table[item.id])
+        view = loaded.views[0]
+        assert (view.inputs - image).abs().max() < 0.1
+        # Its boxes are rounded after the scaling, ours before.
+        differ = view.masks[item.label][0, 0] ^ boxes
+        assert differ.sum() < 0.02 * boxes.sum() + 500
+        assert (view.masks[item.label][0, 0] & boxes).sum() > 0.9 * boxes.sum()
