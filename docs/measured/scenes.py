@@ -1,0 +1,116 @@
+"""Measures every method on the bundled scenes: `python docs/measured/scenes.py`.
+
+Writes the table of the page on choosing a method, `scenes.md`, on one core in about ten
+minutes. Seconds are those of the machine it ran on; all else is the same everywhere.
+"""
+
+import platform
+import time
+from pathlib import Path
+
+import torch
+from captum import __version__ as captum_version
+
+from captum_iscam import __version__
+from captum_iscam.demo import load_network, load_scenes, preprocess
+from captum_iscam.methods import METHODS
+from captum_iscam.metrics import (
+    ChannelMean,
+    RandomMap,
+    average_drop,
+    deletion,
+    energy_pointing_game,
+    insertion,
+    pointing_game,
+)
+
+HERE = Path(__file__).parent
+MEASURED = (
+    "is-cam",
+    "ss-cam",
+    "score-cam",
+    "rise",
+    "integrated-grad-cam",
+    "grad-cam",
+    "grad-cam++",
+    "smooth-grad-cam++",
+    "integrated-gradients",
+)
+HEAD = """\
+| method | drop, half shown (%) ↓ | insertion ↑ | deletion ↓ | energy ↑ | pointing ↑ \
+| inputs shown | seconds |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+class Counted(torch.nn.Module):
+    """A network that counts the inputs it is shown."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.shown = network, 0
+
+    def forward(self, inputs):
+        self.shown += len(inputs)
+        return self.network(inputs)
+
+
+def explainers(model, layer):
+    """Yields a title and a function of inputs and target for each line."""
+    for name in MEASURED:
+        method = METHODS[name]
+        yield method.title, lambda x, c, m=method: m.attribute(model, layer, x, c)
+    mean, noise = ChannelMean(model, layer), torch.Generator().manual_seed(0)
+    chance = RandomMap(model, layer, generator=noise)
+    yield "*mean of the channels*", mean.attribute
+    yield "*random map*", chance.attribute
+
+
+def judge(model, inputs, target, mask, attributions):
+    """Returns the five values of one map."""
+    shown = (model, inputs, attributions, target)
+    return [
+        average_drop(*shown, keep=0.5),
+        insertion(*shown),
+        deletion(*shown),
+        energy_pointing_game(attributions, mask),
+        pointing_game(attributions, mask),
+    ]
+
+
+def measure(explain, model):
+    """Returns the mean values over all objects of all scenes, and the cost of a map."""
+    lines = []
+    for scene in load_scenes():
+        inputs = preprocess(scene.image)
+        for target, mask in zip(scene.labels, scene.masks, strict=True):
+            before, began = model.shown, time.perf_counter()
+            attributions = explain(inputs, target)
+            cost = [model.shown - before, time.perf_counter() - began]
+            values = judge(model.network, inputs, target, mask[None], attributions)
+            lines.append([float(value) for value in values] + cost)
+    return torch.tensor(lines).mean(0).tolist()
+
+
+def main():
+    torch.set_num_threads(1)
+    model = Counted(load_network()).eval()
+    formats = ("{:.1f}", "{:.3f}", "{:.3f}", "{:.2f}", "{:.2f}", "{:.0f}", "{:.2f}")
+    text = HEAD
+    for title, explain in explainers(model, model.network.features):
+        values = measure(explain, model)
+        cells = [
+            form.format(value) for form, value in zip(formats, values, strict=True)
+        ]
+        text += f"| {' | '.join([title, *cells])} |\n"
+        print(title, *cells, flush=True)  # noqa: T201
+    versions = f"captum_iscam {__version__}, Captum {captum_version}"
+    text += (
+        f"\n*Made by `python docs/measured/scenes.py` with {versions}, torch "
+        f"{torch.__version__}, one core ({platform.machine()}).*\n"
+    )
+    (HERE / "scenes.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
