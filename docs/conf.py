@@ -32,6 +32,7 @@ html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks are committed with their pictures, tests run them
+nb_render_markdown_format = "myst"  # with tables
 
 # One pair of backticks is code in docstrings, as it is in Markdown.
 default_role = "code"
