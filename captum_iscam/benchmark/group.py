@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 # A process may wait for the slowest of the others until the end of a long run.
 _PATIENCE = timedelta(days=30)
@@ -55,10 +61,20 @@ class Group:
         """Meets the other processes: over nccl on GPUs, gloo elsewhere."""
         if self.size == 1:
             return
+        from torch.distributed.rendezvous import rendezvous
+
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, timeout=_PATIENCE)
+        found = rendezvous("env://", self.rank, self.size, timeout=_PATIENCE)
+        store, _, _ = next(iter(found))
+        distributed.init_process_group(
+            backend,
+            store=_fresh(store, self.rank, self.size),
+            rank=self.rank,
+            world_size=self.size,
+            timeout=_PATIENCE,
+        )
 
     def first(self, work: Callable[[], None]) -> None:
         """Lets process 0 do the work while the others wait for it.
@@ -94,3 +110,33 @@ class Group:
         """Parts from the other processes."""
         if self.size > 1 and distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def _fresh(store: Store, rank: int, size: int) -> Store:
+    """Returns a part of the store that the processes of this start have to themselves.
+
+    After a restart torchrun's store may still hold the addresses of processes that are
+    dead, and no number that all machines agree on tells one start from the next.
+    So process 0 invents a name and tells it to each process that is alive.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    if rank:
+        own = uuid.uuid4().hex
+        store.set(f"captum_iscam/waiting/{rank}", own)
+        name = store.get(f"captum_iscam/name/{own}").decode()
+        store.set(f"captum_iscam/{name}/{rank}", "")
+        return PrefixStore(name, store)
+    name = uuid.uuid4().hex
+    missing, told = set(range(1, size)), set[bytes]()
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"captum_iscam/waiting/{other}"]):
+                own_name = store.get(f"captum_iscam/waiting/{other}")
+                if own_name not in told:
+                    told.add(own_name)
+                    store.set(f"captum_iscam/name/{own_name.decode()}", name)
+            if store.check([f"captum_iscam/{name}/{other}"]):
+                missing.remove(other)
+        time.sleep(0.02)
+    return PrefixStore(name, store)

@@ -1,0 +1,161 @@
+"""Runs that are killed, stopped, starved of room or doubled."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from benchmark.runs import result, rows, run, run_alone
+
+from captum_iscam.benchmark import layout
+
+_MODULES = [
+    "benchmark.runs",
+    "captum_iscam.commands.benchmark",
+    "captum_iscam.benchmark.report",
+    "captum_iscam.benchmark.summary",
+]
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Starts a run in a process of its own, which has imported everything before."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_MODULES)
+
+    def begin(folder, *words):
+        process = context.Process(target=run_alone, args=(folder, *words))
+        process.start()
+        return process
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, start):
+    """A folder nobody disturbed, and the seconds it took."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    start(tmp_path_factory.mktemp("warm")).join()
+    began = time.monotonic()
+    process = start(folder)
+    process.join()
+    assert process.exitcode == 0
+    return folder, time.monotonic() - began
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(tmp_path, start, undisturbed):
+    expected, seconds = result(undisturbed[0]), undisturbed[1]
+    moments = np.random.default_rng(0).uniform(0.02, 0.8, 20) * seconds
+    folder, finished, in_the_middle = tmp_path / "0", 0, 0
+
+    for moment in moments:
+        process = start(folder)
+        process.join(moment)
+        process.kill()
+        process.join()
+        file = layout.rank_file(folder, layout.ROWS, 0)
+        in_the_middle += file.exists() and 0 < len(layout.read_rows(folder)) < 72
+        if process.exitcode == 0:
+            assert result(folder) == expected
+            finished += 1
+            folder = tmp_path / str(finished)
+    process = start(folder)
+    process.join()
+
+    assert process.exitcode == 0
+    assert result(folder) == expected
+    assert in_the_middle > 5
+
+
+def wait_for_rows(folder, count, file="rank0.jsonl", patience=60):
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        file_of_rows = folder / layout.ROWS / file
+        if file_of_rows.exists() and file_of_rows.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.005)
+    raise TimeoutError(f"{folder} has not {count} rows after {patience} s")
+
+
+def test_sigterm_ends_between_rows(tmp_path, start, undisturbed):
+    process = start(tmp_path, "--samples", "8")
+    wait_for_rows(tmp_path, 3)
+
+    os.kill(process.pid, signal.SIGTERM)
+    process.join()
+
+    assert process.exitcode == 128 + signal.SIGTERM
+    file = layout.rank_file(tmp_path, layout.ROWS, 0)
+    assert file.read_bytes().endswith(b"\n")
+    assert 3 <= len(rows(tmp_path)) < 8 * 24
+    resumed = start(tmp_path, "--samples", "8")
+    resumed.join()
+    assert resumed.exitcode == 0
+    assert len(rows(tmp_path)) == 8 * 24
+
+
+def test_a_second_run_in_the_folder_is_refused(tmp_path, start):
+    process = start(tmp_path, "--samples", "8")
+    wait_for_rows(tmp_path, 1)
+    os.kill(process.pid, signal.SIGSTOP)
+
+    code, said = run(tmp_path, "--samples", "8")
+
+    os.kill(process.pid, signal.SIGCONT)
+    process.join()
+    assert process.exitcode == 0
+    assert code == 2
+    assert "out must be a folder no other run writes to" in said
+    assert f"process {process.pid} is at work" in said
+    assert len(rows(tmp_path)) == 8 * 24
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a disk of so many kilobytes; the same again gives it another size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(kilobytes, option=""):
+        words = ["mount", "-t", "tmpfs", "-o", f"{option}size={kilobytes}k", "tmpfs"]
+        try:
+            done = subprocess.run([*words, str(folder)], capture_output=True)
+        except FileNotFoundError:
+            pytest.skip("needs the command mount")
+        if done.returncode:
+            pytest.skip("needs the right to mount a disk")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", str(folder)], capture_output=True)
+
+
+@pytest.mark.parametrize("kilobytes", [8, 24, 40, 72, 104, 136])
+def test_a_full_disk_is_said_and_resumed_from(kilobytes, small_disk, undisturbed):
+    out = small_disk(kilobytes) / "out"
+
+    code, said = run(out)
+
+    assert code == 1
+    assert "No space left on device" in said
+    for kind in (layout.ROWS, layout.CURVES):
+        for file in (out / kind).glob("*"):
+            content = file.read_bytes()
+            assert not content or content.endswith(b"\n")
+    small_disk(20_000, "remount,")
+    assert run(out)[0] == 0
+    assert result(out) == result(undisturbed[0])
+
+
+def test_a_disk_that_cannot_be_written_is_said_at_the_start(small_disk):
+    folder = small_disk(100)
+    small_disk(100, "remount,ro,")
+
+    code, said = run(folder)
+
+    assert code == 2
+    assert "out must be a folder that can be written" in said
