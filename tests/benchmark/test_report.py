@@ -30,6 +30,8 @@ from captum_iscam.benchmark.report import write_report
 from captum_iscam.benchmark.summary import summarise
 
 DOCS = Path(__file__).parents[2] / "docs" / "reading_a_benchmark.md"
+METHOD_PLACES = {name: i for i, name in enumerate(METHODS)}
+METRIC_PLACES = {name: i for i, name in enumerate(METRICS)}
 ARGUMENTS = (
     *("--no-sandbox", "--headless", "--disable-gpu"),
     *("--disable-background-networking", "--no-first-run"),
@@ -96,7 +98,11 @@ def folder(tmp_path_factory):
     """Thirty images, two networks, four methods."""
     path = tmp_path_factory.mktemp("report")
     full_folder(path, n_images=30)
-    write_report(path)
+    with pytest.MonkeyPatch.context() as patch:
+        # Values come from several files, as those of thousands of images do.
+        for module in ("_gallery", "report"):
+            patch.setattr(f"captum_iscam.benchmark.{module}.PART", 7)
+        write_report(path)
     return path
 
 
@@ -154,6 +160,18 @@ def test_a_click_on_a_title_sorts_best_first_and_a_second_turns_it(
     assert page.locator("#means-table [aria-sort]").count() == 1
 
 
+def test_one_column_at_a_time_is_sorted_by(visit, folder):
+    page = visit(folder)
+    buttons = page.locator("#means-table thead button")
+
+    buttons.nth(1).click()
+    buttons.nth(3).click()
+
+    said = page.locator("#means-table thead th")
+    sorts = [said.nth(i).get_attribute("aria-sort") for i in range(4)]
+    assert sorts == [None, None, None, "descending"]
+
+
 def test_cells_show_the_summary(visit, folder):
     page = visit(folder)
 
@@ -174,6 +192,16 @@ def test_differences_to_any_method_are_shown_and_shaded(visit, folder):
     page.select_option("#show", label="differences to Score-CAM")
 
     rows = page.locator("#means-table tbody tr")
+    level = {
+        (METRIC_PLACES[p["metric"]], METHOD_PLACES[p["method"]])
+        for p in content_of(folder)["pairs"]
+        if (p["model"], p["other"]) == ("net", "score-cam")
+        and p["low"] <= 0 <= p["high"]
+    }
+    assert level
+    for column, row in level:
+        cell = rows.nth(row).locator("td").nth(column)
+        assert cell.get_attribute("class") is None
     assert rows.nth(1).locator("td").all_inner_texts() == ["reference"] * 5
     # Drop: less is better, and IS-CAM was drawn the best.
     assert rows.nth(0).locator("td").nth(0).inner_text().startswith("\N{MINUS SIGN}")
@@ -337,6 +365,21 @@ def test_pictures_and_values_of_an_image_are_shown(visit, folder):
     assert caption == f"IS-CAM\n{rows['average_drop']:.1f}"
     cells = card.locator("details tbody tr").first.locator("td").all_inner_texts()
     assert cells[2:4] == [f"{rows['insertion']:.3f}", f"{rows['deletion']:.3f}"]
+
+
+def test_values_stand_with_their_images(visit, folder):
+    page = visit(folder)
+
+    page.select_option("#class", "owl")
+    settled(page, "10 images, page 1 of 1")
+
+    values = {
+        row.image: f"IS-CAM\n{row.value:.3f}"
+        for row in layout.read_rows(folder)
+        if (row.model, row.method, row.metric) == ("net", "is-cam", "insertion")
+    }
+    captions = page.locator(".card figure:nth-of-type(2) figcaption").all_inner_texts()
+    assert captions == [values[name] for name in cards(page)]
 
 
 def test_maps_are_coloured_over_the_picture_alone_or_hidden(visit, folder):
@@ -539,6 +582,7 @@ def test_maps_that_rank_alike_agree():
 
 def test_disagreement_is_the_mean_over_pairs_of_scipys_correlation():
     maps = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    maps = (4 * maps).round()  # with ties
 
     found = disagreement(maps)
 

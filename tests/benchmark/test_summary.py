@@ -194,6 +194,17 @@ def test_top1_counts_predictions_that_are_the_label(tmp_path):
     assert content["models"]["net"]["top1"] == 0.75
 
 
+def test_top1_does_not_look_at_the_class_that_is_explained(tmp_path):
+    run, rows = by_hand(tmp_path)
+    first = run["data"]["images"][0]["id"]
+    wrong = [replace(r, prediction=9) if r.image == first else r for r in rows]
+    write_records(tmp_path, layout.ROWS, wrong)
+
+    content = summarise(tmp_path).content
+
+    assert content["models"]["net"]["top1"] == pytest.approx(2 / 3)
+
+
 def test_costs_are_medians_and_means_apart_from_the_metrics(tmp_path):
     run = declare(3, methods=TWO)
     write_run(tmp_path, run)
