@@ -76,7 +76,7 @@ def test_a_killed_process_is_started_again_and_loses_nothing(tmp_path, alone, ra
     code, said = ended(process)
 
     assert code == 0, said
-    assert said.count("8 images (scenes)") == 2
+    assert said.count("8 images (scenes), scene-net") == 2
     assert result(tmp_path) == result(alone)
 
 
