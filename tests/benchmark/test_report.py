@@ -322,6 +322,32 @@ def test_pages_are_turned(visit, folder):
     settled(page, "10 images, page 1 of 1")
 
 
+def test_a_new_order_begins_at_the_first_page(visit, folder):
+    page = visit(folder)
+    following = page.locator(".pager").last.get_by_role("button", name="Next")
+
+    following.focus()
+    page.keyboard.press("Enter")
+    settled(page, "30 images, page 2 of 3")
+    focused = following.evaluate("button => button === document.activeElement")
+    page.select_option("#order", "most")
+    settled(page, "30 images, page 1 of 3")
+
+    assert focused
+
+
+@pytest.mark.parametrize("typed", ["-3", "", "0"])
+def test_a_page_that_is_none_is_the_first(visit, folder, typed):
+    page = visit(folder)
+    page.locator(".pager").first.get_by_role("button", name="Next").click()
+    settled(page, "30 images, page 2 of 3")
+
+    page.locator(".pager").first.locator("input").fill(typed)
+    page.locator(".pager").first.locator("input").press("Enter")
+
+    settled(page, "30 images, page 1 of 3")
+
+
 def test_another_network_changes_everything(visit, folder):
     page = visit(folder)
     before = page.locator("#means-table tbody").inner_text()

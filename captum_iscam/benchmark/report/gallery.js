@@ -24,7 +24,7 @@ async function showGallery(model) {
     byId("gallery").replaceChildren(
       ...shown.map((i, j) => card(model, images[i], seen[i], values[j])),
     );
-    showPager(model, chosen.length, last);
+    showPager(chosen.length, last);
   } catch (error) {
     byId("status").textContent = error.message;
   }
@@ -50,25 +50,34 @@ async function valuesOf(model, i) {
   return values[i % report.part];
 }
 
-function showPager(model, found, last) {
-  byId("status").textContent = `${count(found, "image")}, page ${page + 1} of ${last + 1}`;
+// Built once: a button that is pressed keeps the focus while pages change.
+function buildPagers(show) {
   const turnTo = (to) => {
-    page = Math.min(last, Math.max(0, to));
-    showGallery(model);
+    page = Math.max(0, to);
+    show();
     byId("images").scrollIntoView();
   };
   for (const place of document.querySelectorAll(".pager")) {
-    const field = element("input", {
-      type: "number", min: 1, max: last + 1, value: page + 1,
-      change: (event) => turnTo((Number(event.target.value) || 1) - 1),
-    });
-    const button = (text, to, off) =>
-      element("button", { type: "button", disabled: off, click: () => turnTo(to) }, text);
-    place.replaceChildren(
-      button("Previous", page - 1, page === 0),
-      element("label", {}, "Page ", field),
-      button("Next", page + 1, page === last),
+    const typed = (event) => turnTo((Number.parseInt(event.target.value, 10) || 1) - 1);
+    const button = (text, step) =>
+      element("button", { type: "button", click: () => turnTo(page + step) }, text);
+    place.append(
+      button("Previous", -1),
+      element("label", {}, "Page ", element("input", { type: "number", min: 1, change: typed })),
+      button("Next", 1),
     );
+  }
+}
+
+function showPager(found, last) {
+  byId("status").textContent = `${count(found, "image")}, page ${page + 1} of ${last + 1}`;
+  for (const place of document.querySelectorAll(".pager")) {
+    const [previous, next] = place.querySelectorAll("button");
+    const field = place.querySelector("input");
+    previous.disabled = page === 0;
+    next.disabled = page === last;
+    field.max = last + 1;
+    field.value = page + 1;
   }
 }
 

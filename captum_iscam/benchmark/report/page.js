@@ -127,6 +127,7 @@ function start() {
     ...report.groups.map(([group, count]) => [group, `${group} (${count})`]),
   ]);
   showLegend(() => showCurves(byId("model").value));
+  buildPagers(() => showGallery(byId("model").value));
   byId("model").addEventListener("change", showModel);
   listen("show", showMeans);
   listen("metric", showMetric);
