@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
@@ -26,22 +26,25 @@ from captum_iscam._scoring import (
     check_training_mode,
     score_transform,
 )
-from captum_iscam.attr._engine import (
-    ChannelWeights,
-    Rounds,
-    check_finite,
-    combine,
-    softmax_over_channels,
-)
+from captum_iscam.attr._combine import combine, relative_error, softmax_over_channels
+from captum_iscam.attr._engine import Channels, check_finite
 from captum_iscam.attr._layer import (
     ReshapeTransform,
     check_layer,
     evaluate_layer,
 )
-from captum_iscam.attr._masking import MaskedInputs, Noise
+from captum_iscam.attr._masking import MaskedInputs
+from captum_iscam.attr._plans import Plan
 from captum_iscam.reshape_transforms import READY_MADE
 
 Attributions = Tensor | tuple[Tensor, ...]
+# The maps; or, on request, the maps and how far each may be off.
+Explanation = (
+    Attributions
+    | list[Attributions]
+    | tuple[Attributions, Attributions]
+    | tuple[list[Attributions], list[Attributions]]
+)
 _T = TypeVar("_T")
 
 
@@ -116,13 +119,18 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         channel_softmax: bool,
         internal_batch_size: int | None,
         show_progress: bool,
-        rounds: Rounds,
-        noise: Callable[[Sequence[Tensor]], Noise] | None = None,
-    ) -> Attributions | list[Attributions]:
-        """Returns the maps of the method that shows the model `rounds`."""
+        plan: Plan,
+        return_convergence_delta: bool = False,
+    ) -> Explanation:
+        """Returns the maps of the method that finds its weights by `plan`."""
+        if return_convergence_delta and channel_softmax:
+            raise ValueError(
+                "return_convergence_delta must be False with channel_softmax=True, got "
+                "True. The softmax undoes what the error is relative to."
+            )
         batch = check_inputs(inputs, baselines, self.forward_func)
         _check_integers(batch)
-        chunks = Chunks(internal_batch_size, batch.device)
+        chunks = Chunks(internal_batch_size, batch.inputs)
         check_training_mode(self.forward_func)
         score = TargetScore(
             self.forward_func,
@@ -147,36 +155,46 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             check_finite(confidence, "the pass of the unmasked input of example {}")
             return confidence.to(batch.device), maps
 
-        def attribute(seen: tuple[Tensor, list[Tensor]]) -> Attributions:
+        def attribute(
+            seen: tuple[Tensor, list[Tensor]],
+        ) -> tuple[Attributions, Attributions]:
             confidence, activations = seen
-            maps = []
-            for channels in activations:
-                views = MaskedInputs(batch, channels)
-                weigh = ChannelWeights(
-                    views, score, chunks, confidence, self._progress(show_progress)
-                )
-                weights = weigh(channels, rounds, noise and noise(views.masked))
+            maps, deltas = [], []
+            for values in activations:
+                views = MaskedInputs(batch, values)
+                with Channels(
+                    values, views, score, chunks, confidence, progress
+                ) as channels:
+                    weights = plan.weigh(channels)
+                shares = weights.values
                 if channel_softmax:
-                    weights = softmax_over_channels(weights)
-                maps.append(combine(weights, channels, relu_attributions))
-            return cast(Attributions, format_output(len(maps) > 1, tuple(maps)))
+                    shares = softmax_over_channels(shares)
+                maps.append(combine(shares, values, relu_attributions))
+                deltas.append(relative_error(weights.error, maps[-1]))
+            several = len(maps) > 1
+            return (
+                cast(Attributions, format_output(several, tuple(maps))),
+                cast(Attributions, format_output(several, tuple(deltas))),
+            )
+
+        def progress() -> tqdm[Any]:
+            return tqdm(
+                desc=self.get_name(),
+                unit="pass",
+                leave=False,
+                delay=1,
+                disable=not show_progress,
+            )
 
         with torch.no_grad():
             # Every layer is seen, and refused if need be, before any is scored.
             seen = self._each_layer(see)
             if isinstance(seen, list):
-                return [attribute(one) for one in seen]
-            return attribute(seen)
-
-    def _progress(self, show: bool) -> Callable[[int], tqdm[Any]]:
-        return lambda total: tqdm(
-            total=total,
-            desc=self.get_name(),
-            unit="pass",
-            leave=False,
-            delay=1,
-            disable=not show,
-        )
+                both = [attribute(one) for one in seen]
+                maps, deltas = [one[0] for one in both], [one[1] for one in both]
+                return (maps, deltas) if return_convergence_delta else maps
+            found = attribute(seen)
+            return found if return_convergence_delta else found[0]
 
     def _reshape(self, activations: Tensor) -> Tensor:
         if self.reshape_transform is None:

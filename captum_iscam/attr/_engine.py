@@ -1,12 +1,14 @@
 """The one scoring loop of the project.
 
 Every score method is `L = ReLU(sum_k a_k A_k)`. What sets the methods apart is which
-views of a channel the model is shown to find `a_k`: rounds of `Exposure`.
+views of a channel the model is shown to find `a_k`; a plan (`_plans`) says so, and
+asks for the increase in confidence here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -15,79 +17,193 @@ from tqdm import tqdm
 
 from captum_iscam._batching import Chunks
 from captum_iscam._scoring import TargetScore
-from captum_iscam._warnings import warn_user
-from captum_iscam.attr._masking import Exposure, MaskedInputs, Noise
-
-Rounds = Sequence[Sequence[Exposure]]
+from captum_iscam.attr._masking import MaskedInputs, Noise
 
 
-class ChannelWeights:
-    """Finds `a_k`: the increase in confidence, weighted over what the model is shown.
+class OfExample:
+    """The channels of one example that vary, `P` of `K`.
 
     Args:
+        number (int): Which example of the batch.
+        rows (Tensor): Their rows of `Channels.varying`.
+        channels (Tensor): Which channels they are.
+        maps (Tensor): `A` of all channels, `(K, places)`; never copied.
+
+    Attributes:
+        norms (Tensor): `||A_k||` of each, `(P,)`, on the CPU in double precision, as
+            all numbers that decisions rest on.
+        spreads (Tensor): Standard deviation of each over its places.
+    """
+
+    def __init__(
+        self, number: int, rows: Tensor, channels: Tensor, maps: Tensor
+    ) -> None:
+        self.number = number
+        self.rows = rows
+        self._channels = channels
+        self._maps = maps
+        self.norms = maps.norm(dim=1)[channels].double().cpu()
+        self.spreads = maps.std(dim=1, correction=0)[channels].double().cpu()
+
+    def total(self, weights: Tensor) -> Tensor:
+        """Returns `sum_k a_k A_k`, `(places,)`, for weights `(P,)`."""
+        full = self._maps.new_zeros(len(self._maps))
+        full[self._channels] = weights.to(self._maps)
+        with torch.autocast(self._maps.device.type, enabled=False):
+            return full @ self._maps
+
+    def squared_norm(self, weights: Tensor) -> float:
+        """Returns the squared norm of `sum_k a_k A_k`."""
+        return float(self.total(weights).double().square().sum().item())
+
+
+class Channels:
+    """The channels of a layer, and what the model makes of the input masked by them.
+
+    It is to be used in a `with` statement, which scores the baselines first.
+
+    Args:
+        activations (Tensor): `A`, `(N, K, *spatial)`.
         views (MaskedInputs): Makes the masked inputs.
         score (TargetScore): Scores them.
         chunks (Chunks): How many of them go into one forward pass.
         confidence (Tensor): `s(x)` of each example.
-        progress (Callable): Makes a progress bar of so many passes.
+        progress (Callable): Makes the progress bar.
+
+    Attributes:
+        varying (Tensor): Example and channel `(P, 2)`, on the CPU, of each channel
+            that is not constant. The mask of a constant one is zero, so the increase
+            in confidence is 0 without a pass.
+        nothing (Tensor): `s(b)` of each example.
     """
+
+    varying: Tensor
+    nothing: Tensor
 
     def __init__(
         self,
+        activations: Tensor,
         views: MaskedInputs,
         score: TargetScore,
         chunks: Chunks,
         confidence: Tensor,
-        progress: Callable[[int], tqdm[Any]],
+        progress: Callable[[], tqdm[Any]],
     ) -> None:
+        self.activations = activations
+        self.confidence = confidence
         self._views = views
         self._score = score
         self._chunks = chunks
-        self._confidence = confidence
-        self._progress = progress
-
-    def __call__(
-        self, activations: Tensor, rounds: Rounds, noise: Noise | None
-    ) -> Tensor:
-        """Returns `a`, `(N, K)`."""
-        nothing = self._baseline_scores(activations.shape[0])
-        # Strength 0 shows the baseline, whose increase in confidence is 0, and so does
-        # a constant channel, whose mask is zero: neither needs the model.
-        shown = [[e for e in exposures if e.strength] for exposures in rounds]
-        rounds = [exposures for exposures in shown if exposures]
+        self._bar = progress()
         flat = activations.flatten(2)
-        varying = (flat.amax(2) > flat.amin(2)).nonzero().cpu()
-        weights = nothing.new_zeros(activations.shape[:2])
-        examples, channels = varying.to(activations.device).unbind(1)
-        found = nothing.new_zeros(len(varying))
-        total = len(varying) * sum(len(exposures) for exposures in rounds)
-        with self._progress(total) as bar:
-            for exposures in rounds:
-                if noise is not None:
-                    noise.draw(self._views.masked)
-                scores = self._scores(varying, exposures, noise, bar.update)
-                increase = scores - nothing[examples].unsqueeze(1)
-                # No matrix product: autocast would round it to half precision.
-                shares = scores.new_tensor([e.weight for e in exposures])
-                found += (increase * shares).sum(1)
-        if noise is not None:
-            self._warn_of_drowned(found, nothing, examples)
-        weights[examples, channels] = found
+        self.varying = (flat.amax(2) > flat.amin(2)).nonzero().cpu()
+
+    def __enter__(self) -> Channels:
+        try:
+            self.nothing = self._baseline_scores()
+        except BaseException:
+            self._bar.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    @property
+    def masked(self) -> list[Tensor]:
+        """The inputs that masks are laid on."""
+        return self._views.masked
+
+    def of_examples(self) -> list[OfExample]:
+        """Returns the channels of each example that has any that vary."""
+        numbers = self.varying[:, 0].unique().tolist()
+        return [
+            OfExample(
+                number,
+                rows := (self.varying[:, 0] == number).nonzero().squeeze(1),
+                self.varying[rows, 1].to(self.activations.device),
+                self.activations[number].flatten(1),
+            )
+            for number in numbers
+        ]
+
+    def expect(self, passes: int) -> None:
+        """Tells the progress bar of passes to come."""
+        self._bar.total = (self._bar.total or 0) + passes
+        self._bar.refresh()
+
+    def increase(
+        self,
+        pairs: Tensor,
+        strengths: Tensor,
+        noise: Noise | None = None,
+        signs: Sequence[float] = (),
+    ) -> Tensor:
+        """Returns `C_k`, `(P, views)`, of several views of each channel asked for.
+
+        Args:
+            pairs (Tensor): Rows of `varying`.
+            strengths (Tensor): Strength `(P, views)` of the mask in each view.
+            noise (Noise, optional): Where noise comes from. Default: None
+            signs (Sequence[float]): What the noise is multiplied by in each view.
+        """
+        count = strengths.shape[1]
+        scores = self.nothing.new_empty(len(pairs) * count)
+        on_device = pairs.to(scores.device)
+        strengths = strengths.to(scores.device, scores.dtype)
+
+        def body(start: int, stop: int) -> None:
+            first, last = start // count, -(-stop // count)
+            examples, channels = on_device[first:last].unbind(1)
+            rows = slice(start - first * count, stop - first * count)
+            shown = self._views.show(
+                examples, channels, strengths[first:last], rows, noise, signs
+            )
+            owners = pairs[torch.arange(start, stop) // count, 0]
+            scores[start:stop] = self._score(shown, owners)
+            self._bar.update(stop - start)
+
+        self._chunks.run(len(scores), body)
+        table = scores.view(-1, count)
+        for pair, view in (~torch.isfinite(table)).nonzero().tolist():
+            example, channel = pairs[pair].tolist()
+            raise _not_finite(
+                table[pair, view],
+                f"the masked pass of example {example}, channel {channel}, at strength "
+                f"{strengths[pair, view]:g}",
+            )
+        return table - self.nothing[on_device[:, 0]].unsqueeze(1)
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """Returns one value per row of `varying` as weights `(N, K)`."""
+        weights = self.nothing.new_zeros(self.activations.shape[:2])
+        examples, channels = self.varying.to(weights.device).unbind(1)
+        weights[examples, channels] = values.to(weights)
         return weights
 
-    def _baseline_scores(self, num_examples: int) -> Tensor:
+    def gather(self, weights: Tensor) -> Tensor:
+        """Returns weights `(N, K)` as one value per row of `varying`, on the CPU."""
+        examples, channels = self.varying.to(weights.device).unbind(1)
+        return weights[examples, channels].double().cpu()
+
+    def _baseline_scores(self) -> Tensor:
         try:
-            nothing = self._score_baselines(num_examples)
+            nothing = self._score_baselines()
         except RuntimeError:
             if not self._views.channels_last:
                 raise
             # Some models reshape with view, which needs the usual layout.
             self._views.lay_out(channels_last=False)
-            nothing = self._score_baselines(num_examples)
+            nothing = self._score_baselines()
         check_finite(nothing, "the baseline pass of example {}")
         return nothing
 
-    def _score_baselines(self, num_examples: int) -> Tensor:
+    def _score_baselines(self) -> Tensor:
         scores: list[Tensor] = []
 
         def body(start: int, stop: int) -> None:
@@ -95,92 +211,8 @@ class ChannelWeights:
             inputs = self._views.baseline(examples)
             scores.append(self._score(inputs, examples))
 
-        self._chunks.run(num_examples, body)
-        return torch.cat(scores).to(self._confidence.device)
-
-    def _scores(
-        self,
-        varying: Tensor,
-        exposures: Sequence[Exposure],
-        noise: Noise | None,
-        update: Callable[[int], Any],
-    ) -> Tensor:
-        """Returns `s` of every exposure of the channels, `(channels, exposures)`."""
-        count = len(exposures)
-        scores = self._confidence.new_empty(len(varying) * count)
-        on_device = varying.to(scores.device)
-
-        def body(start: int, stop: int) -> None:
-            first, last = start // count, -(-stop // count)
-            examples, channels = on_device[first:last].unbind(1)
-            rows = slice(start - first * count, stop - first * count)
-            shown = self._views.show(examples, channels, exposures, rows, noise)
-            owners = varying[torch.arange(start, stop) // count, 0]
-            scores[start:stop] = self._score(shown, owners)
-            update(stop - start)
-
-        self._chunks.run(len(scores), body)
-        table = scores.view(-1, count)
-        for pair, step in (~torch.isfinite(table)).nonzero().tolist():
-            example, channel = varying[pair].tolist()
-            raise _not_finite(
-                table[pair, step],
-                f"the masked pass of example {example}, channel {channel}, at strength "
-                f"{exposures[step].strength:g}",
-            )
-        return table
-
-    def _warn_of_drowned(
-        self, found: Tensor, nothing: Tensor, examples: Tensor
-    ) -> None:
-        """Warns where no channel keeps even a hundredth of the confidence."""
-        best = torch.full_like(nothing, -torch.inf)
-        best = best.scatter_reduce(0, examples, found, "amax")
-        rise = self._confidence - nothing
-        drowned = (rise > 0) & (best < 0.01 * rise)
-        _warn_of_examples(
-            drowned,
-            "The noise leaves no channel a hundredth of the confidence the input has, "
-            "so the map says little about {}. Pass smaller stdevs.",
-        )
-
-
-def softmax_over_channels(weights: Tensor) -> Tensor:
-    shares = torch.softmax(weights, dim=1)
-    entropy = torch.special.entr(shares).sum(1)
-    _warn_of_examples(
-        entropy.exp() > 0.99 * shares.shape[1],
-        "channel_softmax makes the channel weights all but equal for {}, so the map is "
-        "the mean of the channels, whatever the target. Leave it out, or use a score "
-        'that varies more, such as score="identity".',
-    )
-    return shares
-
-
-def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
-    """Returns `sum_k a_k A_k`, `(N, 1, *spatial)`, rectified on request."""
-    flat = activations.flatten(2)
-    with torch.autocast(activations.device.type, enabled=False):
-        summed = torch.bmm(weights.to(flat.dtype).unsqueeze(1), flat)
-    attributions = summed.view(len(flat), 1, *activations.shape[2:])
-    if not relu:
-        return attributions
-    _warn_of_examples(
-        (attributions <= 0).flatten(1).all(1),
-        "The map is zero everywhere for {}: what speaks for the target is in no "
-        "channel. relu_attributions=False shows what speaks against it.",
-    )
-    return attributions.relu()
-
-
-def _warn_of_examples(which: Tensor, text: str) -> None:
-    """Warns once, naming the examples, where there are any."""
-    numbers = which.nonzero().reshape(-1).tolist()
-    if numbers:
-        names = ", ".join(str(number) for number in numbers[:10])
-        more = f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
-        plural = "s" if len(numbers) > 1 else ""
-        warn_user(text.format(f"example{plural} {names}{more}"))
+        self._chunks.run(len(self.activations), body)
+        return torch.cat(scores).to(self.confidence.device)
 
 
 def check_finite(scores: Tensor, where: str) -> None:

@@ -103,7 +103,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         internal_batch_size: int | None,
     ) -> Attributions | list[Attributions]:
         """Returns the maps of the method that shows the model these views."""
-        chunks = Chunks(internal_batch_size, batch.device)
+        chunks = Chunks(internal_batch_size, batch.inputs)
         check_training_mode(self.forward_func)
         # Hooks do not run inside compiled code, and gradients at a layer need hooks.
         hooked = eager(self.forward_func)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -14,20 +13,11 @@ from captum_iscam._maps import scale, upsample
 from captum_iscam._scoring import at_least_single
 
 
-@dataclass(frozen=True)
-class Exposure:
-    """One view of a channel: `x_k(strength) + noise * e`, with its share in `a_k`."""
-
-    strength: float
-    weight: float
-    noise: float = 0.0
-
-
 class Noise(Protocol):
-    """Where the `e` of an exposure comes from."""
+    """Where the noise of the views comes from."""
 
     def draw(self, inputs: Sequence[Tensor]) -> None:
-        """Draws the noise that all exposures of one round share."""
+        """Draws the noise that all views of one round share."""
 
     def field(self, position: int, shown: Tensor, delta: Tensor) -> Tensor:
         """Returns `e` for input number `position`, broadcastable to `shown`.
@@ -94,20 +84,22 @@ class MaskedInputs:
         self,
         examples: Tensor,
         channels: Tensor,
-        exposures: Sequence[Exposure],
+        strengths: Tensor,
         rows: slice,
-        noise: Noise | None,
+        noise: Noise | None = None,
+        signs: Sequence[float] = (),
     ) -> tuple[Tensor, ...]:
-        """Returns the exposures of the channels, exposures varying fastest.
+        """Returns `x_k(t) + sign * e` for views of the channels, views varying fastest.
 
         Args:
             examples (Tensor): The example of each channel asked for.
             channels (Tensor): The channels.
-            exposures (Sequence[Exposure]): What to show of each channel.
-            rows (slice): Which of the `len(channels) * len(exposures)` rows to make.
-            noise (Noise or None): Where the noise of the exposures comes from.
+            strengths (Tensor): `t` of every view of each of them, `(channels, views)`.
+            rows (slice): Which of the rows, channels times views, to make.
+            noise (Noise, optional): Where `e` comes from. Default: None
+            signs (Sequence[float]): The sign of `e` in each view.
         """
-        count = len(exposures)
+        count = strengths.shape[1]
         index = torch.arange(rows.start, rows.stop, device=channels.device)
         owner, turn = index // count, index % count
         shown = list(self._others(examples[owner]))
@@ -117,17 +109,14 @@ class MaskedInputs:
             masks = scale(upsample(maps, like.shape[2:]))
             baseline, delta = self._batch.baselines[i], self._deltas[place]
             column = (-1, *[1] * (like.dim() - 1))
-            strengths = masks.new_tensor([e.strength for e in exposures])[turn]
-            view = (
-                masks[owner] * strengths.view(column) * rows_of(delta, examples[owner])
-            )
+            strength = strengths[owner, turn].to(masks).view(column)
+            view = masks[owner] * strength * rows_of(delta, examples[owner])
             view += rows_of(baseline, examples[owner])
             if noise is not None:
                 whole = rows_of(delta, examples)
                 full = masks * whole + rows_of(baseline, examples)
                 field = noise.field(place, full, whole).expand_as(full)
-                shares = masks.new_tensor([e.noise for e in exposures])[turn]
-                view += shares.view(column) * field[owner]
+                view += masks.new_tensor(signs)[turn].view(column) * field[owner]
             shown[i] = view.to(like.dtype)
         return tuple(shown)
 

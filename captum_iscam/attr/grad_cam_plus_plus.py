@@ -10,7 +10,7 @@ from captum_iscam._inputs import Batch
 from captum_iscam._scoring import Target
 from captum_iscam._warnings import warn_user
 from captum_iscam.attr._base import Attributions
-from captum_iscam.attr._engine import combine
+from captum_iscam.attr._combine import combine
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._views import Sums
 

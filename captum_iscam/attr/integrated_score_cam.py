@@ -6,9 +6,17 @@ from torch import Tensor
 
 from captum_iscam._captum import log_usage
 from captum_iscam._scoring import Baselines, Target
-from captum_iscam.attr._base import Attributions, LayerScoreMethod
-from captum_iscam.attr._masking import Exposure
+from captum_iscam.attr._base import Explanation, LayerScoreMethod
+from captum_iscam.attr._checking import Checked
 from captum_iscam.attr._path import RECURRENCE, path_points
+from captum_iscam.attr._plans import Plan, Quadrature, check_tolerance
+from captum_iscam.attr._refinement import Refinement
+from captum_iscam.attr._screening import screened
+
+# Where nothing is said: the relative standard error of the map that is good enough,
+# and the points of a rule of which only the name is given.
+TOLERANCE = 0.02
+STEPS = {"gausslegendre": 3}
 
 
 class LayerIntegratedScoreCAM(LayerScoreMethod):
@@ -22,15 +30,27 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
     The letters are those of :class:`LayerScoreCAM`. Where Score-CAM asks for the
     confidence at full strength only, where it is often saturated, IS-CAM asks all the
     way from the baseline. With `method="riemann_right"` and `n_steps=1` it is
-    Score-CAM. The cost is `n_steps` forward passes per channel that is not constant;
-    a step of strength 0 costs none.
+    Score-CAM.
+
+    Left to itself the class takes little more than one forward pass per channel that
+    is not constant. It follows a sample of the channels (2.5 %, at least 8) from the
+    baseline to full strength, at four Gauss-Radau points; these curves show at which
+    strength one value is most nearly proportional to the integral, and by which
+    factor. Every other channel is shown at that strength once. Where the spread of the
+    factor says that the map may be off by more than `tolerance`, the channels that
+    matter most are followed as well. A layer of eight channels or fewer is followed
+    whole.
+
+    Naming `n_steps` or `method` runs exactly that rule on every channel, for `n_steps`
+    forward passes per channel that is not constant; a step of strength 0 costs none.
 
     Source: R. Naidu, A. Ghosh, Y. Maurya, S. R. Nayak K, S. S. Kundu, "IS-CAM:
     Integrated Score-CAM for axiomatic-based explanations", 2020,
     https://arxiv.org/abs/2010.03023. The readings of it, and how to get each:
 
-    - the integral its name and its averaged code mean: the default; the authors' code
-      of 2020-07-31 is `method="riemann_right", n_steps=10` without the term `s(b)`;
+    - the integral its name and its averaged code mean: the default, and every rule but
+      the recurrence; the authors' code of 2020-07-31 is `method="riemann_right",
+      n_steps=10` without the term `s(b)`;
     - the recurrence as printed, `M_{i+1} = M_i + M * i / N` from `M_1 = 0`:
       `method="recurrence"`, strengths `i (i - 1) / 2N`, which for N = 10 show the model
       up to 4.5 times the image and approximate no integral over [0, 1].
@@ -66,11 +86,14 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
         *,
         baselines: Baselines = None,
         channel_softmax: bool = False,
-        n_steps: int = 3,
-        method: str = "gausslegendre",
+        n_steps: int | None = None,
+        method: str | None = None,
+        tolerance: float | None = None,
+        screening: float | None = None,
+        return_convergence_delta: bool = False,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
-    ) -> Attributions | list[Attributions]:
+    ) -> Explanation:
         """Returns the IS-CAM map of each example.
 
         Args:
@@ -86,24 +109,41 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
                 :meth:`LayerScoreCAM.attribute`.
             channel_softmax (bool, optional): See :meth:`LayerScoreCAM.attribute`.
             n_steps (int, optional): Points on the path, one forward pass per channel
-                each. Default: 3
+                each. Default: None, that is 3 for "gausslegendre" and 10 for the other
+                rules where only `method` is named
             method (str, optional): The rule that places them: "gausslegendre",
                 "riemann_left", "riemann_right", "riemann_middle",
-                "riemann_trapezoid" (Captum's names) or "recurrence".
-                Default: "gausslegendre"
+                "riemann_trapezoid" (Captum's names) or "recurrence". Default: None,
+                that is "gausslegendre" where only `n_steps` is named
+            tolerance (float, optional): The relative standard error of the map, above
+                0, that is good enough where neither `n_steps` nor `method` is named.
+                Default: None, that is 0.02
+            screening (float, optional): See :meth:`LayerScoreCAM.attribute`.
+                Default: None
+            return_convergence_delta (bool, optional): Return, beside the maps, a bound
+                on the relative error of each. A sample of the channels (2.5 %, at
+                least 8) is followed at eight points or twice `n_steps` to find it.
+                Default: False
             internal_batch_size (int, optional): See :meth:`LayerScoreCAM.attribute`.
             show_progress (bool, optional): See :meth:`LayerScoreCAM.attribute`.
 
         Returns:
-            **attributions** as of :meth:`LayerScoreCAM.attribute`.
+            **attributions** as of :meth:`LayerScoreCAM.attribute`, with
+            `return_convergence_delta=True` in a pair with **delta**, `(N,)` for each
+            map: twice the standard error of the map relative to its norm, a share from
+            0, lower is better.
 
         Raises:
-            ValueError: If `n_steps` is below 1 or `method` unknown, and as in
+            ValueError: If `n_steps` is below 1, `method` unknown, `tolerance` not above
+                0 or given beside a rule, a delta asked for beside
+                `method="recurrence"` or `channel_softmax=True`, and as in
                 :meth:`LayerScoreCAM.attribute`.
             TypeError: As in :meth:`LayerScoreCAM.attribute`.
             RuntimeError: As in :meth:`LayerScoreCAM.attribute`.
         """
-        points = path_points(n_steps, method, extra=(RECURRENCE,))
+        plan = _plan_for(n_steps, method, tolerance)
+        if return_convergence_delta:
+            plan = _checked(plan, n_steps, method)
         return self._attribute(
             inputs,
             target,
@@ -114,5 +154,31 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
             channel_softmax=channel_softmax,
             internal_batch_size=internal_batch_size,
             show_progress=show_progress,
-            rounds=[[Exposure(strength=t, weight=w) for t, w in points]],
+            plan=screened(plan, screening),
+            return_convergence_delta=return_convergence_delta,
         )
+
+
+def _plan_for(n_steps: int | None, method: str | None, tolerance: float | None) -> Plan:
+    """Returns the rule that is named, or else the plan that goes by the tolerance."""
+    check_tolerance(tolerance)
+    if n_steps is None and method is None:
+        return Refinement(TOLERANCE if tolerance is None else tolerance)
+    if tolerance is not None:
+        raise ValueError(
+            "tolerance must be None where n_steps or method names a rule, got "
+            f"{tolerance!r}. A rule is carried out for every channel."
+        )
+    method = method or "gausslegendre"
+    if n_steps is None:
+        n_steps = STEPS.get(method, 10)
+    return Quadrature(path_points(n_steps, method, extra=(RECURRENCE,)))
+
+
+def _checked(plan: Plan, n_steps: int | None, method: str | None) -> Plan:
+    if method == RECURRENCE:
+        raise ValueError(
+            'return_convergence_delta must be False for method="recurrence", got True. '
+            "The recurrence is no rule for an integral that it could miss."
+        )
+    return Checked(plan, max(8, 2 * (n_steps or 0)))

@@ -144,7 +144,7 @@ class RISE(PerturbationAttribution):
         _check_masks(n_masks, keep_probability)
         batch = check_inputs(inputs, baselines, self.forward_func)
         cells = _grid(grid, batch)
-        chunks = Chunks(internal_batch_size, batch.device)
+        chunks = Chunks(internal_batch_size, batch.inputs)
         check_training_mode(self.forward_func)
         score = TargetScore(
             self.forward_func,

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from captum_iscam._captum import log_usage
 from captum_iscam._scoring import Baselines, Target
-from captum_iscam.attr._base import Attributions, LayerScoreMethod
-from captum_iscam.attr._masking import Exposure
+from captum_iscam.attr._base import Explanation, LayerScoreMethod
+from captum_iscam.attr._plans import SCORE_CAM
+from captum_iscam.attr._screening import screened
 
 
 class LayerScoreCAM(LayerScoreMethod):
@@ -73,9 +74,11 @@ class LayerScoreCAM(LayerScoreMethod):
         *,
         baselines: Baselines = None,
         channel_softmax: bool = False,
+        screening: float | None = None,
+        return_convergence_delta: bool = False,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
-    ) -> Attributions | list[Attributions]:
+    ) -> Explanation:
         r"""Returns the Score-CAM map of each example.
 
         Args:
@@ -101,6 +104,14 @@ class LayerScoreCAM(LayerScoreMethod):
             channel_softmax (bool, optional): Replace the weights by their softmax over
                 the channels. Over probabilities this makes them all but equal.
                 Default: False
+            screening (float, optional): The share of the channels, above 0 and up to
+                1, that is scored: those that show most of the input, times the norm
+                of their activation. The weights of the others are estimated from how
+                much of the input they show. It cuts the cost to that share, for a map
+                that is off by a few percent. None scores every channel that is not
+                constant. Default: None
+            return_convergence_delta (bool, optional): Return, beside the maps, a bound
+                on the relative error that estimating left in each. Default: False
             internal_batch_size (int, optional): Masked inputs per forward pass, over
                 examples, channels and steps alike. It bounds the memory. None picks a
                 number and halves it when memory runs out. Default: None
@@ -114,6 +125,9 @@ class LayerScoreCAM(LayerScoreMethod):
             more for the target. float32 for half-precision layers, otherwise the
             layer's type. A tuple for a layer with several outputs, a list for a list
             of layers.
+            With `return_convergence_delta=True` a pair: the maps and **delta**, `(N,)`
+            for each map: twice the standard error of the map relative to its norm, a
+            share from 0, lower is better, 0 where every channel was scored.
 
         Raises:
             ValueError: If the layer did not run or has no spatial output, the target is
@@ -133,5 +147,6 @@ class LayerScoreCAM(LayerScoreMethod):
             channel_softmax=channel_softmax,
             internal_batch_size=internal_batch_size,
             show_progress=show_progress,
-            rounds=[[Exposure(strength=1.0, weight=1.0)]],
+            plan=screened(SCORE_CAM, screening),
+            return_convergence_delta=return_convergence_delta,
         )

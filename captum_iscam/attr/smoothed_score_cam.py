@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_iscam._batching import as_count
 from captum_iscam._captum import log_usage
 from captum_iscam._scoring import Baselines, Target
-from captum_iscam.attr._base import Attributions, LayerScoreMethod
-from captum_iscam.attr._masking import Exposure
+from captum_iscam.attr._base import Explanation, LayerScoreMethod
 from captum_iscam.attr._noise import (
     GaussianNoise,
     Stdevs,
@@ -19,6 +17,9 @@ from captum_iscam.attr._noise import (
     check_noise,
     stdevs_for,
 )
+from captum_iscam.attr._plans import check_tolerance
+from captum_iscam.attr._sampling import NoisySamples
+from captum_iscam.attr._screening import screened
 
 
 class LayerSmoothedScoreCAM(LayerScoreMethod):
@@ -90,9 +91,12 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
         stdevs: Stdevs = None,
         noise: str = "input",
         generator: torch.Generator | None = None,
+        tolerance: float | None = None,
+        screening: float | None = None,
+        return_convergence_delta: bool = False,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
-    ) -> Attributions | list[Attributions]:
+    ) -> Explanation:
         """Returns the SS-CAM map of each example.
 
         Args:
@@ -116,11 +120,23 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
                 Default: "input"
             generator (torch.Generator, optional): Source of the noise, on the device of
                 the inputs or on the CPU. None takes torch's global one. Default: None
+            tolerance (float, optional): Relative error of the map, above 0, that is
+                good enough: after eight samples a channel whose own standard error no
+                longer matters for it is sampled no more. None takes all samples of
+                every channel. Default: None
+            screening (float, optional): See :meth:`LayerScoreCAM.attribute`.
+                Default: None
+            return_convergence_delta (bool, optional): Return, beside the maps, a bound
+                on the relative error of each: twice its standard error over the
+                samples. Default: False
             internal_batch_size (int, optional): See :meth:`LayerScoreCAM.attribute`.
             show_progress (bool, optional): See :meth:`LayerScoreCAM.attribute`.
 
         Returns:
-            **attributions** as of :meth:`LayerScoreCAM.attribute`.
+            **attributions** as of :meth:`LayerScoreCAM.attribute`, with
+            `return_convergence_delta=True` in a pair with **delta**, `(N,)` for each
+            map: twice the standard error of the map relative to its norm, a share from
+            0, lower is better; infinite for fewer than three samples.
 
         Raises:
             ValueError: If `n_samples` is below 1, `noise` unknown, `stdevs` negative or
@@ -134,6 +150,7 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
         def make_noise(masked: Sequence[Tensor]) -> GaussianNoise:
             return GaussianNoise(noise, stdevs_for(masked, stdevs), generator)
 
+        plan = NoisySamples(n_samples, make_noise, check_tolerance(tolerance))
         return self._attribute(
             inputs,
             target,
@@ -144,15 +161,6 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             channel_softmax=channel_softmax,
             internal_batch_size=internal_batch_size,
             show_progress=show_progress,
-            rounds=noisy_rounds(n_samples),
-            noise=make_noise,
+            plan=screened(plan, screening),
+            return_convergence_delta=return_convergence_delta,
         )
-
-
-def noisy_rounds(n_samples: int) -> list[list[Exposure]]:
-    """Returns `n_samples` exposures in rounds of a noise and its negative."""
-    n_samples = as_count(
-        "n_samples", n_samples, "It counts the noisy copies of each masked input."
-    )
-    plus, minus = (Exposure(1.0, 1 / n_samples, sign) for sign in (1.0, -1.0))
-    return [[plus, minus]] * (n_samples // 2) + [[plus]] * (n_samples % 2)

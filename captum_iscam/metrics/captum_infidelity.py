@@ -112,7 +112,7 @@ def infidelity(
     places = torch.rand(shape, generator=generator, device=device).to(case.maps.device)
     shared = _shared_out(case)
     examples = case.valid.nonzero().reshape(-1)
-    chunks = Chunks(internal_batch_size, case.batch.device)
+    chunks = Chunks(internal_batch_size, case.batch.inputs)
     found: list[Tensor] = []
 
     def forward(*args: Tensor) -> Tensor:

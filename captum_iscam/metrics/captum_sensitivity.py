@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._batching import Chunks
-from captum_iscam._inputs import check_inputs
+from captum_iscam._inputs import Batch, check_inputs
 from captum_iscam._scoring import Target
 from captum_iscam.metrics._case import Inputs
 from captum_iscam.metrics._declare import metric
@@ -121,7 +121,7 @@ def sensitivity_max(
         perturb_func=perturb,
         n_perturb_samples=n_perturb_samples,
         max_examples_per_batch=_rows_per_call(
-            internal_batch_size, batch.num_examples, n_perturb_samples, batch.device
+            internal_batch_size, n_perturb_samples, batch
         ),
         target=target,
         additional_forward_args=additional_forward_args,
@@ -129,13 +129,12 @@ def sensitivity_max(
     return only_finite(found, ~torch.stack(broken).any(0))
 
 
-def _rows_per_call(
-    size: int | None, num_examples: int, samples: int, device: torch.device
-) -> int:
+def _rows_per_call(internal_batch_size: int | None, samples: int, batch: Batch) -> int:
     """Returns a number Captum takes: from `N` to `N` times the samples."""
-    if size is None:
-        return num_examples
-    return min(max(Chunks(size, device).size, num_examples), num_examples * samples)
+    if internal_batch_size is None:
+        return batch.num_examples
+    size = Chunks(internal_batch_size, batch.inputs).size
+    return min(max(size, batch.num_examples), batch.num_examples * samples)
 
 
 def _uniform(

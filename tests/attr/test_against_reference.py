@@ -94,15 +94,6 @@ def test_is_cam_follows_its_rule(net, method, n_steps):
     torch.testing.assert_close(ours, reference(net, x, steps=steps), **tolerance)
 
 
-def test_is_cam_default_is_three_gauss_legendre_points(net_and_inputs):
-    net, x = net_and_inputs
-
-    ours = LayerIntegratedScoreCAM(net, net.features).attribute(x, TARGETS)
-
-    steps = without_noise(gauss_legendre(3))
-    torch.testing.assert_close(ours, reference(net, x, steps=steps), **EXACT)
-
-
 def drawn_fields(x, n_samples, channels):
     """The noise of seed 5 as the documentation tells it: pairs `e`, `-e`."""
     generator = torch.Generator().manual_seed(5)

@@ -22,7 +22,8 @@ def net():
     ("name", "options", "passes"),
     [
         ("score-cam", {}, 1),
-        ("is-cam", {}, 3),
+        ("is-cam", {}, 4),  # eight channels or fewer are followed whole
+        ("is-cam", {"n_steps": 3}, 3),
         ("is-cam", {"n_steps": 5, "method": "riemann_right"}, 5),
         ("is-cam", {"n_steps": 5, "method": "riemann_left"}, 4),
         ("is-cam", {"n_steps": 5, "method": "riemann_trapezoid"}, 4),
@@ -41,7 +42,15 @@ def test_constant_channels_and_strength_zero_cost_nothing(net, name, options, pa
 def test_chunks_go_over_examples_channels_and_steps(net):
     model = Calls(net)
 
-    attribute("is-cam", model, net.features, images(EXAMPLES), 1, internal_batch_size=5)
+    attribute(
+        "is-cam",
+        model,
+        net.features,
+        images(EXAMPLES),
+        1,
+        n_steps=3,
+        internal_batch_size=5,
+    )
 
     # 2 examples x 4 channels x 3 steps = 24 rows.
     assert model.rows == [2, 2, 5, 5, 5, 5, 4]
@@ -92,13 +101,15 @@ def test_memory_running_out_halves_the_chunks_with_one_warning(net):
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return net(x)
 
-    with pytest.warns(RuntimeWarning, match="going on with 8") as caught:
-        out = attribute("is-cam", small_device, net.features, images(EXAMPLES), 1)
+    with pytest.warns(RuntimeWarning, match="going on with 12") as caught:
+        out = attribute(
+            "is-cam", small_device, net.features, images(EXAMPLES), 1, n_steps=3
+        )
 
     assert [str(w.message).partition(" ")[0] for w in caught].count("Memory") == 1
-    expected = attribute("is-cam", net, net.features, images(EXAMPLES), 1)
+    expected = attribute("is-cam", net, net.features, images(EXAMPLES), 1, n_steps=3)
     torch.testing.assert_close(out, expected)
-    assert [rows for rows in calls[2:] if rows > 3] == [16, 8, 4]
+    assert [rows for rows in calls[2:] if rows > 3] == [24, 12, 6]
 
 
 def test_a_chunk_size_that_was_given_is_kept(net):
@@ -125,7 +136,7 @@ def test_images_are_channels_last_on_a_cpu_unless_the_model_cannot(net, uses_vie
 
     expected = [False, True, False] if uses_view else [False, True, True]
     assert layouts[:3] == expected
-    assert len(set(layouts[3:])) == 1
+    assert len(set(layouts[2:])) == 1
     torch.testing.assert_close(
         out, attribute("is-cam", net, net.features, images(2), 1)
     )

@@ -13,7 +13,8 @@ from torch import nn
 
 from captum_iscam import LayerScoreCAM
 from captum_iscam.attr._base import LayerScoreMethod
-from captum_iscam.attr._masking import Exposure
+from captum_iscam.attr._plans import Quadrature
+from captum_iscam.attr._sampling import NoisySamples
 
 torchcam = pytest.importorskip("torchcam.methods")
 pytest.importorskip("pytorch_grad_cam")
@@ -66,7 +67,7 @@ def grad_cams(net, x):
 class Shown(LayerScoreMethod):
     """Ours, shown what another library shows the model."""
 
-    def attribute(self, inputs, target, rounds, noise=None):
+    def attribute(self, inputs, target, plan):
         return self._attribute(
             inputs,
             target,
@@ -77,8 +78,7 @@ class Shown(LayerScoreMethod):
             channel_softmax=True,
             internal_batch_size=1000,
             show_progress=False,
-            rounds=rounds,
-            noise=noise,
+            plan=plan,
         )
 
 
@@ -115,10 +115,10 @@ def test_a_smaller_layer_shows_where_they_differ():
 def test_is_cam_of_torchcam_is_the_recurrence_one_step_further(net):
     x = images(2, dtype=torch.float32)
     strengths = [i * (i + 1) / 20 for i in range(1, 11)]  # 0.1, 0.3, ... 5.5
-    rounds = [[Exposure(strength, 0.1) for strength in strengths]]
+    plan = Quadrature([(strength, 0.1) for strength in strengths])
 
     mine = scaled(
-        Shown(net, net.features, score="identity").attribute(x, TARGETS, rounds)
+        Shown(net, net.features, score="identity").attribute(x, TARGETS, plan)
     )
 
     theirs = torchcams(torchcam.ISCAM, net, x, num_samples=10)
@@ -151,9 +151,9 @@ def test_ss_cam_of_torchcam_is_noise_on_the_mask(net, monkeypatch):
         def field(self, position, shown, delta):
             return fields[self.turn][0].unsqueeze(1) * delta
 
-    mine = Shown(net, net.features, score="identity").attribute(
-        x, [1], [[Exposure(1.0, 0.2, 1.0)]] * 5, Recorded
-    )
+    plan = NoisySamples(5, Recorded)
+    plan._rounds = [(1.0,)] * 5
+    mine = Shown(net, net.features, score="identity").attribute(x, [1], plan)
 
     assert len(fields) == 5
     torch.testing.assert_close(scaled(mine), theirs, **CLOSE)

@@ -1,0 +1,94 @@
+"""Weights of many channels from those of a few: ratio estimates and their error.
+
+The model behind it: the true weight of a channel is a cheap estimate of it times
+`kappa + e_k`, with `e_k` independent from channel to channel. The ratios seen on
+channels where both are known give `kappa` and the variance of `e`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_iscam.attr._engine import OfExample
+
+SAMPLED = 0.025  # of the channels, but no fewer than
+FEWEST = 8
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How true weights compare with cheap estimates of them.
+
+    Attributes:
+        kappa (float): Mean of the ratios.
+        variance (float): Variance of a single ratio, relative to `kappa` squared.
+        count (float): How many equally important channels the mean stands for.
+    """
+
+    kappa: float
+    variance: float
+    count: float
+
+    def squared_error(self, weights: Tensor, channels: OfExample) -> float:
+        """Returns the expected squared norm of the error of `sum_k a_k A_k`.
+
+        Args:
+            weights (Tensor): `a` of the channels that are estimated, 0 for others.
+            channels (OfExample): The channels.
+        """
+        shared = channels.squared_norm(weights)
+        own = (weights * channels.norms).square().sum().item()
+        return float(self.variance * (shared / self.count + own))
+
+
+def ratio_of(true: Tensor, cheap: Tensor, importance: Tensor) -> Ratio:
+    """Returns the ratio `true / cheap`, each channel counting as `cheap * importance`.
+
+    Args:
+        true (Tensor): True weights `(P,)`.
+        cheap (Tensor): Cheap estimates of them.
+        importance (Tensor): What an error of a weight does to the map, its `||A_k||`.
+    """
+    shares = cheap.abs() * importance
+    total = shares.sum().item()
+    if not total:
+        return Ratio(0.0, 0.0, 1.0)
+    ratios = torch.where(cheap == 0, 0, true / cheap)
+    kappa = ((ratios * shares).sum() / total).item()
+    count = total**2 / shares.square().sum().item()
+    spread = ((ratios - kappa).square() * shares).sum().item() / total
+    # A single channel says nothing of the spread: take its ratio as wholly uncertain.
+    unbiased = spread * count / (count - 1) if count > 1.5 else kappa**2
+    return Ratio(kappa, unbiased / kappa**2 if kappa else torch.inf, count)
+
+
+def sample_channels(channels: OfExample) -> Tensor:
+    """Returns which of an example's channels stand for all of them.
+
+    They are drawn in proportion to the norm of their map times its spread: how much
+    they add to the map, and how much of the input their mask tells from the rest.
+    """
+    importance = channels.norms * channels.spreads
+    count = max(FEWEST, round(SAMPLED * len(importance)))
+    return sample_by_importance(importance, count)
+
+
+def sample_by_importance(importance: Tensor, count: int) -> Tensor:
+    """Returns the indices of channels, drawn in proportion to their importance.
+
+    The draw is systematic, without chance: steps of equal width along the channels
+    lined up by importance. Channels wider than a step would be drawn twice; the most
+    important of the others take their place.
+    """
+    order = importance.argsort(descending=True, stable=True)
+    along = importance[order].double().cumsum(0)
+    count = min(count, len(order))
+    steps = (torch.arange(count) + 0.5) / count * along[-1]
+    drawn = torch.zeros(len(order), dtype=torch.bool)
+    drawn[torch.searchsorted(along, steps).clamp(max=len(order) - 1)] = True
+    missing = count - int(drawn.sum())
+    drawn[(~drawn).nonzero().squeeze(1)[:missing]] = True
+    return order[drawn]

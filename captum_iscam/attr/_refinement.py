@@ -1,0 +1,157 @@
+"""IS-CAM for about one pass per channel: a few curves tell how to read one point.
+
+The curves `C_k(t)` of a layer rise alike. A sample of the channels is followed along
+the whole path; it shows at which strength a single value is most nearly proportional
+to the integral, and by which factor. Every other channel is shown at that strength
+only. Where the spread of the factor says that the map may be off by more than is
+tolerated, the channels that matter most are followed along the path as well.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_iscam.attr._curves import between, integral_weights, radau_points
+from captum_iscam.attr._engine import Channels, OfExample
+from captum_iscam.attr._estimates import Ratio, ratio_of, sample_channels
+from captum_iscam.attr._plans import Weights
+
+POINTS = radau_points(4)
+STEP = 0.01  # of the channels, followed at a time where the map is not good enough
+STRENGTHS = torch.arange(30, 101, dtype=torch.double) / 100
+
+
+class Refinement:
+    """The integral for each channel, as exactly as the map asks for.
+
+    Args:
+        tolerance (float): Standard error of the map that is good enough, relative to
+            the map.
+    """
+
+    def __init__(self, tolerance: float) -> None:
+        self._tolerance = tolerance
+
+    def weigh(self, channels: Channels) -> Weights:
+        """Returns the weights of the channels."""
+        examples = [_Example(one) for one in channels.of_examples()]
+        self._follow_samples(channels, examples)
+        self._show_once(channels, examples)
+        while waiting := [e for e in examples if e.choose(self._tolerance)]:
+            self._follow(channels, waiting)
+        values = torch.zeros(len(channels.varying), dtype=torch.double)
+        error = torch.zeros(len(channels.activations), dtype=torch.double)
+        for example in examples:
+            values[example.channels.rows] = example.weights()
+            error[example.channels.number] = example.squared_error() ** 0.5
+        return Weights(channels.scatter(values), error.to(channels.nothing))
+
+    def _follow_samples(self, channels: Channels, examples: list[_Example]) -> None:
+        drawn = [e.channels.rows[e.followed] for e in examples]
+        strengths = [
+            torch.tensor([POINTS], dtype=torch.double).expand(len(rows), -1)
+            for rows in drawn
+        ]
+        for example, curves in zip(
+            examples, _increases(channels, drawn, strengths), strict=True
+        ):
+            example.take_curves(curves)
+
+    def _show_once(self, channels: Channels, examples: list[_Example]) -> None:
+        others = [e.channels.rows[~e.followed] for e in examples]
+        strengths = [
+            torch.full((len(rows), 1), e.strength, dtype=torch.double)
+            for e, rows in zip(examples, others, strict=True)
+        ]
+        for example, shown in zip(
+            examples, _increases(channels, others, strengths), strict=True
+        ):
+            example.shown[~example.followed] = shown[:, 0]
+
+    def _follow(self, channels: Channels, examples: list[_Example]) -> None:
+        chosen = [e.channels.rows[e.chosen] for e in examples]
+        strengths = [
+            torch.tensor([e.further], dtype=torch.double).expand(len(rows), -1)
+            for e, rows in zip(examples, chosen, strict=True)
+        ]
+        for example, curves in zip(
+            examples, _increases(channels, chosen, strengths), strict=True
+        ):
+            example.take_more(curves)
+
+
+class _Example:
+    """What is known of one example's channels, in the order of `OfExample`."""
+
+    def __init__(self, channels: OfExample) -> None:
+        self.channels = channels
+        count = len(channels.rows)
+        self.followed = torch.zeros(count, dtype=torch.bool)
+        self.followed[sample_channels(channels)] = True
+        self.chosen = torch.empty(0, dtype=torch.long)
+        self.strength = 1.0
+        self.shown = torch.zeros(count, dtype=torch.double)
+        self._exact = torch.zeros(count, dtype=torch.double)
+        self._ratio = Ratio(0.0, 0.0, 1.0)
+
+    def take_curves(self, curves: Tensor) -> None:
+        """Takes the sampled curves, and finds the strength that tells most."""
+        exact = (curves * integral_weights(POINTS)).sum(1)
+        values = (curves.unsqueeze(2) * between(POINTS, STRENGTHS.tolist())).sum(1)
+        norms = self.channels.norms[self.followed]
+        ratios = [ratio_of(exact, column, norms) for column in values.unbind(1)]
+        best = min(range(len(ratios)), key=lambda i: ratios[i].variance)
+        self.strength = float(STRENGTHS[best])
+        self._ratio = ratios[best]
+        self._exact[self.followed] = exact
+        self.shown[self.followed] = values[:, best]
+
+    @property
+    def further(self) -> list[float]:
+        """The points of a channel that was shown once: the nearest one is saved."""
+        nearest = min(POINTS, key=lambda point: abs(point - self.strength))
+        return [point for point in POINTS if point != nearest]
+
+    def take_more(self, curves: Tensor) -> None:
+        """Takes the curves of the chosen channels at the further points."""
+        values = torch.cat([curves, self.shown[self.chosen].unsqueeze(1)], dim=1)
+        weights = integral_weights([*self.further, self.strength])
+        self._exact[self.chosen] = (values * weights).sum(1)
+        self.followed[self.chosen] = True
+
+    def weights(self) -> Tensor:
+        """Returns `a` of the example's channels."""
+        return torch.where(self.followed, self._exact, self._ratio.kappa * self.shown)
+
+    def squared_error(self) -> float:
+        """Returns the expected squared norm of the error of the map."""
+        if self.followed.all():
+            return 0.0
+        guessed = torch.where(self.followed, 0, self.weights())
+        return self._ratio.squared_error(guessed, self.channels)
+
+    def choose(self, tolerance: float) -> bool:
+        """Chooses channels to follow next; returns False where the map will do."""
+        weights = self.weights()
+        bound = tolerance**2 * self.channels.squared_norm(weights)
+        if self.followed.all() or self.squared_error() <= bound:
+            return False
+        matter = torch.where(self.followed, -1, weights.abs() * self.channels.norms)
+        guessed = len(weights) - int(self.followed.sum())
+        count = min(guessed, max(2, round(STEP * len(weights))))
+        self.chosen = matter.argsort(descending=True, stable=True)[:count]
+        return True
+
+
+def _increases(
+    channels: Channels, rows: list[Tensor], strengths: list[Tensor]
+) -> list[Tensor]:
+    """Returns the increases of all examples' channels, asked for in one go."""
+    if not rows:
+        return []
+    pairs = channels.varying[torch.cat(rows)]
+    table = torch.cat(strengths)
+    channels.expect(table.numel())
+    found = channels.increase(pairs, table).double().cpu()
+    return list(found.split([len(r) for r in rows]))

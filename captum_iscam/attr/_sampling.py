@@ -1,0 +1,131 @@
+"""SS-CAM: the increase in confidence averaged over noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from captum_iscam._batching import as_count
+from captum_iscam.attr._combine import warn_of_examples
+from captum_iscam.attr._engine import Channels
+from captum_iscam.attr._masking import Noise
+from captum_iscam.attr._plans import Weights
+
+FEWEST_ROUNDS = 4
+
+
+class NoisySamples:
+    """The increase in confidence averaged over samples of noise, in +/- pairs.
+
+    Args:
+        n_samples (int): `S`.
+        make_noise (Callable): Makes the noise for the inputs that are masked.
+        tolerance (float, optional): Relative standard error of the map below which a
+            channel's own share no longer matters, so that it is sampled no more. None
+            takes all samples of every channel.
+    """
+
+    def __init__(
+        self,
+        n_samples: int,
+        make_noise: Callable[[Sequence[Tensor]], Noise],
+        tolerance: float | None = None,
+    ) -> None:
+        n_samples = as_count(
+            "n_samples", n_samples, "It counts the noisy copies of each masked input."
+        )
+        self._rounds = [(1.0, -1.0)] * (n_samples // 2) + [(1.0,)] * (n_samples % 2)
+        self._make_noise = make_noise
+        self._tolerance = tolerance
+
+    def weigh(self, channels: Channels) -> Weights:
+        """Returns the weights of the channels."""
+        noise = self._make_noise(channels.masked)
+        samples = _Samples(channels)
+        pairs = channels.varying
+        channels.expect(len(pairs) * sum(len(signs) for signs in self._rounds))
+        for number, signs in enumerate(self._rounds):
+            noise.draw(channels.masked)
+            asked = samples.wanted.nonzero().squeeze(1)
+            if len(asked):
+                ones = torch.ones(len(asked), len(signs))
+                samples.add(asked, channels.increase(pairs[asked], ones, noise, signs))
+            if self._tolerance is not None and number + 1 >= FEWEST_ROUNDS:
+                samples.drop_settled(self._tolerance)
+        values = channels.scatter(samples.means())
+        _warn_of_drowned(values, channels)
+        return Weights(values, samples.errors())
+
+
+class _Samples:
+    """What the model made of the noise so far."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        count = len(channels.varying)
+        self.wanted = torch.ones(count, dtype=torch.bool)
+        self._taken = channels.nothing.new_zeros(count)
+        self._total = channels.nothing.new_zeros(count)
+        self._rounds: list[Tensor] = []
+
+    def add(self, asked: Tensor, increases: Tensor) -> None:
+        """Takes one round, `(asked, samples)`."""
+        asked = asked.to(self._total.device)
+        self._taken[asked] += increases.shape[1]
+        self._total[asked] += increases.sum(1)
+        row = torch.full_like(self._total, torch.nan)
+        row[asked] = increases.mean(1)
+        self._rounds.append(row)
+
+    def means(self) -> Tensor:
+        """Returns the mean increase of each channel."""
+        return self._total / self._taken.clamp(min=1)
+
+    def _deviations(self) -> Tensor:
+        """Returns what each round moves the mean by, `(rounds, P)`."""
+        rounds = torch.stack(self._rounds)
+        taken = (~rounds.isnan()).sum(0)
+        centred = (rounds - rounds.nanmean(0)) / taken
+        unbiased = (taken / (taken - 1).clamp(min=1)).sqrt()
+        return torch.nan_to_num(centred) * unbiased
+
+    def drop_settled(self, tolerance: float) -> None:
+        """Stops sampling the channels whose standard error no longer matters."""
+        errors = self._deviations().square().sum(0).sqrt().double().cpu()
+        means = self.means().double().cpu()
+        for example in self._channels.of_examples():
+            mine = example.rows
+            bound = tolerance**2 * example.squared_norm(means[mine]) / len(mine)
+            settled = (errors[mine] * example.norms).square() <= bound
+            self.wanted[mine[settled]] = False
+
+    def errors(self) -> Tensor:
+        """Returns the standard error of each example's map.
+
+        All channels of a round share its noise, so the errors of their weights go
+        together; the rounds are independent.
+        """
+        nothing = self._channels.nothing
+        if len(self._rounds) < 2:
+            return torch.full_like(nothing, torch.inf)
+        found = torch.zeros_like(nothing)
+        for example in self._channels.of_examples():
+            rounds = self._deviations()[:, example.rows.to(nothing.device)]
+            found[example.number] = sum(map(example.squared_norm, rounds)) ** 0.5
+        return found
+
+
+def _warn_of_drowned(weights: Tensor, channels: Channels) -> None:
+    """Warns where no channel keeps even a hundredth of the confidence."""
+    rise = channels.confidence - channels.nothing
+    varies = torch.zeros_like(weights, dtype=torch.bool)
+    examples, numbers = channels.varying.to(weights.device).unbind(1)
+    varies[examples, numbers] = True
+    best = weights.masked_fill(~varies, -torch.inf).amax(1)
+    warn_of_examples(
+        (rise > 0) & (best < 0.01 * rise),
+        "The noise leaves no channel a hundredth of the confidence the input has, "
+        "so the map says little about {}. Pass smaller stdevs.",
+    )

@@ -1,0 +1,73 @@
+"""Fewer passes than channels: only those that can matter are scored."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_iscam._maps import scale
+from captum_iscam.attr._engine import Channels
+from captum_iscam.attr._estimates import ratio_of
+from captum_iscam.attr._plans import Plan, Weights
+
+
+def check_screening(screening: float | None) -> None:
+    """Raises unless it is a share of the channels or None."""
+    fits = isinstance(screening, (int, float)) and not isinstance(screening, bool)
+    if screening is not None and not (fits and 0 < screening <= 1):
+        raise ValueError(
+            "screening must be a share of the channels above 0 and up to 1, or None, "
+            f"got {screening!r}. Leave it out to score every channel."
+        )
+
+
+def screened(plan: Plan, screening: float | None) -> Plan:
+    """Returns the plan for the share of the channels that is to be scored."""
+    check_screening(screening)
+    return plan if screening is None else Screening(plan, screening)
+
+
+class Screening:
+    """A plan carried out for some of the channels; the others are estimated.
+
+    How much of the input a channel shows, the mean of its mask, says roughly what it
+    will score. The channels for which this, times the norm of their activation, is
+    largest are scored. The others get their mean of the mask times the ratio of score
+    to mean found on the less important half of those.
+
+    Args:
+        plan (Plan): What is done for the channels that are scored.
+        share (float): How many of the channels that vary are scored.
+    """
+
+    def __init__(self, plan: Plan, share: float) -> None:
+        self._plan = plan
+        self._share = share
+
+    def weigh(self, channels: Channels) -> Weights:
+        """Returns the weights of the channels."""
+        everything, examples = channels.varying, channels.of_examples()
+        means = channels.gather(scale(channels.activations.flatten(2)).mean(2))
+        scored = [self._choose(means[e.rows] * e.norms) for e in examples]
+        rows = [e.rows[s] for e, s in zip(examples, scored, strict=True)]
+        channels.varying = everything[torch.cat(rows)] if rows else everything
+        try:
+            weights = self._plan.weigh(channels)
+        finally:
+            channels.varying = everything
+        values = channels.gather(weights.values)
+        squared = weights.error.double().cpu() ** 2
+        for example, chosen in zip(examples, scored, strict=True):
+            mine, shown = values[example.rows], means[example.rows]
+            weaker = chosen[len(chosen) // 2 :]
+            ratio = ratio_of(mine[weaker], shown[weaker], example.norms[weaker])
+            guessed = ratio.kappa * shown
+            guessed[chosen] = 0
+            values[example.rows] = mine + guessed
+            squared[example.number] += ratio.squared_error(guessed, example)
+        return Weights(channels.scatter(values), squared.sqrt().to(weights.error))
+
+    def _choose(self, importance: Tensor) -> Tensor:
+        """Returns which of an example's channels are scored, most important first."""
+        count = max(1, round(self._share * len(importance)))
+        return importance.argsort(descending=True, stable=True)[:count]

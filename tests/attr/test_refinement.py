@@ -1,0 +1,199 @@
+"""IS-CAM left to itself: what it costs, what it gives, what it says of its error."""
+
+import numpy as np
+import pytest
+import torch
+from reference.networks import ConvNet, images
+from reference.refinement import POINTS, Curves, refined_map
+from reference.score_methods import score_map
+from reference.spies import Calls
+from torch import nn
+
+from captum_iscam import LayerIntegratedScoreCAM, LayerScoreCAM
+
+EXACT = {"rtol": 1e-9, "atol": 1e-12}
+
+
+class Wide(nn.Module):
+    """Forty channels of very unequal weight, and scores that saturate."""
+
+    def __init__(self, width=40):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.features = nn.Sequential(nn.Conv2d(3, width, 3, stride=2), nn.ReLU())
+        self.mix = nn.Conv2d(width, 12, 3)
+        self.head = nn.Linear(12, 4)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            self.features[0].weight *= torch.linspace(0.2, 2, width).view(-1, 1, 1, 1)
+            self.mix.weight /= 6
+        self.eval()
+
+    def forward(self, x):
+        hidden = torch.tanh(self.mix(self.features(x)))
+        return 3 * self.head(hidden.flatten(2).mean(2))
+
+
+@pytest.fixture
+def wide():
+    return Wide().double()
+
+
+@pytest.fixture
+def x():
+    generator = torch.Generator().manual_seed(11)
+    return torch.randn(2, 3, 13, 12, dtype=torch.double, generator=generator)
+
+
+def explained(net, x, target=2, **options):
+    explain = LayerIntegratedScoreCAM(net, net.features)
+    return explain.attribute(x, target=target, **options)
+
+
+def test_a_small_layer_is_followed_whole():
+    net, x = ConvNet().double(), images(2)
+
+    ours = explained(net, x, relu_attributions=False)
+
+    powers = np.vander([0.0, *POINTS], increasing=True).T
+    weights = np.linalg.solve(powers, 1 / np.arange(1, 6))[1:]
+    steps = [(t, float(w), None) for t, w in zip(POINTS, weights, strict=True)]
+    slow = [score_map(net, net.features, one, 2, steps=steps, relu=False) for one in x]
+    torch.testing.assert_close(ours, torch.stack(slow).unsqueeze(1), **EXACT)
+
+
+@pytest.mark.parametrize("tolerance", [0.3, 0.02, 0.001])
+def test_equal_to_the_plan_told_slowly(wide, x, tolerance):
+    model = Calls(wide)
+    explain = LayerIntegratedScoreCAM(model, wide.features)
+
+    ours = explain.attribute(x, target=2, tolerance=tolerance)
+
+    passes = 0
+    for i, one in enumerate(x):
+        curves = Curves(wide, wide.features, one, 2)
+        slow, _, _ = refined_map(curves, tolerance)
+        torch.testing.assert_close(ours[i, 0], torch.from_numpy(slow), **EXACT)
+        passes += curves.passes
+    assert sum(model.rows) == 2 * len(x) + passes
+
+
+def test_the_default_tolerance_is_two_percent(wide, x):
+    torch.testing.assert_close(explained(wide, x), explained(wide, x, tolerance=0.02))
+
+
+def test_a_straight_curve_needs_one_pass(wide, x):
+    """With a score that rises in proportion to the mask one strength tells all."""
+
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = wide.features
+            self.head = nn.Linear(3 * 13 * 12, 2).double()
+
+        def forward(self, x):
+            self.features(x)
+            return self.head(x.flatten(1))
+
+    net = Linear().eval()
+    model = Calls(net)
+    explain = LayerIntegratedScoreCAM(model, net.features, score="identity")
+
+    ours, delta = explain.attribute(
+        x, target=0, relu_attributions=False, return_convergence_delta=True
+    )
+
+    score_cam = LayerScoreCAM(net, net.features, score="identity")
+    whole = score_cam.attribute(x, target=0, relu_attributions=False)
+    torch.testing.assert_close(ours, whole / 2, rtol=1e-6, atol=1e-9)
+    # Eight channels at four points, the others once, and eight at eight for the delta.
+    assert sum(model.rows) == 2 * (2 + 8 * 4 + 32 + 8 * 8)
+    assert delta.max() < 1e-6
+
+
+def test_less_tolerance_costs_more_and_errs_less(wide, x):
+    fine = explained(wide, x, n_steps=24)
+    passes, errors = [], []
+    for tolerance in (0.5, 0.02, 1e-9):
+        model = Calls(wide)
+        explain = LayerIntegratedScoreCAM(model, wide.features)
+        ours = explain.attribute(x, target=2, tolerance=tolerance)
+        passes.append(sum(model.rows))
+        errors.append(float((ours - fine).norm() / fine.norm()))
+
+    assert passes[0] < passes[1] < passes[2]
+    assert passes[0] == 2 * (2 + 8 * 4 + 32)
+    assert passes[2] == 2 * (2 + 8 * 4 + 32 * 4)
+    assert errors[2] < errors[0]
+    assert errors[2] < 0.03
+
+
+def test_examples_do_not_depend_on_their_batch(wide, x):
+    together = explained(wide, x)
+
+    alone = torch.cat([explained(wide, one.unsqueeze(0)) for one in x])
+
+    torch.testing.assert_close(together, alone, **EXACT)
+    chunked = explained(wide, x, internal_batch_size=3)
+    torch.testing.assert_close(together, chunked, **EXACT)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"tolerance": 0.1},
+        {"n_steps": 1},
+        {"n_steps": 2},
+        {"n_steps": 3},
+        {"n_steps": 4, "method": "riemann_right"},
+        {"n_steps": 5, "method": "riemann_left"},
+    ],
+)
+def test_the_delta_covers_the_error(wide, x, rule):
+    fine = explained(wide, x, n_steps=24)
+
+    ours, delta = explained(wide, x, return_convergence_delta=True, **rule)
+
+    error = (ours - fine).flatten(1).norm(dim=1) / fine.flatten(1).norm(dim=1)
+    assert delta.shape == (2,)
+    # A bound for 19 of 20 maps where the spread is known; here eight channels tell it.
+    assert (error <= 2 * delta + 1e-6).all()
+    assert (delta <= 40 * error + 0.02).all()
+    torch.testing.assert_close(ours, explained(wide, x, **rule))
+
+
+def test_a_rule_that_is_named_runs_on_every_channel(wide, x):
+    for rule, passes in (
+        ({"n_steps": 3}, 3),
+        ({"n_steps": 2, "method": "gausslegendre"}, 2),
+        ({"method": "gausslegendre"}, 3),
+        ({"method": "riemann_right"}, 10),
+    ):
+        model = Calls(wide)
+        explain = LayerIntegratedScoreCAM(model, wide.features)
+        explain.attribute(x, target=2, **rule)
+        assert sum(model.rows) == 2 * (2 + 40 * passes), rule
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tolerance": 0.0}, "tolerance must be a number above 0 or None, got 0.0"),
+        ({"tolerance": "x"}, "tolerance must be a number above 0 or None, got 'x'"),
+        ({"tolerance": 0.1, "n_steps": 3}, "tolerance must be None where n_steps"),
+        ({"tolerance": 0.1, "method": "gausslegendre"}, "tolerance must be None where"),
+        (
+            {"method": "recurrence", "return_convergence_delta": True},
+            'return_convergence_delta must be False for method="recurrence"',
+        ),
+        (
+            {"channel_softmax": True, "return_convergence_delta": True},
+            "return_convergence_delta must be False with channel_softmax",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_for(wide, x, options, message):
+    with pytest.raises(ValueError, match=message):
+        explained(wide, x, **options)

@@ -1,0 +1,196 @@
+"""Fewer passes than channels: screening, and samples that no longer matter."""
+
+import pytest
+import torch
+from reference.spies import Calls
+from torch import nn
+
+from captum_iscam import (
+    LayerIntegratedScoreCAM,
+    LayerScoreCAM,
+    LayerSmoothedScoreCAM,
+)
+
+CHANNELS = 40
+
+
+class Patches(nn.Module):
+    """Each channel shows a square of its own size, and the class likes all of them.
+
+    The score of a masked input rises with what the mask shows, which is what screening
+    counts on; `twist` adds a part that it cannot know.
+    """
+
+    def __init__(self, twist=0.0):
+        super().__init__()
+        self.features = nn.Conv2d(3, CHANNELS, 1)
+        generator = torch.Generator().manual_seed(0)
+        shapes = torch.zeros(1, CHANNELS, 16, 16)
+        for k in range(CHANNELS):
+            side = 2 + k % 13
+            shapes[0, k, :side, :side] = 0.3 + torch.rand((), generator=generator)
+        self.register_buffer("shapes", shapes)
+        self.register_buffer(
+            "taste", 1 + twist * torch.randn(16, 16, generator=generator)
+        )
+        self.double().eval()
+
+    def forward(self, x):
+        self.features(x)
+        return (x.sum(1) * self.taste).flatten(1).sum(1, keepdim=True)
+
+
+class Shapes(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net.shapes.expand(len(x), -1, -1, -1) * x.mean()
+
+
+def explained(cls, net, x, model=None, **options):
+    if not isinstance(net.features, Shapes):
+        net.features = Shapes(net).eval()
+    explain = cls(model or net, net.features, score="identity")
+    return explain.attribute(x, target=0, **options)
+
+
+@pytest.fixture
+def x():
+    return torch.ones(2, 3, 16, 16, dtype=torch.double)
+
+
+@pytest.mark.parametrize("cls", [LayerScoreCAM, LayerIntegratedScoreCAM])
+def test_screening_is_exact_where_the_score_is_what_is_shown(cls, x):
+    net = Patches()
+    rule = {} if cls is LayerScoreCAM else {"n_steps": 2}
+    whole = explained(cls, net, x, **rule)
+
+    ours, delta = explained(
+        cls, net, x, screening=0.25, return_convergence_delta=True, **rule
+    )
+
+    torch.testing.assert_close(ours, whole, rtol=1e-6, atol=1e-9)
+    assert delta.max() < 1e-6
+
+
+@pytest.mark.parametrize(("screening", "scored"), [(0.25, 10), (0.5, 20), (1.0, 40)])
+def test_screening_scores_its_share_of_the_channels(x, screening, scored):
+    net = Patches(twist=0.5)
+    model = Calls(net)
+
+    explained(LayerScoreCAM, net, x, model, screening=screening)
+
+    assert sum(model.rows) == 2 * (2 + scored)
+
+
+def test_more_screening_errs_less_and_the_delta_says_how_much(x):
+    net = Patches(twist=2.0)
+    whole = explained(LayerScoreCAM, net, x)
+    errors, deltas = [], []
+    for share in (0.2, 0.6, 1.0):
+        ours, delta = explained(
+            LayerScoreCAM, net, x, screening=share, return_convergence_delta=True
+        )
+        errors.append(float((ours - whole).norm() / whole.norm()))
+        deltas.append(float(delta.max()))
+
+    assert errors[0] > errors[1] > errors[2] == 0
+    assert deltas[0] > deltas[1] > deltas[2] == 0
+    # A bound for 19 of 20 maps where the spread is known; here a few channels tell it.
+    assert errors[0] <= 3 * deltas[0]
+    assert errors[1] <= 3 * deltas[1]
+
+
+def test_screening_and_the_adaptive_plan_go_together(x):
+    net = Patches(twist=0.5)
+    model = Calls(net)
+
+    explained(LayerIntegratedScoreCAM, net, x, model, screening=0.5, tolerance=0.5)
+
+    # The curves are straight: of the 20 channels 8 at four points, 12 once.
+    assert sum(model.rows) == 2 * (2 + 8 * 4 + 12)
+
+
+@pytest.mark.parametrize("screening", [0, -0.1, 1.1, True, "half", float("nan")])
+def test_screening_must_be_a_share(x, screening):
+    with pytest.raises(ValueError, match="screening must be a share of the channels"):
+        explained(LayerScoreCAM, Patches(), x, screening=screening)
+
+
+def smoothed(net, x, model=None, seed=1, **options):
+    generator = torch.Generator().manual_seed(seed)
+    return explained(
+        LayerSmoothedScoreCAM, net, x, model, generator=generator, **options
+    )
+
+
+def test_channels_that_no_longer_matter_are_sampled_no_more(x):
+    net = Patches(twist=0.5)
+    net.shapes[:, 5:] *= 0.01  # all but five hardly count
+    model = Calls(net)
+
+    def square(inputs):  # noise must not cancel within a pair
+        return model(inputs) ** 2 / 1e5
+
+    whole = smoothed(net, x, stdevs=0.3, n_samples=32, model=square)
+    rows = sum(model.rows)
+
+    ours = smoothed(net, x, stdevs=0.3, n_samples=32, tolerance=0.005, model=square)
+
+    spent = sum(model.rows) - rows
+    assert 2 * (2 + 8 * CHANNELS) <= spent < 0.6 * rows
+    assert (ours - whole).norm() / whole.norm() < 0.005
+
+
+def test_the_delta_of_samples_is_their_standard_error(x):
+    """Over many seeds the maps scatter by what each one says of itself."""
+    net = Patches(twist=0.5)
+
+    def square(inputs):
+        return net(inputs) ** 2 / 1e5
+
+    maps, deltas = [], []
+    for seed in range(60):
+        ours, delta = smoothed(
+            net,
+            x[:1],
+            model=square,
+            seed=seed,
+            stdevs=2.0,
+            n_samples=32,
+            relu_attributions=False,
+            return_convergence_delta=True,
+        )
+        maps.append(ours)
+        deltas.append(delta)
+
+    mean = torch.stack(maps).mean(0)
+    scatter = (torch.stack(maps) - mean).flatten(1).norm(dim=1) / mean.norm()
+    # Half a delta is the standard error: the root mean square of the scatter.
+    told = torch.stack(deltas).square().mean().sqrt() / 2
+    assert told == pytest.approx(scatter.square().mean().sqrt().item(), rel=0.25)
+    covered = (scatter <= torch.stack(deltas).squeeze(1)).double().mean()
+    assert covered >= 0.85
+
+
+def test_two_samples_say_nothing_of_their_error(x):
+    _, delta = smoothed(
+        Patches(), x, stdevs=0.1, n_samples=2, return_convergence_delta=True
+    )
+
+    assert torch.isinf(delta).all()
+
+
+def test_lists_of_layers_give_lists_of_deltas(x):
+    net = Patches(twist=0.5)
+    net.features = Shapes(net).eval()
+    explain = LayerScoreCAM(net, [net.features, net.features], score="identity")
+
+    maps, deltas = explain.attribute(
+        x, target=0, screening=0.5, return_convergence_delta=True
+    )
+
+    assert len(maps) == len(deltas) == 2
+    assert deltas[0].shape == (2,)
