@@ -514,6 +514,25 @@ def test_what_is_missing_is_said(visit, tmp_path):
     assert "not shown to this network yet" in waiting
 
 
+def test_a_metric_without_any_value_is_shown_as_empty(visit, tmp_path):
+    run = declare(3, methods=dict(list(METHODS.items())[:2]))
+    write_run(tmp_path, run)
+    rows = []
+    for i in range(3):
+        rows += image_rows(run, i, {"pointing_game": [None] * 2, "deletion": [0.1] * 2})
+    write_records(tmp_path, layout.ROWS, rows)
+    write_report(tmp_path)
+
+    page = visit(tmp_path)
+    page.select_option("#metric", "pointing_game")
+
+    assert page.locator("#forest").inner_text() == "No image has a value."
+    assert page.locator("#means-table tbody td").all_inner_texts()[1] == "-"
+    assert "**-**" not in (tmp_path / "summary.md").read_text()
+    page.select_option("#metric", "deletion")
+    assert page.locator("#forest circle").count() == 2
+
+
 def test_data_that_were_left_behind_are_named(browser, folder, tmp_path):
     shutil.copy(folder / "report.html", tmp_path)
     page = browser.new_page()

@@ -18,6 +18,7 @@ function forest(ordered, found, metric) {
     const { low, mean, high } = found.get(method);
     return [low, mean, high].filter((value) => value !== null);
   });
+  if (!values.length) return element("p", { class: "about" }, "No image has a value.");
   const about = width < 450 ? 3 : 5;
   const ticks = evenTicks(Math.min(...values), Math.max(...values), about);
   const [from, to] = [ticks[0], ticks[ticks.length - 1]];
