@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captum_iscam.attr._engine import OfExample
 
-SAMPLED = 0.025  # of the channels, but no fewer than
+SAMPLED = 0.015  # of the channels, but no fewer than
 FEWEST = 8
 
 
@@ -84,6 +84,8 @@ def sample_by_importance(importance: Tensor, count: int) -> Tensor:
     important of the others take their place.
     """
     order = importance.argsort(descending=True, stable=True)
+    if not len(order):
+        return order
     along = importance[order].double().cumsum(0)
     count = min(count, len(order))
     steps = (torch.arange(count) + 0.5) / count * along[-1]

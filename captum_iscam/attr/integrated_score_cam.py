@@ -33,13 +33,13 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
     Score-CAM.
 
     Left to itself the class takes little more than one forward pass per channel that
-    is not constant. It follows a sample of the channels (2.5 %, at least 8) from the
+    is not constant. It follows a sample of the channels (1.5 %, at least 8) from the
     baseline to full strength, at four Gauss-Radau points; these curves show at which
     strength one value is most nearly proportional to the integral, and by which
     factor. Every other channel is shown at that strength once. Where the spread of the
-    factor says that the map may be off by more than `tolerance`, the channels that
-    matter most are followed as well. A layer of eight channels or fewer is followed
-    whole.
+    factor says that the map may be off by more than `tolerance`, more channels are
+    followed, those that matter most among them. A layer of eight channels or fewer is
+    followed whole.
 
     Naming `n_steps` or `method` runs exactly that rule on every channel, for `n_steps`
     forward passes per channel that is not constant; a step of strength 0 costs none.
@@ -121,7 +121,7 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
             screening (float, optional): See :meth:`LayerScoreCAM.attribute`.
                 Default: None
             return_convergence_delta (bool, optional): Return, beside the maps, a bound
-                on the relative error of each. A sample of the channels (2.5 %, at
+                on the relative error of each. A sample of the channels (1.5 %, at
                 least 8) is followed at eight points or twice `n_steps` to find it.
                 Default: False
             internal_batch_size (int, optional): See :meth:`LayerScoreCAM.attribute`.

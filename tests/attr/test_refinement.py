@@ -129,6 +129,17 @@ def test_less_tolerance_costs_more_and_errs_less(wide, x):
     assert errors[2] < 0.03
 
 
+@pytest.mark.parametrize("width", [9, 10, 11])
+def test_the_last_channel_can_be_followed_too(x, width):
+    net = Wide(width).double()
+    model = Calls(net)
+    explain = LayerIntegratedScoreCAM(model, net.features)
+
+    explain.attribute(x, target=0, tolerance=1e-9, relu_attributions=False)
+
+    assert sum(model.rows) == 2 * (2 + 8 * 4 + (width - 8) * 4)
+
+
 def test_examples_do_not_depend_on_their_batch(wide, x):
     together = explained(wide, x)
 

@@ -68,9 +68,10 @@ def refined_map(curves, tolerance):
     maps = {k: curves.maps[k].flatten().numpy() for k in curves.varying}
     norms = {k: float(np.linalg.norm(maps[k])) for k in maps}
     importance = {k: norms[k] * float(np.std(maps[k])) for k in maps}
-    followed = drawn(importance, max(8, round(0.025 * len(maps))))
+    followed = drawn(importance, max(8, round(0.015 * len(maps))))
     paths = {k: [curves(k, t) for t in POINTS] for k in followed}
     exact = {k: integral(POINTS, values) for k, values in paths.items()}
+    sample = set(followed)
     best = None
     for t in np.arange(30, 101) / 100:
         single = {k: polynomial(POINTS, paths[k])(t) for k in followed}
@@ -78,7 +79,9 @@ def refined_map(curves, tolerance):
         if best is None or found[1] < best[1]:
             best = found
     kappa, variance, count, strength = best
+    at_strength = {k: polynomial(POINTS, paths[k])(strength) for k in followed}
     single = {k: curves(k, strength) for k in maps if k not in followed}
+    at_strength |= single
     further = sorted(POINTS, key=lambda point: abs(point - strength))[1:]
     while True:
         weights = {k: kappa * value for k, value in single.items()} | exact
@@ -91,7 +94,14 @@ def refined_map(curves, tolerance):
         if error <= tolerance * np.linalg.norm(total):
             total = np.maximum(total, 0)
             return total.reshape(curves.maps[0].shape), error, strength
-        order = sorted(single, key=lambda k: -abs(weights[k]) * norms[k])
-        for k in order[: max(2, round(0.01 * len(maps)))]:
+        importance = {k: abs(weights[k]) * norms[k] for k in single}
+        order = sorted(single, key=lambda k: -importance[k])
+        count = max(1, round(0.01 * len(maps)))
+        new = drawn({k: importance[k] for k in order[count:]}, count)
+        for k in [*order[:count], *new]:
             values = [curves(k, t) for t in further]
             exact[k] = integral([*further, strength], [*values, single.pop(k)])
+        sample |= new
+        kappa, variance, count = ratio(
+            {k: exact[k] for k in sample}, at_strength, norms
+        )
