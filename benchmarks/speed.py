@@ -1,0 +1,191 @@
+"""Times ours beside torch-cam, grad-cam and the bare forward passes, interleaved.
+
+    python benchmarks/speed.py OUT --networks squeezenet1_1 resnet18 --repeats 3
+
+writes OUT.json with every sample and OUT.md with a table. Each round runs every
+contender of a case once, so that whatever else the machine does meets all of them.
+`CAPTUM_ISCAM_REALDATA` names the folder with networks and photographs, see
+`photographs.py`; a network without a file there has random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from contenders import BATCHES, Contender, grad_cam, ours, raw, rows_of, torchcam
+from environment import environment
+from photographs import as_input, network, photographs
+from torch import Tensor, nn
+
+METHODS = ("score-cam", "is-cam", "ss-cam")
+
+
+def contenders(method: str, model: nn.Module, layer: nn.Module) -> list[Contender]:
+    """Returns who competes at a method."""
+    options = {"ss-cam": {"stdevs": 0.5}}.get(method, {})
+    found = [
+        Contender("captum_iscam", ours(method, model, layer, **options)),
+        Contender(
+            "captum_iscam, bfloat16",
+            ours(method, model, layer, autocast=True, **options),
+        ),
+        Contender("torch-cam", torchcam(method, model, layer)),
+    ]
+    if method == "is-cam":
+        three = ours(method, model, layer, n_steps=3)
+        found.insert(1, Contender("captum_iscam, n_steps=3", three))
+    if method == "score-cam":
+        found.append(Contender("grad-cam", grad_cam(model, layer)))
+    return found
+
+
+def best_raw(model: nn.Module, rows: int, x: Tensor) -> Contender:
+    """Returns the bare passes at the batch size and layout that are fastest."""
+    found = []
+    for batch in BATCHES:
+        for channels_last in (False, True):
+            trial = raw(model, 2 * batch, batch, channels_last)
+            trial(x, 0)
+            seconds = min(timed(trial, x, 0)[0] for _ in range(2)) / (2 * batch)
+            found.append((seconds, batch, channels_last))
+    _, batch, channels_last = min(found)
+    layout = "channels last" if channels_last else "contiguous"
+    name = f"raw passes ({batch}, {layout})"
+    return Contender(name, raw(model, rows, batch, channels_last), rows=rows)
+
+
+def timed(run: Any, x: Tensor, target: int) -> tuple[float, Tensor]:
+    """Returns seconds and answer of one run."""
+    _wait(x)
+    started = time.perf_counter()
+    answer = run(x, target)
+    _wait(x)
+    return time.perf_counter() - started, answer
+
+
+def _wait(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize()
+
+
+def measure(name: str, method: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the samples of one network and method."""
+    model, layer = network(name)
+    model.to(args.device)
+    files = photographs(args.repeats)
+    x = as_input(files[0]).to(args.device)
+    field = contenders(method, model, layer)
+    if args.only:
+        field = [one for one in field if one.name.startswith(tuple(args.only))]
+    field[0].rows = rows_of(field[0].run, model, x, 0)
+    field.append(best_raw(model, field[0].rows, x))
+    for turn in range(args.repeats):
+        x = as_input(files[turn]).to(args.device)
+        with torch.no_grad():
+            target = int(model(x).argmax())
+        for one in field[turn % len(field) :] + field[: turn % len(field)]:
+            seconds, one.answer = timed(one.run, x, target)
+            one.seconds.append(seconds)
+            print(f"{name} {method} {one.name}: {seconds:.2f} s", flush=True)
+    return {
+        "network": name,
+        "method": method,
+        "rows": field[0].rows,
+        "photographs": args.repeats,
+        "contenders": [
+            {
+                "name": one.name,
+                "seconds": one.seconds,
+                "map_error": _map_error(one, field[0]),
+            }
+            for one in field
+        ],
+    }
+
+
+def _map_error(one: Contender, first: Contender) -> float | None:
+    """Returns the relative difference of our own maps from the float32 one."""
+    if not one.name.startswith("captum_iscam") or one is first:
+        return None
+    mine, reference = one.answer, first.answer
+    if mine is None or reference is None:
+        return None
+    return float((mine.float() - reference).norm() / reference.norm())
+
+
+def table(cases: list[dict[str, Any]], absolute: bool) -> str:
+    """Returns the cases as a Markdown table of medians, quartiles and ratios."""
+    lines = [
+        "| network | method | contender | of torch-cam's time | of raw passes | map |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case in cases:
+        samples = {one["name"]: one["seconds"] for one in case["contenders"]}
+        bare = next(s for name, s in samples.items() if name.startswith("raw"))
+        for one in case["contenders"]:
+            name = one["name"]
+            if absolute:
+                name += f", {statistics.median(one['seconds']):.2f} s"
+            error = one["map_error"]
+            cells = [
+                case["network"],
+                case["method"],
+                name,
+                ratio(one["seconds"], samples.get("torch-cam")),
+                ratio(one["seconds"], bare),
+                "" if error is None else f"{100 * error:.2f} %",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def ratio(seconds: list[float], others: list[float] | None) -> str:
+    """Returns the median of the ratios round by round, and their quartiles."""
+    if not others:
+        return ""
+    ratios = [a / b for a, b in zip(seconds, others, strict=True)]
+    middle = f"{statistics.median(ratios):.2f}"
+    if len(ratios) < 3:
+        return middle
+    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return f"{middle} ({low:.2f} to {high:.2f})"
+
+
+def main() -> None:
+    """Measures what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="where to write, without a suffix")
+    parser.add_argument("--networks", nargs="+", default=["squeezenet1_1", "resnet18"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["score-cam"])
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="rounds, a photograph each"
+    )
+    parser.add_argument("--only", nargs="+", help="contenders whose name begins so")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    path = args.out.with_suffix(".json")
+    found = json.loads(path.read_text()) if path.is_file() else {"cases": []}
+    found["environment"] = environment(args.device)
+    for name in args.networks:
+        for method in args.methods:
+            case = measure(name, method, args)
+            same = (case["network"], case["method"])
+            kept = [c for c in found["cases"] if (c["network"], c["method"]) != same]
+            found["cases"] = [*kept, case]
+            path.write_text(json.dumps(found, indent=1) + "\n")
+    absolute = args.device == "cuda"
+    args.out.with_suffix(".md").write_text(table(found["cases"], absolute))
+
+
+if __name__ == "__main__":
+    main()
