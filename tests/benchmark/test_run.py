@@ -211,6 +211,21 @@ def test_another_setting_is_refused(finished, words, name, old, new):
     assert new in now
 
 
+def test_other_labels_are_refused(tmp_path):
+    data = photographs(tmp_path / "photographs", 1)
+    name = next(data.rglob("*.png")).relative_to(data)
+    words = ["--data", data, "--model", "scene-net", "--samples", "1"]
+    words += ["--metric", "sparseness", "--method", "center-map"]
+    (data / "labels.csv").write_text(f"file,class_index\n{name},3\n")
+    assert run(tmp_path / "out", *words)[0] == 0
+    (data / "labels.csv").write_text(f"file,class_index\n{name},4\n")
+
+    code, said = run(tmp_path / "out", *words)
+
+    assert code == 2
+    assert "data.labels is [3], now [4]" in said
+
+
 def test_what_changes_no_result_is_not_refused(finished):
     code, _ = run(finished, "--internal-batch-size", "3", "--note", "x", "--workers", 1)
 

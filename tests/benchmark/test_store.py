@@ -1,0 +1,177 @@
+"""What is on disk after a write that failed, or a run that was killed."""
+
+import errno
+import io
+import os
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from captum_iscam.benchmark import layout, store
+from captum_iscam.benchmark.layout import Curve, Key, Row
+from captum_iscam.benchmark.rows import _Remembering
+from captum_iscam.benchmark.store import Store, done_cells, write_whole
+
+ROW = Row("a/b.jpg", "net", "grad-cam", "insertion", 0.1 + 0.2, 3, 3, 3, 0.5, "cat")
+
+
+def test_rows_come_back_as_they_were(tmp_path):
+    rows = [ROW, Row("ü\ud800 \"'\n.jpg", error="no\npicture"), Row("c", value=None)]
+    curve = Curve("a/b.jpg", "net", "grad-cam", "insertion", [0.0, 1.0], [1 / 3, 1e-30])
+
+    with Store(tmp_path, 2) as opened:
+        for row in rows:
+            opened.add_row(row)
+        opened.add_curve(curve)
+        opened.sync()
+
+    assert layout.read_rows(tmp_path) == rows
+    assert layout.read_curves(tmp_path) == [curve]
+    assert layout.rank_file(tmp_path, layout.ROWS, 2).read_bytes().count(b"\n") == 3
+    assert done_cells(tmp_path)["a/b.jpg"] == {("net", "grad-cam", "insertion")}
+
+
+def test_numbers_that_json_does_not_know_are_refused():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        layout.to_line(Row("a", value=float("nan")))
+
+
+@pytest.mark.parametrize("tail", [b"{", b'{"image": "x"' + b" " * 10_000])
+@pytest.mark.parametrize("before", [0, 1, 200])
+def test_opening_drops_a_torn_line(tmp_path, tail, before):
+    file = layout.rank_file(tmp_path, layout.ROWS, 0)
+    file.parent.mkdir()
+    whole = layout.to_line(ROW) * before
+    file.write_bytes(whole + tail)
+    assert len(layout.read_rows(tmp_path)) == before
+
+    with Store(tmp_path, 0) as opened:
+        assert file.read_bytes() == whole
+        opened.add_row(Row("next"))
+
+    assert file.read_bytes() == whole + layout.to_line(Row("next"))
+
+
+def test_a_write_that_fails_half_way_leaves_no_part(tmp_path, monkeypatch):
+    written, pwrite = [], os.pwrite
+
+    def full(stream, data, at):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(pwrite(stream, data[:10], at))
+        return 10
+
+    with Store(tmp_path, 0) as opened:
+        opened.add_row(ROW)
+        monkeypatch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match=r"rank0.jsonl cannot be written \(No space"):
+            opened.add_row(ROW)
+        monkeypatch.undo()
+
+        assert written == [10]
+        content = layout.rank_file(tmp_path, layout.ROWS, 0).read_bytes()
+        assert content == layout.to_line(ROW)
+
+
+def test_a_write_in_parts_is_one_line(tmp_path, monkeypatch):
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda s, data, at: pwrite(s, data[:7], at))
+
+    with Store(tmp_path, 0) as opened:
+        opened.add_row(ROW)
+
+    assert layout.read_rows(tmp_path) == [ROW]
+
+
+def test_a_failed_file_leaves_the_old_one(tmp_path, monkeypatch):
+    file = tmp_path / "a" / "run.json"
+    write_whole(file, b"old")
+    monkeypatch.setattr("pathlib.Path.replace", _refuse)
+
+    with pytest.raises(OSError, match=r"run.json cannot be written \(No space"):
+        write_whole(file, b"new")
+
+    assert file.read_bytes() == b"old"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def _refuse(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_curve_written_twice_counts_once(tmp_path):
+    first, second = (
+        Curve("a", "net", "m", "deletion", [0.0, 1.0], [score, 0.0])
+        for score in (0.5, 0.6)
+    )
+
+    with Store(tmp_path, 0) as opened:
+        opened.add_curve(first)
+        opened.add_curve(second)
+
+    assert layout.read_curves(tmp_path) == [first]
+    assert first.key == Key("a", "net", "m", "deletion")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((7, 7), (112, 112)), ((224, 224), (112, 112)), ((10, 20), (112, 56))],
+)
+def test_maps_are_pictures_with_the_maximum_white(tmp_path, shape, size):
+    maps = torch.zeros(1, 1, *shape)
+    maps[..., -1, -1] = 5
+
+    with Store(tmp_path, 0) as opened:
+        opened.save_map("net", "grad-cam++", "key", maps)
+
+    with Image.open(layout.map_file(tmp_path, "net", "grad-cam++", "key")) as picture:
+        assert (picture.size, picture.mode) == (size, "L")
+        corner = size[0] - 1, size[1] - 1
+        assert picture.getpixel(corner) == 255
+        assert picture.getpixel((0, 0)) == 0
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), -1.0])
+def test_maps_without_a_maximum_are_black(tmp_path, value):
+    with Store(tmp_path, 0) as opened:
+        opened.save_map("net", "m", "key", torch.full((1, 1, 4, 4), value))
+
+    with Image.open(layout.map_file(tmp_path, "net", "m", "key")) as picture:
+        assert picture.getextrema() == (0, 0)
+
+
+def test_thumbnails_are_at_most_so_large():
+    jpeg = store.as_jpeg(Image.new("RGB", (224, 200)), 160)
+
+    with Image.open(io.BytesIO(jpeg)) as picture:
+        assert picture.size == (160, 143)
+
+
+def test_keys_are_file_names_and_differ():
+    names = ["a/b.jpg", "c/b.jpg", "a/../b.jpg", "B.jpg", ".jpg", "", "ü" * 300, "b\n"]
+
+    keys = [layout.image_key(name) for name in names]
+
+    assert len({key.casefold() for key in keys}) == len(names)
+    assert all(len(key) < 60 for key in keys)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", key) for key in keys)
+
+
+def test_the_same_question_is_answered_once():
+    asked = []
+
+    def explain(inputs, target):
+        asked.append(inputs.sum().item())
+        return inputs * 2
+
+    remembering = _Remembering(explain)
+    ones, twos = torch.ones(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0)
+
+    answers = [
+        remembering(x, target=3).sum().item() for x in (ones, ones.clone(), twos)
+    ]
+
+    assert answers == [8, 8, 16]
+    assert asked == [4, 8]
