@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
@@ -16,26 +17,26 @@ from captum_iscam._captum import (
     PerturbationAttribution,
     format_output,
 )
-from captum_iscam._inputs import Batch, check_inputs
+from captum_iscam._inputs import Batch, check_inputs, rows_of
 from captum_iscam._scoring import (
     Baselines,
     Score,
     Target,
     TargetScore,
-    at_least_single,
     check_training_mode,
     score_transform,
 )
+from captum_iscam.attr._checks import check_activations, check_integers
 from captum_iscam.attr._combine import combine, relative_error, softmax_over_channels
 from captum_iscam.attr._engine import Channels, check_finite
 from captum_iscam.attr._layer import (
     ReshapeTransform,
     check_layer,
     evaluate_layer,
+    with_output,
 )
 from captum_iscam.attr._masking import MaskedInputs
 from captum_iscam.attr._plans import Plan
-from captum_iscam.reshape_transforms import READY_MADE
 
 Attributions = Tensor | tuple[Tensor, ...]
 # The maps; or, on request, the maps and how far each may be off.
@@ -46,6 +47,30 @@ Explanation = (
     | tuple[list[Attributions], list[Attributions]]
 )
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What one call of `attribute` asks for, checked."""
+
+    batch: Batch
+    score: TargetScore
+    plan: Plan
+    chunks: Chunks
+    additional_forward_args: object
+    attribute_to_layer_input: bool
+    relu_attributions: bool
+    channel_softmax: bool
+    show_progress: bool
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the first pass told of a layer: `s(x)`, `A`, and how to run the rest."""
+
+    confidence: Tensor
+    activations: list[Tensor]
+    rest: Callable[[int, Tensor], Tensor] | None
 
 
 class NamedLayerAttribution(LayerAttribution):
@@ -129,7 +154,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 "True. The softmax undoes what the error is relative to."
             )
         batch = check_inputs(inputs, baselines, self.forward_func)
-        _check_integers(batch)
+        check_integers(batch)
         chunks = Chunks(internal_batch_size, batch.inputs)
         check_training_mode(self.forward_func)
         score = TargetScore(
@@ -140,61 +165,79 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             batch.num_examples,
         )
 
-        def see(layer: nn.Module) -> tuple[Tensor, list[Tensor]]:
-            evals, output = evaluate_layer(
-                self.forward_func,
-                layer,
-                batch.inputs,
-                additional_forward_args,
-                self.device_ids,
-                attribute_to_layer_input,
-            )
-            score.check(output)
-            confidence = score.of_output(output, torch.arange(batch.num_examples))
-            maps = [self._check_activations(value, batch) for value in evals]
-            check_finite(confidence, "the pass of the unmasked input of example {}")
-            return confidence.to(batch.device), maps
-
-        def attribute(
-            seen: tuple[Tensor, list[Tensor]],
-        ) -> tuple[Attributions, Attributions]:
-            confidence, activations = seen
-            maps, deltas = [], []
-            for values in activations:
-                views = MaskedInputs(batch, values)
-                with Channels(
-                    values, views, score, chunks, confidence, progress
-                ) as channels:
-                    weights = plan.weigh(channels)
-                shares = weights.values
-                if channel_softmax:
-                    shares = softmax_over_channels(shares)
-                maps.append(combine(shares, values, relu_attributions))
-                deltas.append(relative_error(weights.error, maps[-1]))
-            several = len(maps) > 1
-            return (
-                cast(Attributions, format_output(several, tuple(maps))),
-                cast(Attributions, format_output(several, tuple(deltas))),
-            )
-
-        def progress() -> tqdm[Any]:
-            return tqdm(
-                desc=self.get_name(),
-                unit="pass",
-                leave=False,
-                delay=1,
-                disable=not show_progress,
-            )
-
+        task = _Task(
+            batch=batch,
+            score=score,
+            plan=plan,
+            chunks=chunks,
+            additional_forward_args=additional_forward_args,
+            attribute_to_layer_input=attribute_to_layer_input,
+            relu_attributions=relu_attributions,
+            channel_softmax=channel_softmax,
+            show_progress=show_progress,
+        )
         with torch.no_grad():
             # Every layer is seen, and refused if need be, before any is scored.
-            seen = self._each_layer(see)
+            seen = self._each_layer(lambda layer: self._see(layer, task))
             if isinstance(seen, list):
-                both = [attribute(one) for one in seen]
+                both = [self._explain(one, task) for one in seen]
                 maps, deltas = [one[0] for one in both], [one[1] for one in both]
                 return (maps, deltas) if return_convergence_delta else maps
-            found = attribute(seen)
+            found = self._explain(seen, task)
             return found if return_convergence_delta else found[0]
+
+    def _see(self, layer: nn.Module, task: _Task) -> _Seen:
+        """Shows the model the inputs, and looks at the layer."""
+        batch, score = task.batch, task.score
+        evals, output = evaluate_layer(
+            self.forward_func,
+            layer,
+            batch.inputs,
+            task.additional_forward_args,
+            self.device_ids,
+            task.attribute_to_layer_input,
+        )
+        score.check(output)
+        confidence = score.of_output(output, torch.arange(batch.num_examples))
+        maps = [check_activations(self._reshape(value), batch) for value in evals]
+        check_finite(confidence, "the pass of the unmasked input of example {}")
+        plain = not task.attribute_to_layer_input and self.reshape_transform is None
+        rest = _rest_of_model(layer, task) if plain and len(maps) == 1 else None
+        return _Seen(confidence.to(batch.device), maps, rest)
+
+    def _explain(self, seen: _Seen, task: _Task) -> tuple[Attributions, Attributions]:
+        """Returns the maps, and how far each may be off."""
+        maps, deltas = [], []
+        for activations in seen.activations:
+            with Channels(
+                activations,
+                MaskedInputs(task.batch, activations),
+                task.score,
+                task.chunks,
+                seen.confidence,
+                self._bar(task.show_progress),
+                seen.rest,
+            ) as channels:
+                weights = task.plan.weigh(channels)
+            shares = weights.values
+            if task.channel_softmax:
+                shares = softmax_over_channels(shares)
+            maps.append(combine(shares, activations, task.relu_attributions))
+            deltas.append(relative_error(weights.error, maps[-1]))
+        several = len(maps) > 1
+        return (
+            cast(Attributions, format_output(several, tuple(maps))),
+            cast(Attributions, format_output(several, tuple(deltas))),
+        )
+
+    def _bar(self, show_progress: bool) -> tqdm[Any]:
+        return tqdm(
+            desc=self.get_name(),
+            unit="pass",
+            leave=False,
+            delay=1,
+            disable=not show_progress,
+        )
 
     def _reshape(self, activations: Tensor) -> Tensor:
         if self.reshape_transform is None:
@@ -207,51 +250,15 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             )
         return maps
 
-    def _check_activations(self, activations: Tensor, batch: Batch) -> Tensor:
-        """Returns the layer's maps on the inputs' device, in at least float32."""
-        activations = self._reshape(activations)
-        shape = tuple(activations.shape)
-        if activations.dim() < 3 or activations.shape[2:].numel() < 2:
-            raise ValueError(
-                f"layer must have a spatial output (N, K, ...), got the shape {shape}. "
-                "Choose a convolutional layer further up, or pass reshape_transform."
-            )
-        if shape[0] != batch.num_examples:
-            raise ValueError(
-                "layer must keep one row per example, got an output of shape "
-                f"{shape} for {batch.num_examples} examples. "
-                "Choose a layer that keeps them apart, or pass reshape_transform."
-            )
-        same_rank = [x for x in batch.inputs if x.dim() == activations.dim()]
-        if not same_rank or activations.dim() > 5:
-            shapes = [tuple(x.shape) for x in batch.inputs]
-            raise ValueError(
-                "layer must have as many spatial dimensions as an input, one to three, "
-                f"got an output of shape {shape} for inputs of shape {shapes}. "
-                f"{READY_MADE}"
-            )
-        for tensor in (*same_rank, activations):
-            if not tensor.is_floating_point():
-                raise TypeError(
-                    "inputs and the layer's output must be floating point, got "
-                    f"{tensor.dtype}. Convert the inputs with inputs.float()."
-                )
-        if not bool(torch.isfinite(activations).all().item()):
-            raise RuntimeError(
-                "forward_func must give finite activations, got NaN or infinity from "
-                "the layer in the pass of the unmasked inputs. Check the inputs, and "
-                "use float32 or bfloat16 where float16 overflows."
-            )
-        return at_least_single(activations).to(batch.device)
 
+def _rest_of_model(layer: nn.Module, task: _Task) -> Callable[[int, Tensor], Tensor]:
+    """Returns what scores other outputs of the layer than its own."""
 
-def _check_integers(batch: Batch) -> None:
-    """Raises for integer inputs that a mask would be laid on."""
-    ranks = {x.dim() for x in batch.inputs if x.is_floating_point() and x.dim() > 2}
-    for x in batch.inputs:
-        masked = not ranks or x.dim() in ranks
-        if masked and not x.is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point to be masked, got {x.dtype}. Convert "
-                "them with inputs.float(), or pass them as additional_forward_args."
-            )
+    def rest(number: int, maps: Tensor) -> Tensor:
+        one = torch.tensor([number])
+        inputs = tuple(rows_of(x, one).clone() for x in task.batch.inputs)
+        with with_output(layer, maps):
+            output = task.score.output(inputs, one)
+        return task.score.of_output(output, one.expand(len(maps)))
+
+    return rest

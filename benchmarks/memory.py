@@ -1,0 +1,112 @@
+"""Peak memory of every method over that of one bare chunk, each in its own process.
+
+    python benchmarks/memory.py OUT.md --network resnet50
+
+A process first runs the model on one chunk of inputs, as large as the methods' own,
+until its peak stands still, then the method on one photograph; reported is by how much
+the peak rises. `--growth` instead explains many images in one process and reports how
+the memory in use goes from the first hundred to the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from contenders import OURS, ours, raw
+from photographs import as_input, network, photographs
+
+from captum_iscam._batching import Chunks
+from captum_iscam.demo import CLASSES, draw_scenes, load_network, preprocess
+
+OPTIONS: dict[str, dict[str, object]] = {
+    "score-cam": {},
+    "is-cam": {},
+    "ss-cam": {"n_samples": 2, "stdevs": 0.5},
+    "score-cam, screening": {"screening": 0.3},
+}
+MEGABYTE = 2**20
+
+
+def peak(device: str) -> float:
+    """Returns the most memory the process has had so far, in MB."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / MEGABYTE
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def in_use() -> float:
+    """Returns the memory the process has now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / MEGABYTE
+
+
+def rise(name: str, label: str, device: str) -> dict[str, float]:
+    """Returns the peak of the bare chunk and how much the method adds to it."""
+    model, layer = network(name)
+    model.to(device)
+    x = as_input(photographs(1)[0]).to(device)
+    size = Chunks(None, [x]).size
+    for _ in range(4):
+        raw(model, size, size, channels_last=True)(x, 0)
+    bare = peak(device)
+    with torch.no_grad():
+        target = int(model(x).argmax())
+    method = label.partition(",")[0]
+    ours(method, model, layer, **OPTIONS[label])(x, target)
+    return {"bare": bare, "added": peak(device) - bare}
+
+
+def growth(count: int) -> list[float]:
+    """Returns the memory in use after every hundred images, in MB."""
+    model = load_network()
+    explain = OURS["is-cam"](model, model.features)
+    images = [preprocess(scene.image) for scene in draw_scenes(8)]
+    found = []
+    for number in range(count):
+        image = images[number % len(images)]
+        explain.attribute(image, target=number % len(CLASSES), screening=0.2)
+        if (number + 1) % 100 == 0:
+            found.append(in_use())
+    return found
+
+
+def main() -> None:
+    """Measures in processes of their own and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--network", default="resnet50")
+    parser.add_argument("--growth", type=int, metavar="IMAGES")
+    parser.add_argument("--only", choices=OPTIONS, help="run this one here")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    if args.growth:
+        print(json.dumps(growth(args.growth)))
+        return
+    if args.only:
+        print(json.dumps(rise(args.network, args.only, args.device)))
+        return
+    lines = [
+        f"| method on {args.network} | bare chunk, MB | more, MB |",
+        "|---|---|---|",
+    ]
+    for label in OPTIONS:
+        command = [sys.executable, __file__, "--network", args.network]
+        command += ["--device", args.device, "--only", label]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        lines.append(f"| {label} | {found['bare']:.0f} | {found['added']:.0f} |")
+        print(lines[-1], flush=True)
+    args.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
