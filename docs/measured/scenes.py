@@ -1,7 +1,7 @@
 """Measures every method on the bundled scenes: `python docs/measured/scenes.py`.
 
-Writes the table of the page on choosing a method, `scenes.md`, on one core in about ten
-minutes. Seconds are those of the machine it ran on; all else is the same everywhere.
+Writes the table of the page on choosing a method, `scenes.md`, in a few minutes of one
+core. Seconds are those of the machine it ran on; all else is the same everywhere.
 """
 
 import platform
@@ -38,7 +38,7 @@ MEASURED = (
 )
 HEAD = """\
 | method | drop, half shown (%) ↓ | insertion ↑ | deletion ↓ | energy ↑ | pointing ↑ \
-| inputs shown | seconds |
+| inputs shown | CPU seconds |
 |---|---|---|---|---|---|---|---|
 """
 
@@ -79,16 +79,16 @@ def judge(model, inputs, target, mask, attributions):
 
 
 def measure(explain, model):
-    """Returns the mean values over all objects of all scenes, and the cost of a map."""
+    """Returns mean values over the first object of each scene, and the mean cost."""
     lines = []
     for scene in load_scenes():
         inputs = preprocess(scene.image)
-        for target, mask in zip(scene.labels, scene.masks, strict=True):
-            before, began = model.shown, time.perf_counter()
-            attributions = explain(inputs, target)
-            cost = [model.shown - before, time.perf_counter() - began]
-            values = judge(model.network, inputs, target, mask[None], attributions)
-            lines.append([float(value) for value in values] + cost)
+        target, mask = scene.labels[0], scene.masks[:1]
+        before, began = model.shown, time.process_time()
+        attributions = explain(inputs, target)
+        cost = [model.shown - before, time.process_time() - began]
+        values = judge(model.network, inputs, target, mask, attributions)
+        lines.append([float(value) for value in values] + cost)
     return torch.tensor(lines).mean(0).tolist()
 
 
