@@ -50,6 +50,7 @@ HERE = Path(__file__).parent
 # beside the pages, not beside `docs`.
 TO_TUTORIALS = re.compile(r"\]\(\.\./((?:\.\./)*tutorials/)")
 TO_PAGES = re.compile(r"\]\(\.\./docs/")
+TO_START = re.compile(r"\]\(\.\./README\.md(#[\w-]+)?\)")
 
 
 def copy_tutorials():
@@ -62,7 +63,8 @@ def copy_tutorials():
 
 def point_into_the_site(app, page, source):
     """Turns links of the repository into links of the site."""
-    source[0] = TO_PAGES.sub("](../", TO_TUTORIALS.sub(r"](\1", source[0]))
+    text = TO_START.sub("](index.md)", source[0])
+    source[0] = TO_PAGES.sub("](../", TO_TUTORIALS.sub(r"](\1", text))
 
 
 def inline_math(translator, node):
