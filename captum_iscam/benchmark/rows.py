@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_iscam._passes import count_passes
@@ -58,15 +58,19 @@ class RowMaker:
         if not wanted:
             return
         model, inputs = subject.network.model, view.inputs.to(self.plan.device)
-        with torch.no_grad(), precision(self.plan):
-            probabilities = model(inputs)[0].float().softmax(0).cpu()
+        base = replace(base, model=subject.name)
+        try:
+            probabilities = self._probabilities(model, inputs)
+        except (ValueError, RuntimeError) as error:
+            for method, metrics in wanted.items():
+                self._fail(replace(base, method=method), metrics, error)
+            return
         prediction = int(probabilities.argmax())
         target = prediction
         if self.plan.target_class == "true" and base.label is not None:
             target = base.label
         base = replace(
             base,
-            model=subject.name,
             target=target,
             prediction=prediction,
             probability=float(probabilities[target]),
@@ -106,9 +110,7 @@ class RowMaker:
                 maps = question.explain(question.inputs, target=question.target)
                 seconds = _now(self.plan.device) - start
         except (ValueError, RuntimeError) as error:
-            said = _said_of(error)
-            for metric in metrics:
-                self._store.add_row(replace(base, metric=metric, error=said))
+            self._fail(base, metrics, error)
             return
         key = image_key(base.image)
         self._store.save_map(str(base.model), str(base.method), key, maps)
@@ -135,6 +137,19 @@ class RowMaker:
             about = (row.image, str(row.model), str(row.method), metric)
             self._store.add_curve(Curve(*about, answer.fractions, answer.scores))
         return replace(row, value=answer.value)
+
+    def _fail(self, base: Row, metrics: Sequence[str], error: Exception) -> None:
+        """Writes rows that say what went wrong."""
+        said = _said_of(error)
+        for metric in metrics:
+            self._store.add_row(replace(base, metric=metric, error=said))
+
+    def _probabilities(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        with torch.no_grad(), precision(self.plan):
+            logits: Tensor = model(inputs)[0].float().cpu()
+        if not bool(torch.isfinite(logits).all().item()):
+            raise RuntimeError("the model gives NaN or infinity for the image itself")
+        return logits.softmax(0)
 
     def _have(self, place: int) -> set[Cell]:
         return self._done.get(self.plan.data.items[place].id, set())
@@ -201,7 +216,9 @@ def _said_of(error: Exception) -> str:
     """Returns an error in one line, or raises one that is not about the image."""
     text = " ".join(str(error).split())
     lost = ("CUDA error", "out of memory", "DataLoader worker", "can't allocate memory")
-    if isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in lost):
+    if isinstance(error, torch.cuda.OutOfMemoryError) or any(
+        sign in text for sign in lost
+    ):
         raise OSError(
             f"the device failed ({text[:300]}). Nothing is lost: the same command goes "
             "on from there, with a smaller --internal-batch-size if memory ran out."

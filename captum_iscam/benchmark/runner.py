@@ -66,7 +66,11 @@ def run(
 
 def _open_run(folder: Path, record: Mapping[str, Any]) -> None:
     if (folder / RUN).exists():
-        check_same(read_run(folder), record, folder)
+        old = read_run(folder)
+        check_same(old, record, folder)
+        if record["notes"] and record["notes"] != old["notes"]:
+            old["notes"] = record["notes"]
+            write_whole(folder / RUN, as_json(old))
         return
     # A row without the record of its settings would be worth nothing.
     if next(read_lines(folder / ROWS), None) is not None:
@@ -84,10 +88,18 @@ def _work(work: RowMaker, group: Group) -> None:
     loader = load(
         work.plan.data.items, open_places, work.plan.subjects, work.plan.workers
     )
-    with _progress(len(open_places), group) as bar:
-        for loaded in loader:
-            work.image(loaded)
-            bar.update()
+    try:
+        with _progress(len(open_places), group) as bar:
+            for loaded in loader:
+                work.image(loaded)
+                bar.update()
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise OSError(
+            f"a process that reads images has ended ({error}). Nothing is lost: the "
+            "same command goes on from there, if need be with fewer --workers."
+        ) from error
 
 
 def _finish(folder: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import torch
 from benchmark.runs import METHODS, METRICS, command, result, rows, run
 from PIL import Image
 
@@ -284,6 +285,48 @@ def test_a_method_that_fails_is_an_error_of_its_rows(tmp_path, monkeypatch):
             assert row.value is None
         else:
             assert row.error is None
+
+
+def test_a_model_that_gives_nan_is_an_error_of_its_rows(tmp_path, monkeypatch):
+    def broken(*_):
+        return torch.full((1, 10), math.nan)
+
+    monkeypatch.setattr("captum_iscam.demo.network.SceneNet.forward", broken)
+    monkeypatch.setattr(
+        "captum_iscam.benchmark.subjects.default_layer",
+        lambda model, _: ("features", model.features),
+    )
+
+    code, _ = run(tmp_path, "--samples", "1")
+
+    assert code == 0
+    errors = {(row.error, row.target, row.value) for row in rows(tmp_path).values()}
+    said = "RuntimeError: the model gives NaN or infinity for the image itself"
+    assert errors == {(said, None, None)}
+    assert len(rows(tmp_path)) == 3 * 8
+
+
+def test_a_reader_that_ends_ends_the_run(tmp_path, monkeypatch):
+    def lost(*_):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    monkeypatch.setattr("captum_iscam.benchmark.rows.RowMaker.image", lost)
+
+    code, said = run(tmp_path)
+
+    assert code == 1
+    assert "with fewer --workers" in said
+
+
+def test_a_note_can_come_later(tmp_path):
+    words = ["--samples", "1", "--method", "center-map", "--metric", "sparseness"]
+    run(tmp_path, *words)
+
+    run(tmp_path, *words, "--note", "one", "--note", "two")
+    run(tmp_path, *words)
+
+    assert layout.read_run(tmp_path)["notes"] == ["one", "two"]
+    assert "two" in (tmp_path / "summary.md").read_text()
 
 
 @pytest.mark.parametrize("text", ["CUDA error: device-side assert", "out of memory"])
