@@ -11,6 +11,7 @@ through the recorded scores.
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
@@ -126,8 +127,9 @@ def tabulate(folder: Path) -> dict[str, dict[str, list[tuple[float, float, float
     """Returns errors, passes and deltas by name and network."""
     found: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for file in sorted(folder.glob("*.pt")):
-        name = "_".join(file.stem.split("_")[:2]).removesuffix("_8")
-        channels = Recorded(torch.load(file, weights_only=True))
+        name = re.match(r"(.+?)_\d+_(?:nips17|train|val)", file.stem).group(1)
+        answers = torch.load(file, weights_only=True)
+        channels = Recorded(answers)
         points = len(channels._points) - 1
         _, weights = np.polynomial.legendre.leggauss(points)
         recorded = zip(channels._points, weights / 2, strict=False)

@@ -90,16 +90,13 @@ class TargetScore:
 
     def __call__(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """Returns the scores of `inputs`, row i made from example `examples[i]`."""
-        return self.of_output(self.output(inputs, examples), examples)
-
-    def output(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Any:
-        """Returns what the model makes of `inputs`, rows as for a call."""
         additional = self.additional and tuple(
             self._of_examples(value, examples) for value in self.additional
         )
-        return run_forward(
+        output = run_forward(
             self.forward_func, inputs, additional_forward_args=additional
         )
+        return self.of_output(output, examples)
 
     def of_output(self, output: Any, examples: Tensor) -> Tensor:
         """Returns the score `(rows,)` of each row of a model's output."""

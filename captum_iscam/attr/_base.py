@@ -17,7 +17,7 @@ from captum_iscam._captum import (
     PerturbationAttribution,
     format_output,
 )
-from captum_iscam._inputs import Batch, check_inputs, rows_of
+from captum_iscam._inputs import Batch, check_inputs
 from captum_iscam._scoring import (
     Baselines,
     Score,
@@ -33,7 +33,6 @@ from captum_iscam.attr._layer import (
     ReshapeTransform,
     check_layer,
     evaluate_layer,
-    with_output,
 )
 from captum_iscam.attr._masking import MaskedInputs
 from captum_iscam.attr._plans import Plan
@@ -47,6 +46,7 @@ Explanation = (
     | tuple[list[Attributions], list[Attributions]]
 )
 _T = TypeVar("_T")
+_Seen = tuple[Tensor, list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,6 @@ class _Task:
     relu_attributions: bool
     channel_softmax: bool
     show_progress: bool
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What the first pass told of a layer: `s(x)`, `A`, and how to run the rest."""
-
-    confidence: Tensor
-    activations: list[Tensor]
-    rest: Callable[[int, Tensor], Tensor] | None
 
 
 class NamedLayerAttribution(LayerAttribution):
@@ -187,7 +178,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             return found if return_convergence_delta else found[0]
 
     def _see(self, layer: nn.Module, task: _Task) -> _Seen:
-        """Shows the model the inputs, and looks at the layer."""
+        """Returns `s(x)` and what the layer gives for the inputs."""
         batch, score = task.batch, task.score
         evals, output = evaluate_layer(
             self.forward_func,
@@ -201,22 +192,20 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         confidence = score.of_output(output, torch.arange(batch.num_examples))
         maps = [check_activations(self._reshape(value), batch) for value in evals]
         check_finite(confidence, "the pass of the unmasked input of example {}")
-        plain = not task.attribute_to_layer_input and self.reshape_transform is None
-        rest = _rest_of_model(layer, task) if plain and len(maps) == 1 else None
-        return _Seen(confidence.to(batch.device), maps, rest)
+        return confidence.to(batch.device), maps
 
     def _explain(self, seen: _Seen, task: _Task) -> tuple[Attributions, Attributions]:
         """Returns the maps, and how far each may be off."""
+        confidence, outputs = seen
         maps, deltas = [], []
-        for activations in seen.activations:
+        for activations in outputs:
             with Channels(
                 activations,
                 MaskedInputs(task.batch, activations),
                 task.score,
                 task.chunks,
-                seen.confidence,
+                confidence,
                 self._bar(task.show_progress),
-                seen.rest,
             ) as channels:
                 weights = task.plan.weigh(channels)
             shares = weights.values
@@ -249,16 +238,3 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 f"{type(maps).__name__}. Return the maps alone."
             )
         return maps
-
-
-def _rest_of_model(layer: nn.Module, task: _Task) -> Callable[[int, Tensor], Tensor]:
-    """Returns what scores other outputs of the layer than its own."""
-
-    def rest(number: int, maps: Tensor) -> Tensor:
-        one = torch.tensor([number])
-        inputs = tuple(rows_of(x, one).clone() for x in task.batch.inputs)
-        with with_output(layer, maps):
-            output = task.score.output(inputs, one)
-        return task.score.of_output(output, one.expand(len(maps)))
-
-    return rest

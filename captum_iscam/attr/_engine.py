@@ -7,7 +7,7 @@ asks for the increase in confidence here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,12 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_iscam._batching import Chunks
-from captum_iscam._maps import scale
 from captum_iscam._scoring import TargetScore
 from captum_iscam.attr._masking import MaskedInputs, Noise
-
-# What the layer's output may take while only what comes after it runs.
-_REST_BYTES = 16 * 2**20
 
 
 class OfExample:
@@ -80,9 +76,6 @@ class Channels:
         chunks (Chunks): How many of them go into one forward pass.
         confidence (Tensor): `s(x)` of each example.
         bar (tqdm): Shows the progress.
-        rest (Callable, optional): Returns the scores of an example of which the layer
-            gives other maps `(rows, K, *spatial)`: what comes after the layer, run on
-            them. None where it cannot be run alone. Default: None
 
     Attributes:
         varying (Tensor): Example and channel `(P, 2)`, on the CPU, of each channel
@@ -102,14 +95,12 @@ class Channels:
         chunks: Chunks,
         confidence: Tensor,
         bar: tqdm[Any],
-        rest: Callable[[int, Tensor], Tensor] | None = None,
     ) -> None:
         self.activations = activations
         self.confidence = confidence
         self._views = views
         self._score = score
         self._chunks = chunks
-        self._rest = rest
         self._bar = bar
         flat = activations.flatten(2)
         self.varying = (flat.amax(2) > flat.amin(2)).nonzero().cpu()
@@ -194,28 +185,6 @@ class Channels:
                 f"{strengths[pair, view]:g}",
             )
         return table - self.nothing[on_device[:, 0]].unsqueeze(1)
-
-    def increase_after(self, example: OfExample) -> Tensor | None:
-        """Returns a cheap likeness of `C_k(1)`: the mask laid on the layer's output.
-
-        Only what comes after the layer runs once per channel. None where that does
-        not work: the model uses more than the layer's output, or cannot be hooked.
-        """
-        if self._rest is None:
-            return None
-        maps = self.activations[example.number]
-        masks = scale(maps.unsqueeze(0))[0]
-        rows = max(1, _REST_BYTES // (maps.numel() * maps.element_size()))
-        found = []
-        try:
-            for some in self.varying[example.rows, 1].to(maps.device).split(rows):
-                found.append(
-                    self._rest(example.number, maps * masks[some].unsqueeze(1))
-                )
-        except (RuntimeError, TypeError, ValueError):
-            return None
-        scores = torch.cat(found) - self.nothing[example.number].to(found[0].device)
-        return torch.nan_to_num(scores).double().cpu()
 
     def scatter(self, values: Tensor) -> Tensor:
         """Returns one value per row of `varying` as weights `(N, K)`."""

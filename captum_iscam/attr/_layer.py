@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -90,20 +89,6 @@ def evaluate_layer(
             "Choose a layer inside of it."
         ) from None
     return evals, outputs[-1]
-
-
-@contextmanager
-def with_output(layer: nn.Module, maps: Tensor) -> Iterator[None]:
-    """Has the layer give other maps than its own, whatever it is shown."""
-
-    def replace(_: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return maps.to(output.dtype)
-
-    handle = layer.register_forward_hook(replace)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def layer_did_not_run(layer: nn.Module) -> ValueError:

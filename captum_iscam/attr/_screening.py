@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_iscam.attr._engine import Channels, OfExample
+from captum_iscam.attr._engine import Channels
 from captum_iscam.attr._estimates import ratio_of
 from captum_iscam.attr._plans import Plan, Weights
 
@@ -29,12 +29,10 @@ def screened(plan: Plan, screening: float | None) -> Plan:
 class Screening:
     """A plan carried out for some of the channels; the others are estimated.
 
-    A guess says roughly what a channel will score: how much of the input it shows, the
-    mean of its mask, and, where the layers after this one can run alone, what they make
-    of the layer's output under the mask; of both the geometric mean. The channels for
-    which the guess, times the norm of their activation, is largest are scored. The
-    others get their guess times the ratio of score to guess found on the less
-    important half of those.
+    How much of the input a channel shows, the mean of its mask, says roughly what it
+    will score. The channels for which this, times the norm of their activation, is
+    largest are scored. The others get their mean of the mask times the ratio of score
+    to mean found on the less important half of those.
 
     Args:
         plan (Plan): What is done for the channels that are scored.
@@ -48,7 +46,7 @@ class Screening:
     def weigh(self, channels: Channels) -> Weights:
         """Returns the weights of the channels."""
         everything, examples = channels.varying, channels.of_examples()
-        guesses = [_guess(channels, e) for e in examples]
+        guesses = [example.mask_means for example in examples]
         scored = [
             self._choose(guess * e.norms)
             for guess, e in zip(guesses, examples, strict=True)
@@ -74,10 +72,3 @@ class Screening:
         """Returns which of an example's channels are scored, most important first."""
         count = max(1, round(self._share * len(importance)))
         return importance.argsort(descending=True, stable=True)[:count]
-
-
-def _guess(channels: Channels, example: OfExample) -> Tensor:
-    """Returns roughly what each channel will score, up to a common factor."""
-    shown = example.mask_means
-    after = channels.increase_after(example)
-    return shown if after is None else (shown * after.abs()).sqrt()

@@ -15,7 +15,7 @@ from captum_iscam.attr._screening import screened
 
 # Where nothing is said: the relative standard error of the map that is good enough,
 # and the points of a rule of which only the name is given.
-TOLERANCE = 0.02
+TOLERANCE = 0.01
 STEPS = {"gausslegendre": 3}
 
 
@@ -117,7 +117,7 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
                 that is "gausslegendre" where only `n_steps` is named
             tolerance (float, optional): The relative standard error of the map, above
                 0, that is good enough where neither `n_steps` nor `method` is named.
-                Default: None, that is 0.02
+                Default: None, that is 0.01
             screening (float, optional): See :meth:`LayerScoreCAM.attribute`.
                 Default: None
             return_convergence_delta (bool, optional): Return, beside the maps, a bound

@@ -79,8 +79,8 @@ def test_equal_to_the_plan_told_slowly(wide, x, tolerance):
     assert sum(model.rows) == 2 * len(x) + passes
 
 
-def test_the_default_tolerance_is_two_percent(wide, x):
-    torch.testing.assert_close(explained(wide, x), explained(wide, x, tolerance=0.02))
+def test_the_default_tolerance_is_one_percent(wide, x):
+    torch.testing.assert_close(explained(wide, x), explained(wide, x, tolerance=0.01))
 
 
 def test_a_straight_curve_needs_one_pass(wide, x):
