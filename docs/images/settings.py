@@ -94,5 +94,8 @@ def maps_of(name, model, inputs, target):
         noisy = (RISE, LayerSmoothedScoreCAM, LayerSmoothGradCAMPlusPlus)
         if attribution in noisy:
             own = {**own, "generator": torch.Generator().manual_seed(0)}
-        maps[title] = explain.attribute(inputs, target=target, **own).detach()
+        attributions = explain.attribute(inputs, target=target, **own).detach()
+        if attribution is RISE:  # its zero means nothing
+            attributions = attributions - attributions.min()
+        maps[title] = attributions
     return maps
