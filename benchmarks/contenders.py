@@ -23,7 +23,7 @@ OURS = {
     "ss-cam": LayerSmoothedScoreCAM,
 }
 TORCHCAM = {"score-cam": "ScoreCAM", "is-cam": "ISCAM", "ss-cam": "SSCAM"}
-BATCHES = (4, 8, 16, 32, 64)
+BATCHES = (4, 8, 16, 32)
 Explain = Callable[[Tensor, int], Tensor]
 
 

@@ -24,11 +24,12 @@ from photographs import as_input, network, photographs
 from captum_iscam._batching import Chunks
 from captum_iscam.demo import CLASSES, draw_scenes, load_network, preprocess
 
+# A tenth of the channels is scored: that shortens the time and leaves the peak.
 OPTIONS: dict[str, dict[str, object]] = {
-    "score-cam": {},
-    "is-cam": {},
-    "ss-cam": {"n_samples": 2, "stdevs": 0.5},
-    "score-cam, screening": {"screening": 0.3},
+    "score-cam": {"screening": 0.1},
+    "is-cam": {"screening": 0.1},
+    "is-cam, n_steps=3": {"screening": 0.1, "n_steps": 3},
+    "ss-cam": {"screening": 0.1, "n_samples": 4, "stdevs": 0.5},
 }
 MEGABYTE = 2**20
 
