@@ -32,7 +32,8 @@ class Screening:
     How much of the input a channel shows, the mean of its mask, says roughly what it
     will score. The channels for which this, times the norm of their activation, is
     largest are scored. The others get their mean of the mask times the ratio of score
-    to mean found on the less important half of those.
+    to mean found on the less important half of those. The error of the map counts the
+    spread of the ratios, and how they differ between the halves.
 
     Args:
         plan (Plan): What is done for the channels that are scored.
@@ -62,10 +63,15 @@ class Screening:
         for example, chosen, guess in zip(examples, scored, guesses, strict=True):
             mine, weaker = values[example.rows], chosen[len(chosen) // 2 :]
             ratio = ratio_of(mine[weaker], guess[weaker], example.norms[weaker])
+            stronger = chosen[: len(chosen) // 2]
+            above = ratio_of(mine[stronger], guess[stronger], example.norms[stronger])
             guessed = ratio.kappa * guess
             guessed[chosen] = 0
             values[example.rows] = mine + guessed
+            # Where the ratio falls from half to half it may go on falling.
+            trend = above.kappa / ratio.kappa - 1 if ratio.kappa else 0.0
             squared[example.number] += ratio.squared_error(guessed, example)
+            squared[example.number] += trend**2 * example.squared_norm(guessed)
         return Weights(channels.scatter(values), squared.sqrt().to(weights.error))
 
     def _choose(self, importance: Tensor) -> Tensor:
