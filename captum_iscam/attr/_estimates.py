@@ -39,6 +39,8 @@ class Ratio:
             weights (Tensor): `a` of the channels that are estimated, 0 for others.
             channels (OfExample): The channels.
         """
+        if self.variance == torch.inf:
+            return torch.inf
         shared = channels.squared_norm(weights)
         own = (weights * channels.norms).square().sum().item()
         return float(self.variance * (shared / self.count + own))
@@ -55,7 +57,8 @@ def ratio_of(true: Tensor, cheap: Tensor, importance: Tensor) -> Ratio:
     shares = cheap.abs() * importance
     total = shares.sum().item()
     if not total:
-        return Ratio(0.0, 0.0, 1.0)
+        # Channels that do nothing at all say nothing of the others.
+        return Ratio(0.0, torch.inf, 1.0)
     ratios = torch.where(cheap == 0, 0, true / cheap)
     kappa = ((ratios * shares).sum() / total).item()
     count = total**2 / shares.square().sum().item()

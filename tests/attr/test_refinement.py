@@ -112,6 +112,39 @@ def test_a_straight_curve_needs_one_pass(wide, x):
     assert delta.max() < 1e-6
 
 
+class RightHalf(nn.Module):
+    """Large channels lie where the score does not look, small ones where it does."""
+
+    def __init__(self):
+        super().__init__()
+        maps = torch.zeros(1, 40, 12, 12)
+        for k in range(40):
+            side = 6 if k < 32 else 2 + k % 3
+            left = 0 if k < 32 else 6
+            maps[0, k, :side, left : left + side] = 1 if k >= 32 else 5 + k
+        self.register_buffer("maps", maps.double())
+        self.features = nn.Identity()
+        self.eval()
+
+    def forward(self, x):
+        self.features(self.maps * x.mean((1, 2, 3), keepdim=True))
+        return x[..., 6:].flatten(1).sum(1, keepdim=True)
+
+
+def test_a_sample_that_does_nothing_says_nothing_of_the_others():
+    net = RightHalf()
+    x = torch.ones(1, 3, 12, 12, dtype=torch.double)
+
+    ours = LayerIntegratedScoreCAM(net, net.features, score="identity").attribute(
+        x, target=0
+    )
+
+    score_cam = LayerScoreCAM(net, net.features, score="identity")
+    whole = score_cam.attribute(x, target=0)
+    assert whole.max() > 1
+    torch.testing.assert_close(ours, whole / 2, rtol=1e-6, atol=1e-9)
+
+
 def test_less_tolerance_costs_more_and_errs_less(wide, x):
     fine = explained(wide, x, n_steps=24)
     passes, errors = [], []
