@@ -10,6 +10,8 @@ from captum_iscam import (
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
 )
+from captum_iscam.attr._plans import SCORE_CAM
+from captum_iscam.attr._screening import Screening
 
 CHANNELS = 40
 
@@ -103,6 +105,59 @@ def test_more_screening_errs_less_and_the_delta_says_how_much(x):
     assert errors[1] <= 3 * deltas[1]
 
 
+def test_the_delta_counts_that_the_ratio_falls(x):
+    """A score that rises faster than what is shown: the weaker score too little."""
+    net = Patches()
+
+    def square(inputs):
+        return net(inputs) ** 2 / 1e3
+
+    whole = explained(LayerScoreCAM, net, x, square)
+
+    ours, delta = explained(
+        LayerScoreCAM, net, x, square, screening=0.6, return_convergence_delta=True
+    )
+
+    error = float((ours - whole).norm() / whole.norm())
+    assert 0.001 < error <= delta.max() / 2
+
+
+class Scored:
+    """Score-CAM that notes which channels it was asked for."""
+
+    def weigh(self, channels):
+        self.channels = channels.varying[:, 1].tolist()
+        return SCORE_CAM.weigh(channels)
+
+
+def test_what_shows_most_of_the_input_and_weighs_most_is_scored():
+    net = Patches()
+    net.shapes[0, ::2] *= 3  # a larger norm, the same mask
+    net.shapes[0, 1::4] += 2  # nor does what all places share change the mask
+    maps = net.shapes[0].flatten(1)
+    low, high = maps.amin(1), maps.amax(1)
+    shown = (maps.mean(1) - low) / (high - low)
+    expected = (shown * maps.norm(dim=1)).argsort(descending=True)[:10]
+    net.features = Shapes(net).eval()
+    plan = Scored()
+
+    with torch.no_grad():
+        LayerScoreCAM(net, net.features, score="identity")._attribute(
+            torch.ones(1, 3, 16, 16, dtype=torch.double),
+            0,
+            None,
+            False,
+            True,
+            baselines=None,
+            channel_softmax=False,
+            internal_batch_size=None,
+            show_progress=False,
+            plan=Screening(plan, 0.25),
+        )
+
+    assert sorted(plan.channels) == sorted(expected.tolist())
+
+
 def test_screening_and_the_adaptive_plan_go_together(x):
     net = Patches(twist=0.5)
     model = Calls(net)
@@ -137,10 +192,12 @@ def test_channels_that_no_longer_matter_are_sampled_no_more(x):
     whole = smoothed(net, x, stdevs=0.3, n_samples=32, model=square)
     rows = sum(model.rows)
 
-    ours = smoothed(net, x, stdevs=0.3, n_samples=32, tolerance=0.005, model=square)
+    ours = smoothed(net, x, stdevs=0.3, n_samples=32, tolerance=0.0001, model=square)
 
     spent = sum(model.rows) - rows
-    assert 2 * (2 + 8 * CHANNELS) <= spent < 0.6 * rows
+    # Eight samples of all, then of the five that count, in both examples.
+    assert spent == 2 * (2 + 8 * CHANNELS + 24 * 5)
+    assert spent < 0.6 * rows
     assert (ours - whole).norm() / whole.norm() < 0.005
 
 
@@ -173,6 +230,25 @@ def test_the_delta_of_samples_is_their_standard_error(x):
     assert told == pytest.approx(scatter.square().mean().sqrt().item(), rel=0.25)
     covered = (scatter <= torch.stack(deltas).squeeze(1)).double().mean()
     assert covered >= 0.85
+
+
+def test_the_delta_of_two_pairs_is_their_distance(x):
+    net = Patches(twist=0.5)
+
+    def square(inputs):
+        return net(inputs) ** 2 / 1e5
+
+    options = {"model": square, "stdevs": 2.0, "relu_attributions": False}
+    first = smoothed(net, x[:1], n_samples=2, **options)
+
+    both, delta = smoothed(
+        net, x[:1], n_samples=4, return_convergence_delta=True, **options
+    )
+
+    second = 2 * both - first
+    assert float(delta) == pytest.approx(
+        float((first - second).norm() / both.norm()), rel=1e-6
+    )
 
 
 def test_two_samples_say_nothing_of_their_error(x):
