@@ -24,13 +24,25 @@ class Ratio:
 
     Attributes:
         kappa (float): Mean of the ratios.
-        variance (float): Variance of a single ratio, relative to `kappa` squared.
+        spread (float): Mean squared deviation of the ratios, relative to `kappa`
+            squared.
         count (float): How many equally important channels the mean stands for.
     """
 
     kappa: float
-    variance: float
+    spread: float
     count: float
+
+    @property
+    def variance(self) -> float:
+        """The variance of a single ratio, relative to `kappa` squared.
+
+        Little more than one channel says nothing of the spread; the ratio is then as
+        uncertain as it is large.
+        """
+        if self.count <= 1.5:
+            return max(self.spread, 1.0)
+        return self.spread * self.count / (self.count - 1)
 
     def squared_error(self, weights: Tensor, channels: OfExample) -> float:
         """Returns the expected squared norm of the error of `sum_k a_k A_k`.
@@ -63,9 +75,7 @@ def ratio_of(true: Tensor, cheap: Tensor, importance: Tensor) -> Ratio:
     kappa = ((ratios * shares).sum() / total).item()
     count = total**2 / shares.square().sum().item()
     spread = ((ratios - kappa).square() * shares).sum().item() / total
-    # A single channel says nothing of the spread: take its ratio as wholly uncertain.
-    unbiased = spread * count / (count - 1) if count > 1.5 else kappa**2
-    return Ratio(kappa, unbiased / kappa**2 if kappa else torch.inf, count)
+    return Ratio(kappa, spread / kappa**2 if kappa else torch.inf, count)
 
 
 def sample_channels(channels: OfExample) -> Tensor:

@@ -109,7 +109,7 @@ class _Example:
         values = (curves.unsqueeze(2) * between(POINTS, STRENGTHS.tolist())).sum(1)
         norms = self.channels.norms[self.followed]
         ratios = [ratio_of(exact, column, norms) for column in values.unbind(1)]
-        best = min(range(len(ratios)), key=lambda i: ratios[i].variance)
+        best = min(range(len(ratios)), key=lambda i: ratios[i].spread)
         self.strength = float(STRENGTHS[best])
         self._ratio = ratios[best]
         self._exact[self.followed] = exact

@@ -64,7 +64,8 @@ def test_a_small_layer_is_followed_whole():
 
 
 @pytest.mark.parametrize(
-    ("width", "tolerance"), [(40, 0.3), (40, 0.02), (40, 0.001), (120, 0.03)]
+    ("width", "tolerance"),
+    [(40, 0.3), (40, 0.02), (40, 0.001), (110, 0.03), (120, 0.03)],
 )
 def test_equal_to_the_plan_told_slowly(x, width, tolerance):
     wide = Wide(width).double()

@@ -53,13 +53,13 @@ def drawn(importance, count):
 
 
 def ratio(true, single, norms):
-    """Mean ratio, its relative variance, and how many channels it stands for."""
+    """Mean ratio, relative spread, and how many channels they stand for."""
     shares = {k: abs(single[k]) * norms[k] for k in true}
     total = sum(shares.values())
     kappa = sum(shares[k] * true[k] / single[k] for k in true) / total
     count = total**2 / sum(share**2 for share in shares.values())
     spread = sum(shares[k] * (true[k] / single[k] - kappa) ** 2 for k in true) / total
-    return kappa, spread * count / (count - 1) / kappa**2, count
+    return kappa, spread / kappa**2, count
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def refined_map(curves, tolerance):
         found = (*ratio(exact, single, norms), t)
         if best is None or found[1] < best[1]:
             best = found
-    kappa, variance, count, strength = best
+    kappa, spread, count, strength = best
     at_strength = {k: polynomial(POINTS, paths[k])(strength) for k in followed}
     single = {k: curves(k, strength) for k in maps if k not in followed}
     at_strength |= single
@@ -90,6 +90,7 @@ def refined_map(curves, tolerance):
         if single:
             shared = np.linalg.norm(sum(weights[k] * maps[k] for k in single)) ** 2
             own = sum((weights[k] * norms[k]) ** 2 for k in single)
+            variance = spread * count / (count - 1) if count > 1.5 else max(spread, 1)
             error = float(np.sqrt(variance * (shared / count + own)))
         if error <= tolerance * np.linalg.norm(total):
             total = np.maximum(total, 0)
@@ -102,6 +103,4 @@ def refined_map(curves, tolerance):
             values = [curves(k, t) for t in further]
             exact[k] = integral([*further, strength], [*values, single.pop(k)])
         sample |= new
-        kappa, variance, count = ratio(
-            {k: exact[k] for k in sample}, at_strength, norms
-        )
+        kappa, spread, count = ratio({k: exact[k] for k in sample}, at_strength, norms)
