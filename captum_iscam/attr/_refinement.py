@@ -43,49 +43,22 @@ class Refinement:
     def weigh(self, channels: Channels) -> Weights:
         """Returns the weights of the channels."""
         examples = [_Example(one) for one in channels.of_examples()]
-        self._follow_samples(channels, examples)
-        self._show_once(channels, examples)
+        asked = [(e.channels.rows[e.followed], POINTS) for e in examples]
+        for example, curves in _answers(channels, examples, asked):
+            example.take_curves(curves)
+        asked = [(e.channels.rows[~e.followed], [e.strength]) for e in examples]
+        for example, curves in _answers(channels, examples, asked):
+            example.shown[~example.followed] = curves[:, 0]
         while waiting := [e for e in examples if e.choose(self._tolerance)]:
-            self._follow(channels, waiting)
+            asked = [(e.channels.rows[e.chosen], e.further) for e in waiting]
+            for example, curves in _answers(channels, waiting, asked):
+                example.take_more(curves)
         values = torch.zeros(len(channels.varying), dtype=torch.double)
         error = torch.zeros(len(channels.activations), dtype=torch.double)
         for example in examples:
             values[example.channels.rows] = example.weights()
             error[example.channels.number] = example.squared_error() ** 0.5
         return Weights(channels.scatter(values), error.to(channels.nothing))
-
-    def _follow_samples(self, channels: Channels, examples: list[_Example]) -> None:
-        drawn = [e.channels.rows[e.followed] for e in examples]
-        strengths = [
-            torch.tensor([POINTS], dtype=torch.double).expand(len(rows), -1)
-            for rows in drawn
-        ]
-        for example, curves in zip(
-            examples, _increases(channels, drawn, strengths), strict=True
-        ):
-            example.take_curves(curves)
-
-    def _show_once(self, channels: Channels, examples: list[_Example]) -> None:
-        others = [e.channels.rows[~e.followed] for e in examples]
-        strengths = [
-            torch.full((len(rows), 1), e.strength, dtype=torch.double)
-            for e, rows in zip(examples, others, strict=True)
-        ]
-        for example, shown in zip(
-            examples, _increases(channels, others, strengths), strict=True
-        ):
-            example.shown[~example.followed] = shown[:, 0]
-
-    def _follow(self, channels: Channels, examples: list[_Example]) -> None:
-        chosen = [e.channels.rows[e.chosen] for e in examples]
-        strengths = [
-            torch.tensor([e.further], dtype=torch.double).expand(len(rows), -1)
-            for e, rows in zip(examples, chosen, strict=True)
-        ]
-        for example, curves in zip(
-            examples, _increases(channels, chosen, strengths), strict=True
-        ):
-            example.take_more(curves)
 
 
 class _Example:
@@ -161,14 +134,26 @@ class _Example:
         return True
 
 
-def _increases(
-    channels: Channels, rows: list[Tensor], strengths: list[Tensor]
-) -> list[Tensor]:
-    """Returns the increases of all examples' channels, asked for in one go."""
-    if not rows:
+def _answers(
+    channels: Channels,
+    examples: list[_Example],
+    asked: list[tuple[Tensor, list[float]]],
+) -> list[tuple[_Example, Tensor]]:
+    """Returns each example with the increases of its channels at its strengths.
+
+    All examples are asked for in one go, rows of `Channels.varying` and as many
+    strengths for each.
+    """
+    if not examples:
         return []
-    pairs = channels.varying[torch.cat(rows)]
-    table = torch.cat(strengths)
+    pairs = channels.varying[torch.cat([rows for rows, _ in asked])]
+    table = torch.cat(
+        [
+            torch.tensor([points], dtype=torch.double).expand(len(rows), -1)
+            for rows, points in asked
+        ]
+    )
     channels.expect(table.numel())
     found = channels.increase(pairs, table).double().cpu()
-    return list(found.split([len(r) for r in rows]))
+    parts = found.split([len(rows) for rows, _ in asked])
+    return list(zip(examples, parts, strict=True))
