@@ -23,7 +23,7 @@ from torch import Tensor
 from captum_iscam._captum import SUPPORTED_METHODS
 from captum_iscam.attr._checking import Checked
 from captum_iscam.attr._combine import relative_error
-from captum_iscam.attr._curves import between, radau_points
+from captum_iscam.attr._curves import between, integral_weights, radau_points
 from captum_iscam.attr._engine import Channels
 from captum_iscam.attr._path import path_points
 from captum_iscam.attr._plans import SCORE_CAM, Plan, Quadrature
@@ -79,8 +79,6 @@ class Recorded(Channels):
 
 def radau(count: int) -> Quadrature:
     """Returns the Gauss-Radau rule that knows the value at 0."""
-    from captum_iscam.attr._curves import integral_weights
-
     points = radau_points(count)
     return Quadrature(list(zip(points, integral_weights(points).tolist(), strict=True)))
 
@@ -136,11 +134,8 @@ def tabulate(folder: Path) -> dict[str, dict[str, list[tuple[float, float, float
         integral = Quadrature(list(recorded)).weigh(channels).values
         fine = channels.map_of(integral)
         for label, plan in (rules() | plans()).items():
-            if (
-                int(label.split()[-1]) <= points
-                if label.split()[-1].isdigit()
-                else True
-            ):
+            steps = label.split()[-1]
+            if not steps.isdigit() or int(steps) <= points:
                 found[label][name].append(compare(channels, plan, fine, True))
         whole = channels.map_of(SCORE_CAM.weigh(channels).values)
         for share in SHARES:

@@ -116,8 +116,7 @@ def _finish(folder: Path) -> None:
         hits = right[name].values()
         model["top1"] = sum(hits) / len(hits) if hits else None
     write_whole(folder / RUN, as_json(record))
-    summarise(folder)
-    write_report(folder)
+    write_report(folder, summarise(folder))
 
 
 def _progress(total: int, group: Group) -> tqdm[Any]:

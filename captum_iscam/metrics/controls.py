@@ -6,6 +6,7 @@ explained nothing; one that does not beat the channel mean owes its map to the l
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from captum_iscam._captum import (
 from captum_iscam._scoring import Baselines, Score, Target, at_least_single
 
 
-class _Control(LayerAttribution):
+class _Control(LayerAttribution, ABC):
     """What all controls share: they look at the layer's output and nothing else."""
 
     def __init__(
@@ -94,9 +95,9 @@ class _Control(LayerAttribution):
             maps = self._map(at_least_single(activations))
         return maps.relu() if relu_attributions else maps
 
+    @abstractmethod
     def _map(self, activations: Tensor) -> Tensor:
         """Returns `(N, 1, *spatial)` from the layer's output `(N, K, *spatial)`."""
-        raise NotImplementedError
 
 
 class RandomMap(_Control):

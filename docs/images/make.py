@@ -122,7 +122,7 @@ def main():
     for name in arguments.only.split(","):
         figure = PICTURES[name](arguments.weights)
         figure.savefig(HERE / f"{name}.png", dpi=80)
-        print(name, flush=True)  # noqa: T201
+        print(name, flush=True)
 
 
 if __name__ == "__main__":

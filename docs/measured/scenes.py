@@ -103,7 +103,7 @@ def main():
             form.format(value) for form, value in zip(formats, values, strict=True)
         ]
         text += f"| {' | '.join([title, *cells])} |\n"
-        print(title, *cells, flush=True)  # noqa: T201
+        print(title, *cells, flush=True)
     versions = f"captum_iscam {__version__}, Captum {captum_version}"
     text += (
         f"\n*Made by `python docs/measured/scenes.py` with {versions}, torch "
