@@ -53,13 +53,15 @@ def run_tests(record: Path, extended: bool) -> None:
         sys.exit("the tests failed, so there is no table")
 
 
-def table(lines: list[dict[str, object]]) -> list[str]:
+def table(lines: list[dict[str, str]]) -> list[str]:
     """Returns the promises by part, with the number of cases and what was measured."""
     rows = ["| promise | cases, all survived | measured |", "|---|---|---|"]
-    for part, of_part in groupby(lines, key=lambda line: str(line["part"])):
+    first = {line["part"]: place for place, line in reversed([*enumerate(lines)])}
+    ordered = sorted(lines, key=lambda line: first[line["part"]])
+    for part, of_part in groupby(ordered, key=lambda line: line["part"]):
         rows.append(f"| **{part}** | | |")
         rows += [
-            f"| {x['promise']} | {x['cases']:,} | {x['figure']} |" for x in of_part
+            f"| {x['promise']} | {int(x['cases']):,} | {x['figure']} |" for x in of_part
         ]
     return rows
 
@@ -69,8 +71,9 @@ def about(form: str, minutes: float) -> str:
     made = environment("cpu")
     versions = ", ".join(f"{k} {v}" for k, v in dict(made["versions"]).items())
     return (
-        f"{datetime.date.today()}, {form} form, {minutes:.0f} minutes, {made['device']}, "
-        f"{made['threads']} threads, Python {made['python']}, {versions}."
+        f"{datetime.date.today()}, {form} form, {minutes:.0f} minutes, "
+        f"{made['device']}, {made['threads']} threads, Python {made['python']}, "
+        f"{versions}."
     )
 
 
