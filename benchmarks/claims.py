@@ -1,0 +1,127 @@
+"""Whether IS-CAM is better than its rivals: paired differences over several runs.
+
+    python benchmarks/claims.py OUT.md --rivals score-cam,grad-cam FOLDER...
+
+reads folders of `captum-iscam benchmark` that hold IS-CAM and writes a table: for each
+network and rival the mean difference on the same images, in IS-CAM's favour where it is
+above zero whatever the metric's direction, with its 95 % interval and IS-CAM's share
+of wins. A second table compares average drop and increase with what the IS-CAM poster
+prints, and with the most that one of the two leaves to the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from captum_iscam.benchmark.summary import summarise
+
+METRICS = (
+    *("average_drop", "average_increase", "average_gain", "insertion", "deletion"),
+    *("energy_pointing_game", "pointing_game"),
+)
+# Average drop and increase in percent, by network and method: R. Naidu et al., poster
+# at the workshop on Responsible Computer Vision, CVPR 2021.
+POSTER = {
+    "VGG-16": {
+        "Score-CAM": (66.03, 51.85),
+        "SS-CAM": (79.15, 51.30),
+        "IS-CAM": (63.30, 52.35),
+    },
+    "ResNet": {
+        "Score-CAM": (64.23, 53.55),
+        "SS-CAM": (64.53, 54.80),
+        "IS-CAM": (64.85, 53.50),
+    },
+    "SqueezeNet": {
+        "Score-CAM": (13.42, 60.85),
+        "SS-CAM": (12.06, 64.85),
+        "IS-CAM": (13.00, 62.15),
+    },
+}
+
+
+def favour(content: dict[str, Any], rivals: list[str]) -> list[str]:
+    """Returns a line for each rival of IS-CAM in one run."""
+    lines = []
+    for model in content["run"]["models"]:
+        known = {
+            (p["other"], p["metric"]): p
+            for p in content["pairs"]
+            if p["model"] == model and p["method"] == "is-cam"
+        }
+        for rival in rivals:
+            if (rival, "insertion") not in known:
+                continue
+            title = content["run"]["methods"][rival]["title"]
+            count = known[rival, "insertion"]["n"]
+            cells = [_cell(content, known.get((rival, m)), m) for m in METRICS]
+            lines.append(f"| {model}, {count} | {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(content: dict[str, Any], pair: dict[str, Any] | None, metric: str) -> str:
+    if pair is None or pair["mean"] is None:
+        return "-"
+    about = content["run"]["metrics"][metric]
+    ends = [pair["mean"], pair["low"], pair["high"]]
+    if not about["higher_is_better"]:
+        ends = [-ends[0], -ends[2], -ends[1]]
+    digits = 1 if about["unit"] == "percent" else 3
+    mean, low, high = (f"{end + 0.0:+.{digits}f}" for end in ends)
+    mean = mean if ends[1] <= 0 <= ends[2] else f"**{mean}**"
+    return f"{mean} [{low}, {high}], {pair['wins']:.0%}"
+
+
+def beside_the_poster(contents: list[dict[str, Any]]) -> list[str]:
+    """Returns average drop and increase, printed and measured, and their bound."""
+    lines = []
+    for network, methods in POSTER.items():
+        for method, (drop, increase) in methods.items():
+            lines.append(_bound("poster", network, method, drop, increase))
+    for content in contents:
+        found = {(e["model"], e["method"], e["metric"]): e for e in content["means"]}
+        for model, method, metric in found:
+            title = content["run"]["methods"][method]["title"]
+            if metric == "average_drop" and title in POSTER["ResNet"]:
+                drop = found[model, method, metric]
+                increase = found[model, method, "average_increase"]
+                source = f"here, {drop['n']} photographs"
+                ends = drop["mean"], increase["mean"]
+                lines.append(_bound(source, model, title, *ends))
+    return lines
+
+
+def _bound(source: str, network: str, method: str, drop: float, increase: float) -> str:
+    verdict = "yes" if drop <= 100 - increase else "**no**"
+    return (
+        f"| {source} | {network} | {method} | {drop:.2f} | {increase:.2f} | "
+        f"{100 - increase:.2f} | {verdict} |"
+    )
+
+
+def main() -> None:
+    """Writes the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--rivals", default="score-cam,grad-cam")
+    args = parser.parse_args()
+    contents = [summarise(folder).content for folder in args.folders]
+    heads = " | ".join(metric.replace("_", " ") for metric in METRICS)
+    lines = [f"| network, images | against | {heads} |", "|---|---|" + "---|" * 7]
+    for content in contents:
+        lines += favour(content, args.rivals.split(","))
+    lines += [
+        "",
+        "| source | network | method | average drop | average increase | "
+        "100 - increase | possible |",
+        "|---|---|---|---:|---:|---:|---|",
+        *beside_the_poster(contents),
+    ]
+    args.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
