@@ -1,0 +1,61 @@
+"""Where the maps lie: localisation by method, over several runs, as one table.
+
+    python benchmarks/localisation.py OUT.md [--only TEXT] FOLDER...
+
+reads folders of `captum-iscam benchmark`. `--only` keeps images whose name holds the
+text, such as those whose boxes are small, where guessing the middle fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from captum_iscam.benchmark._results import Results, read_results
+from captum_iscam.benchmark._statistics import bootstrap
+
+METRICS = ("energy_pointing_game", "pointing_game", "mask_iou", "top_k_intersection")
+
+
+def lines(results: Results, only: str) -> list[str]:
+    """Returns a line for each method of each network of one run."""
+    kept = np.array([only in image["id"] for image in results.images])
+    found = []
+    for model in results.models:
+        table = {m: results.tables[model, m].values[kept] for m in METRICS}
+        # Means of all methods are over the same images.
+        whole = ~np.isnan(np.concatenate(list(table.values()), axis=1)).any(axis=1)
+        if not whole.any():
+            continue
+        means = {m: bootstrap(values[whole]) for m, values in table.items()}
+        for place, method in enumerate(results.methods):
+            cells = [
+                f"{x.mean[place]:.2f} [{x.low[place]:.2f}, {x.high[place]:.2f}]"
+                for x in means.values()
+            ]
+            title = results.title(method)
+            found.append(f"| {model}, {whole.sum()} | {title} | {' | '.join(cells)} |")
+    return found
+
+
+def main() -> None:
+    """Writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--only", default="", metavar="TEXT")
+    args = parser.parse_args()
+    heads = " | ".join(f"{metric.replace('_', ' ')} ↑" for metric in METRICS)
+    rows = [
+        f"| network, images | method | {heads} |",
+        "|---|---|" + "---:|" * len(METRICS),
+    ]
+    for folder in args.folders:
+        rows += lines(read_results(folder), args.only)
+    args.out.write_text("\n".join(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()
