@@ -172,7 +172,7 @@ MEASURES: dict[str, Measure] = {
     "average_gain": Measure(metrics.average_gain, _of_scores),
     "insertion": Measure(metrics.insertion, _with_curve),
     "deletion": Measure(metrics.deletion, _with_curve),
-    # On a CPU a removal costs far more than the forward pass of what is left.
+    # On a CPU a removal costs more than a small network's pass of what is left.
     "road": Measure(metrics.road, _with_noise, "further"),
     "road_most_relevant_first": Measure(
         metrics.road_most_relevant_first, _with_noise, "further"

@@ -1,9 +1,12 @@
-"""ROAD: the imputation against a dense solution, the removal by hand."""
+"""ROAD: the imputation against direct solvers, the removal by hand."""
 
 import pytest
 import torch
+from scipy.sparse import diags_array, eye_array, kron
+from scipy.sparse.linalg import spsolve
 
 from captum_iscam.metrics import (
+    _imputation,
     road,
     road_least_relevant_first,
     road_most_relevant_first,
@@ -46,6 +49,64 @@ def test_imputation_solves_the_linear_system(size, share):
 
     expected = [dense_imputation(x, k[0]) for x, k in zip(images, known, strict=True)]
     torch.testing.assert_close(imputed, torch.stack(expected), atol=2e-4, rtol=0)
+
+
+def sparse_imputation(image, known):
+    """The same for a large image of one channel, by a direct sparse solver."""
+    down, across = (
+        diags_array([1.0, 2.0, 1.0], offsets=[-1, 0, 1], shape=(n, n))
+        for n in known.shape
+    )
+    around = (kron(down, across) - 4 * eye_array(known.numel())).tocsr()
+    system = (diags_array(around.sum(1)) - around).tocsr()
+    values, kept = image.flatten().numpy().copy(), known.flatten().numpy()
+    right = around[~kept][:, kept] @ values[kept]
+    values[~kept] = spsolve(system[~kept][:, ~kept].tocsc(), right)
+    return torch.from_numpy(values).view_as(image)
+
+
+def regions(size, share):
+    """Removes large, smooth regions, as the map of a layer does."""
+    maps = torch.nn.functional.interpolate(torch.rand(1, 1, 6, 6), size, mode="bicubic")
+    return maps > maps.quantile(share)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_large_regions_are_imputed_as_by_a_direct_solver(share):
+    image = torch.randn(1, 1, 97, 130, dtype=torch.float64).cumsum(2).cumsum(3)
+    known = regions((97, 130), share)
+
+    imputed = impute(image, known)
+
+    expected = sparse_imputation(image[0, 0], known[0, 0])
+    largest = image.abs().max().item()
+    torch.testing.assert_close(imputed[0, 0], expected, atol=3e-4 * largest, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(20, 20), (75, 120), (224, 224)])
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_a_large_image_needs_as_few_iterations_as_a_small_one(monkeypatch, size, share):
+    image, known, iterations = torch.randn(1, 1, *size), regions(size, share), []
+    cycle = _imputation._cycle
+
+    def counted(residual, grids):
+        iterations.extend([1] * (residual.shape[-2:] == size))
+        return cycle(residual, grids)
+
+    monkeypatch.setattr(_imputation, "_cycle", counted)
+    impute(image, known)
+
+    assert 5 < len(iterations) < 20
+
+
+def test_one_known_pixel_reaches_all_others():
+    known = torch.zeros(1, 1, 101, 150, dtype=torch.bool)
+    known[0, 0, 70, 3] = True
+
+    imputed = impute(torch.full((1, 1, 101, 150), 5.0), known)
+
+    whole = torch.full_like(imputed, 5)
+    torch.testing.assert_close(imputed, whole, atol=5e-3, rtol=0)
 
 
 def test_imputation_keeps_known_pixels_bit_for_bit():
