@@ -114,7 +114,9 @@ def adcc(
 
     the harmonic mean of :func:`coherency`, of 1 minus :func:`complexity` at the input's
     size and of 1 minus the relative drop (:func:`average_drop` divided by 100) of one
-    example. Where one of the three is 0, so is the value.
+    example. Where one of the three is 0, so is the value. Where the example's score is
+    0 the drop is undefined, and so is the value, unless the coherency is 0: then the
+    value is 0 whatever the drop.
 
     The source is that of :func:`complexity` (https://arxiv.org/abs/2104.10252), whose
     code takes the harmonic mean per example, as here.
@@ -134,7 +136,7 @@ def adcc(
 
     Returns:
         *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where a map holds NaN
-        or infinity.
+        or infinity, and where the score of the example is 0 and the coherency is not.
 
     Raises:
         ValueError: As in :func:`average_drop` and :func:`coherency`.
@@ -175,4 +177,5 @@ def adcc(
     covered = complexity(case.maps, size=case.masked[0].shape[2:])
     parts = torch.stack([coherent, 1 - covered, 1 - drop])
     # 1 / 0 is infinite, and the mean then 0, as it should be.
-    return 3 / (1 / parts).sum(0)
+    mean = 3 / (1 / parts).sum(0)
+    return torch.where(coherent == 0, 0, mean)  # beside an undefined drop as well

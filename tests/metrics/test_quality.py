@@ -190,6 +190,30 @@ def test_adcc_of_a_map_that_hides_everything_is_zero():
     assert found.tolist() == [0]
 
 
+def test_adcc_of_a_score_of_zero_is_undefined_unless_the_map_is_incoherent():
+    image = torch.tensor([[[[1.0, -1.0], [0.0, 0.0]]]]).expand(3, 1, 2, 2)
+    maps = torch.zeros(3, 1, 2, 2)
+    maps[0, 0, 0, 0], maps[2, 0, 0, 0] = 1, math.nan
+
+    found = adcc(total, image, maps, explanation_func=brightness, score="identity")
+
+    assert coherency(brightness, image, maps)[0] > 0.5
+    assert found.isnan().tolist() == [True, False, True]
+    assert found[1] == 0
+
+
+def test_adcc_is_zero_where_everything_drops():
+    image = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    maps = torch.tensor([[[[0.0, 1.0], [0.5, 0.0]]]])
+
+    def method(inputs, target):
+        return maps
+
+    found = adcc(total, image, maps, explanation_func=method, score="identity")
+    assert coherency(method, image, maps).tolist() == [1]
+    assert found.tolist() == [0]
+
+
 def test_adcc_measures_the_complexity_at_the_size_of_the_input():
     image = torch.ones(1, 1, 1, 6)
     maps = grid([0, 1, 0])
