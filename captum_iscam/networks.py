@@ -273,6 +273,7 @@ def _fit_model(
     except (RuntimeError, ValueError) as error:
         detail = " ".join(str(error).split())
         raise ValueError(
-            f"weights must fit {name}, got {str(file)!r}. {detail[:400]}"
+            f"weights must fit {name}, got {str(file)!r}. Name the model they were "
+            f"saved from, or pass weights of {name}. PyTorch says: {detail[:400]}"
         ) from error
     return model, count

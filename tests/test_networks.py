@@ -164,5 +164,6 @@ def test_a_file_of_something_else_is_refused(weights):
 
 
 def test_weights_of_another_model_are_refused(weights):
-    with pytest.raises(ValueError, match=r"weights must fit resnet18, got .*Missing"):
+    told = r"weights must fit resnet18, got .*some.pt'\. Name the model .*Missing"
+    with pytest.raises(ValueError, match=told):
         load_classifier("resnet18", weights(fresh().state_dict()))
