@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from captum_iscam.benchmark._device import processor
+
 PACKAGES = ("captum", "captum_iscam", "grad-cam", "torch", "torchcam", "torchvision")
 
 
@@ -21,20 +23,11 @@ def environment(device: str) -> dict[str, object]:
     return {
         "versions": versions,
         "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
     }
 
 
-def processor() -> str:
+def _processor() -> str:
     """Returns the processor's name and its vector instructions that matter here."""
-    return f"{_model_name()}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _model_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0].partition(":")[2].strip() if names else platform.machine()
+    return f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"

@@ -11,8 +11,9 @@ from PIL import Image
 from torchvision.models import get_model
 from torchvision.transforms._presets import ImageClassification
 
+from captum_iscam._images import read_image
 from captum_iscam.cli import main
-from captum_iscam.commands._images import output_names, read_image
+from captum_iscam.commands._names import output_names
 from captum_iscam.commands._targets import TargetChoice
 from captum_iscam.commands.demo import SHOWN
 from captum_iscam.networks import load_classifier

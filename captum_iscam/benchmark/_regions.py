@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from captum_iscam.commands._images import UnreadableImageError
+from captum_iscam._images import UnreadableImageError
 
 Label = int | str
 Regions = dict[int, npt.NDArray[np.bool_]]

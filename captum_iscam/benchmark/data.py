@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from captum_iscam._images import read_image
 from captum_iscam.benchmark._regions import Box, Label, Mask, Regions, check, draw
-from captum_iscam.commands._images import read_image
 
 _Marked = TypeVar("_Marked", "Box", "Mask")
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from captum_iscam.benchmark._device import about_device
 from captum_iscam.benchmark.data import DataSet
 from captum_iscam.benchmark.layout import COSTS, image_key
 from captum_iscam.benchmark.measures import Measure
@@ -103,7 +101,7 @@ class Plan:
                 "dtype": "bfloat16 autocast" if self.autocast else "float32",
             },
             "versions": dict(versions),
-            "device": {**_device(self.device), "processes": processes},
+            "device": {**about_device(self.device), "processes": processes},
             "notes": list(notes),
             "data": _data(self.data),
             "models": {subject.name: _model(subject) for subject in self.subjects},
@@ -123,31 +121,6 @@ class Plan:
                 **{name: _cost(name) for name in COSTS},
             },
         }
-
-
-def check_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """Raises unless two records are of the same experiment.
-
-    Not compared is what cannot change a result: the command's words, the path of the
-    data, notes, the card, how many processes, workers and inputs per pass there are.
-
-    Args:
-        old (Mapping[str, Any]): What `run.json` holds.
-        new (Mapping[str, Any]): What would be written now.
-        folder (Path): Where, for the message.
-
-    Raises:
-        ValueError: With the first setting that differs, as it was and as it is.
-    """
-    before, after = _flat(_of_experiment(old)), _flat(_of_experiment(new))
-    for name in dict.fromkeys([*before, *after]):
-        was, now = before.get(name, "absent"), after.get(name, "absent")
-        if was != now:
-            raise ValueError(
-                f"out must be a folder of the same experiment, got {str(folder)!r}, "
-                f"whose {name} is {_short(was)}, now {_short(now)}. Choose another "
-                "folder with --out, or the old setting to go on."
-            )
 
 
 def _data(data: DataSet) -> dict[str, Any]:
@@ -197,64 +170,3 @@ def _cost(name: str) -> dict[str, Any]:
 def _seed_of(takes: Sequence[str]) -> dict[str, str]:
     """What the record of a method says of its seed, which is not the run's itself."""
     return {"seed": "of the run and the image"} if "seed" in takes else {}
-
-
-def _device(device: torch.device) -> dict[str, Any]:
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        tf32 = bool(torch.backends.cudnn.allow_tf32)
-        return {"type": device.type, "name": name, "convolutions_in_tf32": tf32}
-    name = _processor() or platform.processor() or platform.machine()
-    threads, cores = torch.get_num_threads(), os.cpu_count()
-    return {"type": device.type, "name": name, "threads": threads, "cores": cores}
-
-
-def _processor() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return None
-    names = (x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
-    return next(names, None)
-
-
-def _of_experiment(run: Mapping[str, Any]) -> dict[str, Any]:
-    models = {
-        name: {k: v for k, v in model.items() if k != "top1"}
-        for name, model in run["models"].items()
-    }
-    data = {k: v for k, v in run["data"].items() if k not in ("path", "images")}
-    images = run["data"]["images"]
-    versions = {k: v for k, v in run["versions"].items() if k != "python"}
-    return {
-        "models": {"names": list(models), **models},
-        "methods": {"names": list(run["methods"]), **run["methods"]},
-        "metrics": {"names": list(run["metrics"]), **run["metrics"]},
-        "settings": run["settings"],
-        "data": {
-            **data,
-            "images": [image["id"] for image in images],
-            "labels": [image["label"] for image in images],
-        },
-        "versions": versions,
-        "device": {"type": run["device"]["type"]},
-    }
-
-
-def _flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Returns nested settings by dotted names, but for how much is done at a time."""
-    found: dict[str, Any] = {}
-    for name, inner in value.items():
-        if name == "internal_batch_size":
-            continue
-        if isinstance(inner, Mapping) and inner:
-            found.update(_flat(inner, f"{above}{name}."))
-        else:
-            found[above + name] = inner
-    return found
-
-
-def _short(value: object) -> str:
-    if isinstance(value, list) and len(value) > 12:
-        return f"{value[0]!r} and {len(value) - 1} more"
-    return repr(value)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
+from captum_iscam.benchmark._same import check_same
 from captum_iscam.benchmark.group import Group
 from captum_iscam.benchmark.layout import (
     ROWS,
@@ -20,7 +21,7 @@ from captum_iscam.benchmark.layout import (
     read_run,
 )
 from captum_iscam.benchmark.loading import load
-from captum_iscam.benchmark.plan import Plan, check_same
+from captum_iscam.benchmark.plan import Plan
 from captum_iscam.benchmark.rows import RowMaker
 from captum_iscam.benchmark.store import (
     Store,

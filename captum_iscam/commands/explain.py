@@ -13,12 +13,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from captum_iscam._images import UnreadableImageError, read_image
 from captum_iscam.commands import _record
-from captum_iscam.commands._images import (
-    UnreadableImageError,
-    output_names,
-    read_image,
-)
+from captum_iscam.commands._names import output_names
 from captum_iscam.commands._targets import TargetChoice
 from captum_iscam.layers import check_spatial, default_layer, find_layer
 from captum_iscam.methods import METHODS, Options, find_methods

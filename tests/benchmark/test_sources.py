@@ -7,11 +7,11 @@ from PIL import Image
 from reference.real import FOLDER, needs_real_data, photograph
 from reference.real import rows as real_rows
 
+from captum_iscam._images import UnreadableImageError
 from captum_iscam.benchmark.data import DataSet, FileItem, resolve
 from captum_iscam.benchmark.loading import load
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
 from captum_iscam.benchmark.subjects import load_subject
-from captum_iscam.commands._images import UnreadableImageError
 from captum_iscam.demo import CLASSES, load_scenes, preprocess
 
 
