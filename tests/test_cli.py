@@ -13,7 +13,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from captum_iscam._images import read_image
 from captum_iscam.cli import main
-from captum_iscam.commands._names import output_names
+from captum_iscam.commands._folder import output_names
 from captum_iscam.commands._targets import TargetChoice
 from captum_iscam.commands.demo import SHOWN
 from captum_iscam.networks import load_classifier
@@ -84,7 +84,8 @@ def test_explain_writes_a_picture_the_maps_and_a_record(
 
     assert code == 0
     out = tmp_path / "out"
-    assert {p.suffix for p in out.iterdir()} == {".png", ".npz", ".json"}
+    written = {"photo.png", "photo.npz", "photo.json", "lock"}
+    assert {file.name for file in out.iterdir()} == written
     record = record_of(tmp_path)
     assert record["model"] == NAME
     assert record["layer"] == LAYER
@@ -316,6 +317,7 @@ def test_demo_finds_the_objects_without_a_network(tmp_path, capsys, monkeypatch)
         "scene_0.json",
         "table.md",
         "table.csv",
+        "lock",
     } == names
     with (tmp_path / "demo" / "table.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))

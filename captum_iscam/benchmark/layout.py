@@ -49,7 +49,6 @@ ROWS = "rows"
 CURVES = "curves"
 MAPS = "maps"
 IMAGES = "images"
-LOCK = "lock"
 
 MAP_SIZE = 112
 """Longest side of a stored map in pixels."""

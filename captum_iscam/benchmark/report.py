@@ -9,9 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from captum_iscam._files import write_whole
 from captum_iscam.benchmark._gallery import PART, compared, gallery
 from captum_iscam.benchmark._results import Results
-from captum_iscam.benchmark.store import write_whole
 from captum_iscam.benchmark.summary import Summary, summarise
 
 REPORT = "report.html"

@@ -12,9 +12,12 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
+from captum_iscam._files import as_json, drop_unfinished, locked, write_whole
 from captum_iscam.benchmark._same import check_same
 from captum_iscam.benchmark.group import Group
 from captum_iscam.benchmark.layout import (
+    IMAGES,
+    MAPS,
     ROWS,
     RUN,
     read_lines,
@@ -25,10 +28,8 @@ from captum_iscam.benchmark.plan import Plan
 from captum_iscam.benchmark.rows import RowMaker
 from captum_iscam.benchmark.store import (
     Store,
-    as_json,
     done_cells,
-    locked,
-    write_whole,
+    torn_lines,
 )
 
 
@@ -72,6 +73,7 @@ def _open_run(folder: Path, record: Mapping[str, Any]) -> None:
         if record["notes"] and record["notes"] != old["notes"]:
             old["notes"] = record["notes"]
             write_whole(folder / RUN, as_json(old))
+        _say_what_is_there(folder)
         return
     # A row without the record of its settings would be worth nothing.
     if next(read_lines(folder / ROWS), None) is not None:
@@ -80,6 +82,18 @@ def _open_run(folder: Path, record: Mapping[str, Any]) -> None:
             "Choose another with --out."
         )
     write_whole(folder / RUN, as_json(record))
+
+
+def _say_what_is_there(folder: Path) -> None:
+    rows = sum(1 for _ in read_lines(folder / ROWS))
+    said = f"{folder} holds {rows:,} rows from before; the run goes on from there."
+    torn, parts = torn_lines(folder), drop_unfinished(folder, (IMAGES, MAPS))
+    if torn or parts:
+        said += (
+            f" It was cut off: {torn} torn lines and {parts} unfinished files are "
+            "dropped and made again."
+        )
+    tqdm.write(said, file=sys.stderr)
 
 
 def _work(work: RowMaker, group: Group) -> None:

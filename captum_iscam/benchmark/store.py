@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from captum_iscam._files import not_written, write_whole
 from captum_iscam.benchmark.layout import (
     CURVES,
-    LOCK,
     MAP_SIZE,
     ROWS,
     Curve,
@@ -107,59 +102,23 @@ class _Lines:
                 written += os.pwrite(self._stream, line[written:], self._end + written)
         except OSError as error:
             os.ftruncate(self._stream, self._end)
-            raise _not_written(error, self._file) from error
+            raise not_written(error, self._file) from error
         self._end += len(line)
 
     def sync(self) -> None:
         try:
             os.fsync(self._stream)
         except OSError as error:
-            raise _not_written(error, self._file) from error
+            raise not_written(error, self._file) from error
 
     def close(self) -> None:
         os.close(self._stream)
 
 
-def write_whole(file: Path, content: bytes, rank: int = 0) -> None:
-    """Writes a file that is complete whenever it can be seen.
-
-    Raises:
-        OSError: If it cannot be written; nothing of it is left then.
-    """
-    # Named by the process alone, so that what a killed run leaves is written over.
-    part = file.with_name(f".{file.name}.{rank}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise _not_written(error, file) from error
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of the folder, until the block or the process ends.
-
-    Raises:
-        ValueError: If another run is writing there.
-    """
-    with (folder / LOCK).open("a+") as stream:
-        try:
-            # Of the process alone: a flock would live on in workers that outlive it.
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            stream.seek(0)
-            owner = stream.read().strip() or "unknown"
-            raise ValueError(
-                "out must be a folder no other run writes to, got "
-                f"{str(folder)!r}, where process {owner} is at work. Wait for it or "
-                "choose another with --out."
-            ) from error
-        stream.truncate(0)
-        stream.write(f"{os.getpid()}\n")
-        stream.flush()
-        yield
+def torn_lines(folder: Path) -> int:
+    """Returns how many files end in a part of a line; opening a store drops it."""
+    files = [f for kind in (ROWS, CURVES) for f in (folder / kind).glob("rank*.jsonl")]
+    return sum(_ends_torn(file) for file in files)
 
 
 def done_cells(folder: Path) -> dict[str, set[Cell]]:
@@ -180,12 +139,6 @@ def as_jpeg(image: Image.Image, side: int) -> bytes:
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=80)
     return stream.getvalue()
-
-
-def as_json(value: Any) -> bytes:
-    """Returns JSON for people to read."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def _as_png(maps: Tensor) -> bytes:
@@ -216,13 +169,10 @@ def _whole_lines(stream: int) -> int:
     return 0
 
 
+def _ends_torn(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return _whole_lines(stream.fileno()) < os.fstat(stream.fileno()).st_size
+
+
 def _interned(name: str | None) -> str | None:
     return None if name is None else sys.intern(name)
-
-
-def _not_written(error: OSError, file: Path) -> OSError:
-    said = error.strerror or str(error)
-    return OSError(
-        f"{file} cannot be written ({said}). Nothing is lost: make room or mend it, "
-        "and the same command goes on from there."
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import platform
 import time
 import warnings
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import captum_iscam
+from captum_iscam._files import as_json, write_together
 from captum_iscam._passes import count_passes
 from captum_iscam.methods import METHODS, Options
 from captum_iscam.visualization import Row, visualize_rows
@@ -127,7 +128,7 @@ def write(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Path:
-    """Writes `name.png`, `name.npz` and, last, `name.json`; returns the first.
+    """Writes `name.png`, `name.npz` and `name.json`, or none; returns the first.
 
     Args:
         folder (Path): Where to.
@@ -139,10 +140,11 @@ def write(
         std (Sequence[float], optional): What it was divided by. Default: None
     """
     picture, arrays = folder / f"{name}.png", folder / f"{name}.npz"
+    drawn, packed = io.BytesIO(), io.BytesIO()
     figure = visualize_rows(_rows(image, explanations), mean=mean, std=std)
-    figure.savefig(picture, dpi=120, bbox_inches="tight", pad_inches=0.08)
+    figure.savefig(drawn, dpi=120, bbox_inches="tight", pad_inches=0.08)
     maps: dict[str, Any] = {e.key: e.attributions[0, 0].numpy() for e in explanations}
-    np.savez_compressed(arrays, **maps)
+    np.savez_compressed(packed, **maps)
     targets = dict.fromkeys(e.target for e in explanations)
     record = {
         **about,
@@ -151,8 +153,8 @@ def write(
         "files": {"picture": picture.name, "maps": arrays.name},
         "versions": versions(),
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    contents = {picture: drawn.getvalue(), arrays: packed.getvalue()}
+    write_together({**contents, folder / f"{name}.json": as_json(record)})
     return picture
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_iscam._files import write_whole
 from captum_iscam.commands import _record
-from captum_iscam.commands.explain import make_folder, progress
+from captum_iscam.commands._folder import Owners, output_names, own_folder
+from captum_iscam.commands.explain import progress
 from captum_iscam.demo import CLASSES, Scene, load_network, load_scenes, preprocess
 from captum_iscam.demo.network import WEIGHTS
 from captum_iscam.methods import METHODS, Options
@@ -52,23 +55,29 @@ class Finding:
 
 def run(args: argparse.Namespace) -> int:
     """Explains every object of the bundled pictures by the methods in `SHOWN`."""
-    out = make_folder(args.out)
-    options = Options(_N_SAMPLES, args.seed)
+    with own_folder(args.out) as earlier:
+        tables = _explain_scenes(args.out, args.seed, earlier)
+    tqdm.write(f"\n{tables}\n\n{_LEGEND}\nAll of it is in {args.out}.", file=sys.stdout)
+    return 0
+
+
+def _explain_scenes(out: Path, seed: int, earlier: Owners) -> str:
+    """Writes all files; returns the tables."""
+    options = Options(_N_SAMPLES, seed)
     network, scenes = load_network(), load_scenes()
     objects = sum(len(scene.labels) for scene in scenes)
+    names = output_names([f"scene_{n}" for n in range(len(scenes))], earlier)
     findings: list[Finding] = []
     with progress(objects * len(SHOWN)) as bar:
-        for number, scene in enumerate(scenes):
-            name = f"scene_{number}"
+        for name, scene in zip(names, scenes, strict=True):
             findings += _explain_scene(network, scene, name, out, options, bar.update)
             said = ", ".join(CLASSES[label] for label in scene.labels)
             tqdm.write(f"{name}: {said} -> {out / name}.png")
     caption = "Overlap of each map with its object:"
     tables = f"{caption}\n\n{_by_object(findings)}\n\n{_by_method(findings)}"
-    (out / "table.md").write_text(tables + "\n", encoding="utf-8")
-    _write_csv(out / "table.csv", findings)
-    tqdm.write(f"\n{tables}\n\n{_LEGEND}\nAll of it is in {out}.", file=sys.stdout)
-    return 0
+    write_whole(out / "table.md", f"{tables}\n".encode())
+    write_whole(out / "table.csv", _as_csv(findings).encode())
+    return tables
 
 
 _LEGEND = f"""\
@@ -192,9 +201,10 @@ def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join([written[0], rule, *written[1:]])
 
 
-def _write_csv(file: Path, findings: Sequence[Finding]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(Finding.__dataclass_fields__)
-        for f in findings:
-            writer.writerow(vars(f).values())
+def _as_csv(findings: Sequence[Finding]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(Finding.__dataclass_fields__)
+    for f in findings:
+        writer.writerow(vars(f).values())
+    return stream.getvalue()

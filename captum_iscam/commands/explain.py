@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,12 @@ from tqdm import tqdm
 
 from captum_iscam._images import UnreadableImageError, read_image
 from captum_iscam.commands import _record
-from captum_iscam.commands._names import output_names
+from captum_iscam.commands._folder import (
+    Owners,
+    output_names,
+    own_folder,
+    printable,
+)
 from captum_iscam.commands._targets import TargetChoice
 from captum_iscam.layers import check_spatial, default_layer, find_layer
 from captum_iscam.methods import METHODS, Options, find_methods
@@ -45,21 +49,28 @@ def run(args: argparse.Namespace) -> int:
         f"{job.network.name}, weights {job.network.weights}, layer {job.layer_name} "
         f"({taken}), on {job.device}"
     )
-    failed = 0
-    total = len(args.images) * job.targets.count * len(job.methods)
-    with progress(total) as bar:
-        for file, name in zip(args.images, output_names(args.images), strict=True):
-            try:
-                tqdm.write(_explain_one(job, file, name, bar))
-            except UnreadableImageError as error:
-                failed += 1
-                tqdm.write(f"{file}: cannot be read: {error}", file=sys.stderr)
-            except (ValueError, RuntimeError) as error:
-                failed += 1
-                tqdm.write(f"{file}: cannot be explained: {error}", file=sys.stderr)
+    with own_folder(job.out) as earlier:
+        failed = _explain_all(job, args.images, earlier)
     if failed:
         tqdm.write(f"{failed} of {len(args.images)} images failed.", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _explain_all(job: _Job, files: list[Path], earlier: Owners) -> int:
+    """Explains every picture; returns how many of them could not be."""
+    failed = 0
+    with progress(len(files) * job.targets.count * len(job.methods)) as bar:
+        for file, name in zip(files, output_names(files, earlier), strict=True):
+            try:
+                tqdm.write(printable(_explain_one(job, file, name, bar)))
+                continue
+            except UnreadableImageError as error:
+                said = f"{file}: cannot be read: {error}"
+            except (ValueError, RuntimeError) as error:
+                said = f"{file}: cannot be explained: {error}"
+            failed += 1
+            tqdm.write(printable(said), file=sys.stderr)
+    return failed
 
 
 def progress(total: int) -> tqdm[Any]:
@@ -90,27 +101,6 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def make_folder(folder: Path) -> Path:
-    """Returns the folder, made if it was missing.
-
-    Raises:
-        ValueError: If it cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"out must be a folder that can be made, got {str(folder)!r} "
-            f"({error.strerror}). Choose another with --out."
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise ValueError(
-            f"out must be a folder that can be written, got {str(folder)!r}. "
-            "Choose another with --out."
-        )
-    return folder
-
-
 def _prepare(args: argparse.Namespace) -> _Job:
     methods = find_methods(args.method)
     device = choose_device(args.device)
@@ -138,7 +128,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
         methods,
         options,
         device,
-        make_folder(args.out),
+        args.out,
     )
 
 
@@ -177,7 +167,7 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
     for e in explanations:
         for warning in e.warnings:
             where = f"{file}, {METHODS[e.method].title}, {e.target.class_name}"
-            tqdm.write(f"{where}: {warning}", file=sys.stderr)
+            tqdm.write(printable(f"{where}: {warning}"), file=sys.stderr)
     said = ", ".join(
         f"{t.class_name} ({t.index}) p = {t.probability:.3f}" for t in targets
     )

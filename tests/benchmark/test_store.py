@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from captum_iscam._files import write_whole
 from captum_iscam.benchmark import layout, store
 from captum_iscam.benchmark.layout import Curve, Key, Row
 from captum_iscam.benchmark.rows import _Remembering
-from captum_iscam.benchmark.store import Store, done_cells, write_whole
+from captum_iscam.benchmark.store import Store, done_cells
 
 ROW = Row("a/b.jpg", "net", "grad-cam", "insertion", 0.1 + 0.2, 3, 3, 3, 0.5, "cat")
 

@@ -1,0 +1,132 @@
+"""Files that are whole whenever they can be seen, in folders with one writer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = "lock"
+"""The file that is locked while a run writes to a folder."""
+
+_UNFINISHED = re.compile(r"\..+\.\d+\.part")
+
+
+def write_whole(file: Path, content: bytes, rank: int = 0) -> None:
+    """Writes a file that is complete whenever it can be seen.
+
+    Raises:
+        OSError: If it cannot be written; nothing of it is left then.
+    """
+    write_together({file: content}, rank)
+
+
+def write_together(contents: Mapping[Path, bytes], rank: int = 0) -> None:
+    """Writes files that belong together: all of them, or none if one cannot be written.
+
+    Args:
+        contents (Mapping[Path, bytes]): What is to be in each file. They come to their
+            places in this order.
+        rank (int, optional): Tells apart processes that share a folder. Default: 0
+
+    Raises:
+        OSError: If one cannot be written; what was there before is still there.
+    """
+    # Named by the process alone, so that what a killed run leaves is written over.
+    parts = {file: file.with_name(f".{file.name}.{rank}.part") for file in contents}
+    file = next(iter(contents))
+    try:
+        for file, content in contents.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            parts[file].write_bytes(content)
+        for file, part in parts.items():
+            part.replace(file)
+    except OSError as error:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise not_written(error, file) from error
+
+
+def not_written(error: OSError, file: Path) -> OSError:
+    """Returns the error to raise where a file cannot be written."""
+    said = error.strerror or str(error)
+    return OSError(
+        f"{file} cannot be written ({said}). Nothing that was there is lost: make room "
+        "or mend it, and give the same command again."
+    )
+
+
+def as_json(value: Any) -> bytes:
+    """Returns JSON for people to read."""
+    # A file name that is no valid text becomes the escape that JSON has for it.
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def drop_unfinished(folder: Path, below: Iterable[str] = ()) -> int:
+    """Removes what killed runs left half written; returns how many files that were.
+
+    Args:
+        folder (Path): Where to look, but not in the folders inside of it.
+        below (Iterable[str], optional): Names of those that are searched to the bottom,
+            since they hold nothing of anybody else. Default: ()
+    """
+    names = [*folder.iterdir()]
+    for name in below:
+        names += (folder / name).rglob(".*")
+    parts = [name for name in names if _UNFINISHED.fullmatch(name.name)]
+    for part in parts:
+        part.unlink(missing_ok=True)
+    return len(parts)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of the folder, until the block or the process ends.
+
+    Only POSIX systems have such locks; elsewhere nobody is kept out.
+
+    Raises:
+        ValueError: If another run is writing there.
+        OSError: If the folder cannot be written.
+    """
+    if fcntl is None:
+        yield
+        return
+    lock = folder / LOCK
+    try:
+        stream = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise not_written(error, lock) from error
+    try:
+        _take(stream, folder)
+        yield
+    finally:
+        os.close(stream)
+
+
+def _take(stream: int, folder: Path) -> None:
+    try:
+        # Of the process alone: a flock would live on in workers that outlive it.
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.pread(stream, 20, 0).decode().strip() or "unknown"
+        raise ValueError(
+            "out must be a folder no other run writes to, got "
+            f"{str(folder)!r}, where process {owner} is at work. Wait for it or "
+            "choose another with --out."
+        ) from error
+    try:
+        os.ftruncate(stream, 0)
+        os.write(stream, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise not_written(error, folder / LOCK) from error
