@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+
+# Pillow's decoders raise what the file makes them raise.
+DECODERS_RAISE = (
+    Image.DecompressionBombError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    TypeError,
+    struct.error,
+    zlib.error,
+)
+
+LONGEST = 100
+"""How many times as long as wide a picture may be.
+
+Networks are shown a picture whose shorter side has some 256 pixels, so a line of a
+million pixels, small as it is, would take 200 gigabytes on its way to the network.
+"""
 
 
 class UnreadableImageError(ValueError):
@@ -19,18 +43,35 @@ def read_image(file: str | Path) -> Image.Image:
     the first is taken.
 
     Raises:
-        UnreadableImageError: If the file is missing, no picture, or cut short.
+        UnreadableImageError: If the file is missing, no picture, cut short, or larger
+            than Pillow's limit or :data:`LONGEST` allow.
     """
     try:
+        # A pipe would be waited for without end.
+        if Path(file).exists() and not Path(file).is_file():
+            raise UnreadableImageError("not a file")
         with Image.open(file) as opened:
+            check_shape(opened.size)
             opened.load()
             return _as_rgb(ImageOps.exif_transpose(opened))
-    except Image.DecompressionBombError as error:
-        raise UnreadableImageError(str(error)) from error
-    # Pillow's decoders raise what the file makes them raise.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError) as error:
-        said = getattr(error, "strerror", None) or str(error)
+    except UnreadableImageError:
+        raise
+    except DECODERS_RAISE as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableImageError(said.partition(" '")[0]) from error
+
+
+def check_shape(size: tuple[int, int]) -> None:
+    """Raises for a picture that is a line.
+
+    Raises:
+        UnreadableImageError: If one side is more than :data:`LONGEST` times the other.
+    """
+    if max(size) > LONGEST * min(size):
+        raise UnreadableImageError(
+            f"{size[0]} x {size[1]} pixels; a picture may be up to {LONGEST} times as "
+            "long as wide"
+        )
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import pickle
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torchvision.models import get_model, get_model_weights, list_models
 
+from captum_iscam._tensors import read_tensors
+
 # What their builders need besides: both warn where the initialisation is not chosen,
 # and with torchvision's own weights both undo the usual normalisation, which no
 # weights file says of itself.
@@ -29,17 +30,6 @@ _BUILD: dict[str, dict[str, Any]] = {
     "inception_v3": {"init_weights": False, "transform_input": True},
 }
 _SUFFIXES = (".pt", ".pth")
-# What the unpickler raises for a file that is something else depends on its bytes.
-_NO_WEIGHTS = (
-    pickle.UnpicklingError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -137,14 +127,19 @@ def load_classifier(
 
 
 def _from_torchvision(name: str, chosen: Any, device: torch.device | str) -> Network:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rpartition("/")[2]
+    shown = sys.stderr.isatty()
     try:
-        model = get_model(name, weights=chosen, progress=sys.stderr.isatty())
+        if not file.is_file():
+            chosen.get_state_dict(progress=shown, check_hash=True, weights_only=True)
+        # torchvision would run what a tampered file holds, so it is read here before.
+        read_tensors(file, "weights", "Delete it, and it is fetched again.")
+        model = get_model(name, weights=chosen, progress=shown)
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"weights must be downloadable or in the cache, got: {error}. Fetch "
             f"{chosen.url} elsewhere and pass the file as weights."
         ) from error
-    file = Path(torch.hub.get_dir()) / "checkpoints" / chosen.url.rpartition("/")[2]
     return _network(
         name, model, chosen, chosen.meta["categories"], chosen.name, file, device
     )
@@ -232,14 +227,9 @@ def _what_exists(file: Path) -> str:
 
 def _read_state(file: Path) -> dict[str, Tensor]:
     """Returns the state dict in a file, out of what training scripts put around it."""
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except _NO_WEIGHTS as e:
-        raise ValueError(
-            f"weights must be a file of tensors that torch.load reads, got "
-            f"{str(file)!r} ({type(e).__name__}). Write it with "
-            "torch.save(model.state_dict(), file)."
-        ) from e
+    state = read_tensors(
+        file, "weights", "Write it with torch.save(model.state_dict(), file)."
+    )
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

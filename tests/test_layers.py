@@ -42,6 +42,7 @@ def small(*modules):
     return nn.Sequential(*modules).eval()
 
 
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")  # of older torch
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_the_default_layer_is_the_one_the_papers_take(name):
     model, inputs = build(name)

@@ -145,6 +145,7 @@ def test_settings_hold_defaults_and_what_was_asked_for():
     assert "n_samples" not in integral
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules")  # of older torch
 def test_the_window_of_occlusion_follows_the_size_of_the_input():
     torch.manual_seed(0)
     model = nn.Sequential(

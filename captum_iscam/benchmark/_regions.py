@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from captum_iscam._images import UnreadableImageError
+from captum_iscam._images import DECODERS_RAISE, UnreadableImageError
 
 Label = int | str
 Regions = dict[int, npt.NDArray[np.bool_]]
@@ -110,10 +110,11 @@ def _pixels(
 def _read_mask(mask: Mask, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     try:
         with Image.open(mask.file) as opened:
-            values = np.asarray(opened)
-    except (OSError, SyntaxError, ValueError) as error:
+            fits = opened.size == size
+            values = np.asarray(opened) if fits else np.empty(0)
+    except DECODERS_RAISE as error:
         raise UnreadableImageError(f"mask {mask.file}: {error}") from error
-    if values.shape[:2] != size[::-1]:
+    if not fits:
         raise UnreadableImageError(f"mask {mask.file}: not of the image's size")
     if values.ndim == 3:
         values = values[..., :3].max(2)
@@ -127,6 +128,6 @@ def _size_of(file: Path) -> tuple[int, int] | None:
         with Image.open(file) as opened:
             width, height = opened.size
             turned = opened.getexif().get(0x0112, 1) >= 5
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except DECODERS_RAISE:
         return None
     return (height, width) if turned else (width, height)

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
+from captum_iscam._tensors import read_tensors
 from captum_iscam.benchmark._csv import read_table
 from captum_iscam.benchmark._regions import Regions
 from captum_iscam.benchmark._voc import read_voc, voc_root
@@ -139,7 +139,7 @@ def _images_below(root: Path) -> list[Path]:
 
 def _imagenet(root: Path) -> DataSet:
     """The validation images; their folders' names in order are the class indices."""
-    names, _ = torch.load(root / "meta.bin", weights_only=True)
+    names = _names_in(root / "meta.bin")
     order = sorted(names)
     found = _folder(root / "val")
     strange = [name for name in found.classes if name not in names]
@@ -150,9 +150,22 @@ def _imagenet(root: Path) -> DataSet:
             'torchvision.datasets.ImageNet(root, "val") unpack it.'
         )
     items = tuple(
-        FileItem(item.id, order.index(str(item.label)), names[item.label][0], item.file)
+        FileItem(item.id, order.index(folder), names[folder][0], item.file)
         for item in found.items
-        if isinstance(item, FileItem)
+        if isinstance(item, FileItem) and (folder := str(item.label))
     )
     data = DataSet("imagenet", root, items)
     return resolve(data, [names[name][0] for name in order])
+
+
+def _names_in(meta: Path) -> dict[str, tuple[str, ...]]:
+    """Names of the classes by folder, as torchvision keeps them."""
+    repair = 'Let torchvision.datasets.ImageNet(root, "val") write it anew.'
+    found = read_tensors(meta, "meta.bin", repair)
+    names = found[0] if isinstance(found, tuple) and found else None
+    if not isinstance(names, dict) or not names:
+        raise ValueError(
+            "meta.bin must hold the names of ImageNet's classes, got "
+            f"{type(found).__name__} in {str(meta)!r}. {repair}"
+        )
+    return names

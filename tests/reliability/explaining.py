@@ -1,0 +1,65 @@
+"""Small runs of `captum-iscam explain`."""
+
+import contextlib
+import io
+import json
+import zipfile
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.models import get_model
+
+from captum_iscam.cli import main
+
+NAME = "squeezenet1_1"
+
+
+def weights_in(folder):
+    """Writes weights of a network that knows nothing; returns the file."""
+    torch.manual_seed(0)
+    file = folder / "fresh.pt"
+    torch.save(get_model(NAME, weights=None, num_classes=3).state_dict(), file)
+    return file
+
+
+def command(weights, out, files):
+    """Returns the words that explain files by one quick method."""
+    options = ["--model", NAME, "--weights", weights, "--method", "grad-cam"]
+    return [str(word) for word in ("explain", *options, "--out", out, "--", *files)]
+
+
+def explain_alone(weights, out, files):
+    """Explains files as the whole work of a process, in silence."""
+    with (
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        raise SystemExit(main(command(weights, out, files)))
+
+
+def photographs(folder, count):
+    """Writes pictures of noise; returns their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{number}.png" for number in range(count)]
+    for number, file in enumerate(files):
+        noise = np.random.default_rng(number).integers(0, 256, (60, 80, 3))
+        Image.fromarray(noise.astype(np.uint8)).save(file)
+    return files
+
+
+def whole_results(out):
+    """Returns the records in a folder, after a look into every file beside them."""
+    for file in out.glob("*.png"):
+        with Image.open(file) as picture:
+            picture.load()
+    for file in out.glob("*.npz"):
+        with zipfile.ZipFile(file) as archive:
+            assert archive.testzip() is None
+    records = {file.stem: json.loads(file.read_bytes()) for file in out.glob("*.json")}
+    for name, record in records.items():
+        assert record["files"] == {"picture": f"{name}.png", "maps": f"{name}.npz"}
+        assert (out / f"{name}.png").exists()
+        with np.load(out / f"{name}.npz") as arrays:
+            assert {entry["map"] for entry in record["maps"]} == set(arrays)
+    return records

@@ -1,0 +1,170 @@
+"""Names from strangers: they stay text, and what is written stays in its folder."""
+
+import io
+import json
+import os
+
+import pytest
+from benchmark.runs import rows, run
+from PIL import Image
+
+from captum_iscam.benchmark import layout
+from captum_iscam.commands._folder import output_names, printable
+
+PROMISE = "Whatever a picture is called, what is made of it stays in the output folder."
+NAMES = [
+    b"two words.png",
+    b" .png",
+    b"-rf.png",
+    b"--out.png",
+    b"...png",
+    b"..png",
+    b".hidden.png",
+    b"%s%n{0}$x$.png",
+    b"a;b&c|d>e<f`g`$(h).png",
+    b"'\"\\.png",
+    b"line\nbreak\ttab.png",
+    b"\x1b[2J\x1b]0;title\x07.png",
+    b"CON.png",
+    b"*.png",
+    b"\xff\xfe.png",
+    "\u202egnp.exe.png".encode(),
+    "пример 例子 🐈 مثال.png".encode(),
+    "e\u0301.png".encode(),
+    b"x" * 251 + b".png",
+    "例".encode() * 83 + b".png",
+]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Writes a picture under each name; returns the files."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    written = []
+    for number, name in enumerate(NAMES):
+        file = folder / os.fsdecode(name)
+        with file.open("wb") as stream:
+            Image.new("RGB", (30, 20), (10 * number, 0, 0)).save(stream, "PNG")
+        written.append(file)
+    return written
+
+
+def tree(folder, without):
+    """Returns all files and folders but those below one."""
+    return {path for path in folder.rglob("*") if without not in (path, *path.parents)}
+
+
+def test_explain_keeps_every_name_in_its_folder(
+    tmp_path, pictures, explain_files, ledger
+):
+    before = tree(tmp_path, tmp_path / "out")
+
+    code, said = explain_files(*pictures)
+
+    assert code == 0, said
+    assert tree(tmp_path, tmp_path / "out") == before
+    records = [json.loads(f.read_bytes()) for f in (tmp_path / "out").glob("*.json")]
+    assert {record["image"] for record in records} == set(map(str, pictures))
+    for record in records:
+        for name in record["files"].values():
+            assert (tmp_path / "out" / name).is_file()
+    assert "\x1b" not in said
+    ledger.survived("Files", PROMISE, len(NAMES))
+
+
+def test_the_benchmark_keeps_every_name_in_its_folder(tmp_path, pictures, ledger):
+    before = tree(tmp_path, tmp_path / "out")
+    words = ["--data", pictures[0].parent, "--model", "scene-net"]
+    words += ["--metric", "sparseness", "--method", "center-map"]
+
+    code, said = run(tmp_path / "out", *words, "--samples", len(NAMES))
+
+    assert code == 0, said
+    assert tree(tmp_path, tmp_path / "out") == before
+    assert {key.image for key in rows(tmp_path / "out")} == {p.name for p in pictures}
+    made = {p.name for p in (tmp_path / "out" / layout.IMAGES).iterdir()}
+    assert len(made) == len(NAMES)
+    ledger.survived("Files", PROMISE, len(NAMES))
+
+
+def test_a_table_cannot_lead_out_of_the_folder(tmp_path, ledger):
+    data = tmp_path / "data"
+    data.mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "outside.png")
+    names = ["../outside.png", str(tmp_path / "outside.png"), "./.././outside.png"]
+    lines = "".join(f"{name},../../class/{n}\n" for n, name in enumerate(names))
+    (data / "labels.csv").write_text(f"file,class_name\n{lines}")
+    before = tree(tmp_path, tmp_path / "out")
+    words = ["--data", data, "--model", "scene-net", "--ignore-labels"]
+    words += ["--metric", "sparseness", "--method", "center-map"]
+
+    code, said = run(tmp_path / "out", *words, "--samples", len(names))
+
+    assert code == 0, said
+    assert tree(tmp_path, tmp_path / "out") == before
+    ledger.survived("Files", PROMISE, len(names))
+
+
+def test_a_leading_dash_is_no_option_after_two_dashes(
+    tmp_path, pictures, explain_files, monkeypatch
+):
+    monkeypatch.chdir(pictures[0].parent)
+
+    code, said = explain_files("-rf.png", "--out.png")
+
+    assert code == 0, said
+    assert (tmp_path / "out" / "-rf.json").exists()
+    assert (tmp_path / "out" / "--out.json").exists()
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "ascii", "latin-1"])
+def test_a_name_is_printed_as_text_on_any_terminal(monkeypatch, coding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=coding)
+    monkeypatch.setattr("sys.stdout", stream)
+
+    for name in map(os.fsdecode, NAMES):
+        stream.write(printable(name))
+
+    stream.flush()
+    written = stream.buffer.getvalue()
+    assert b"\x1b" not in written
+    assert b"\\x1b[2J" in written
+
+
+def test_names_leave_room_for_what_is_added_to_them():
+    long = ["a" * 251 + ".png", "a" * 250 + ".png", "例" * 83 + ".png"]
+
+    names = output_names(long)
+
+    assert len(set(names)) == 3
+    assert all(len(name.encode()) <= 210 for name in names)
+    assert names[2] == "例" * 66
+
+
+def test_another_picture_of_the_same_name_keeps_its_results(
+    tmp_path, explain_files, ledger
+):
+    for number, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        image = Image.new("RGB", (30, 20), (200 * number, 0, 0))
+        image.save(tmp_path / folder / "cat.png")
+
+    explain_files(tmp_path / "a" / "cat.png")
+    _, said = explain_files(tmp_path / "b" / "cat.png")
+    explain_files(tmp_path / "a" / "cat.png")
+
+    images = {
+        file.name: json.loads(file.read_bytes())["image"]
+        for file in (tmp_path / "out").glob("*.json")
+    }
+    assert images == {
+        "cat.json": str(tmp_path / "a" / "cat.png"),
+        "cat-2.json": str(tmp_path / "b" / "cat.png"),
+    }
+    assert "holds what was made of 1 pictures before" in said
+    ledger.survived(
+        "Disk and processes",
+        "A second run in a folder says what it found and replaces nothing else.",
+        3,
+    )
