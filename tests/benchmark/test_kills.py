@@ -106,9 +106,10 @@ def test_sigterm_ends_between_rows(tmp_path, start, undisturbed, ledger):
 
 def test_a_resumed_run_says_what_it_found(tmp_path, undisturbed):
     shutil.copytree(undisturbed[0], tmp_path / "out")
-    for kind in (layout.ROWS, layout.CURVES):
-        file = layout.rank_file(tmp_path / "out", kind, 0)
-        file.write_bytes(file.read_bytes()[:-7])
+    file = layout.rank_file(tmp_path / "out", layout.ROWS, 0)
+    file.write_bytes(file.read_bytes()[:-7])
+    with layout.rank_file(tmp_path / "out", layout.CURVES, 0).open("ab") as stream:
+        stream.write(b'{"image":"sce')
     left = next((tmp_path / "out" / layout.MAPS).rglob("*.png")).parent
     (left / ".key.png.3.part").write_bytes(b"half")
 

@@ -1,11 +1,8 @@
 """The report as a reader meets it: opened from the file system and clicked."""
 
 import json
-import os
 import re
 import shutil
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +14,10 @@ from benchmark.folders import (
     declare,
     full_folder,
     image_rows,
-    write_pictures,
     write_records,
     write_run,
 )
+from benchmark.pages import cards, names
 from scipy import stats
 
 from captum_iscam.benchmark import layout
@@ -32,65 +29,6 @@ from captum_iscam.benchmark.summary import summarise
 DOCS = Path(__file__).parents[2] / "docs" / "reading_a_benchmark.md"
 METHOD_PLACES = {name: i for i, name in enumerate(METHODS)}
 METRIC_PLACES = {name: i for i, name in enumerate(METRICS)}
-ARGUMENTS = (
-    *("--no-sandbox", "--headless", "--disable-gpu"),
-    *("--disable-background-networking", "--no-first-run"),
-)
-
-
-@pytest.fixture(scope="module")
-def browser(request):
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if sync_playwright is None or chromium is None:
-        missing = "chromium" if sync_playwright else "playwright"
-        reason = f"NOT TESTED: report.html in a browser; {missing} is missing"
-        if os.environ.get("CAPTUM_ISCAM_NEEDS_BROWSER"):
-            pytest.fail(reason)
-        capture = request.config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled():
-            sys.stderr.write(f"\n{reason}\n")
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=chromium, args=list(ARGUMENTS)
-        )
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens a folder's report; whatever goes wrong on the page fails the test."""
-    troubles, contexts = [], []
-
-    def open_page(folder, width=1440, height=900, **settings):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, **settings
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-
-        def check_request(request):
-            if not request.url.startswith((folder.as_uri(), "data:")):
-                troubles.append(f"asked for {request.url}")
-
-        page.on("request", check_request)
-        page.on("requestfailed", lambda r: troubles.append(f"failed: {r.url}"))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda message: troubles.append(message.text))
-        page.goto((folder / "report.html").as_uri())
-        page.wait_for_selector(".card")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert troubles == []
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +46,6 @@ def folder(tmp_path_factory):
 
 def content_of(folder):
     return json.loads((folder / "summary.json").read_text())
-
-
-def names(page, table):
-    return page.locator(f"{table} tbody th").all_inner_texts()
-
-
-def cards(page):
-    return page.locator(".card h3").all_inner_texts()
 
 
 def settled(page, status):
@@ -422,60 +352,6 @@ def test_maps_are_coloured_over_the_picture_alone_or_hidden(visit, folder):
     assert looks["over"] == ['url("#heat-over")', "block"]
     assert looks["alone"] == ['url("#heat-alone")', "block"]
     assert looks["none"][1] == "none"
-
-
-EVIL = "<img src=x onerror=window.hit=1>"
-CLOSING = "</script><script>window.hit=2</script>\"'`${1}&amp;<!--"
-
-
-def evil_folder(path):
-    """Every string that comes from outside tries to become markup."""
-    run = declare(
-        3,
-        models=(f"net{EVIL}\"'",),
-        methods={"a'\"<b>": f"A{EVIL}", "c": f"C{CLOSING}"},
-        classes=(f"cat{EVIL}", f"dog{CLOSING}", "owl"),
-    )
-    model = f"net{EVIL}\"'"
-    for i, image in enumerate(run["data"]["images"]):
-        image["id"] = f"{i}{EVIL if i else CLOSING}"
-    run["notes"] = [EVIL, CLOSING]
-    run["command"] = ["captum-iscam", EVIL, CLOSING]
-    run["models"][model]["layer"] = CLOSING
-    run["metrics"][f"m{EVIL}"] = {"higher_is_better": True, "unit": f"u{EVIL}"}
-    write_run(path, run)
-    rows = []
-    for i in range(2):
-        values = {"insertion": [0.5, 0.4], f"m{EVIL}": [0.1, 0.2]}
-        rows += image_rows(run, i, values, model)
-    rows[0] = replace(rows[0], value=None, error=f"failed {EVIL} {CLOSING}")
-    rows.append(layout.Row(run["data"]["images"][2]["id"], error=EVIL + CLOSING))
-    write_records(path, layout.ROWS, rows)
-    rng = np.random.default_rng(0)
-    safe = {**run, "models": {}}
-    write_pictures(path, safe, rng)
-    write_report(path)
-    return run
-
-
-def test_no_text_becomes_markup(visit, tmp_path):
-    run = evil_folder(tmp_path)
-
-    page = visit(tmp_path)
-    page.select_option("#show", index=1)
-    page.select_option("#metric", index=1)
-    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    page.wait_for_timeout(200)
-
-    assert page.evaluate("window.hit") is None
-    assert page.locator("img[src='x']").count() == 0
-    assert page.locator("b").count() == 0
-    assert cards(page) == [image["id"] for image in run["data"]["images"]]
-    assert names(page, "#means-table")[:2] == [f"A{EVIL}", f"C{CLOSING}"]
-    text = page.locator("body").inner_text()
-    assert f"failed {EVIL} {CLOSING}" in text
-    assert page.locator("#notes p").all_inner_texts() == [EVIL, CLOSING]
-    assert f"predicted cat{EVIL}" in text
 
 
 def test_names_of_files_reach_their_pictures(visit, tmp_path):
