@@ -23,7 +23,11 @@ from pathlib import Path
 from environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/reliability", "tests/benchmark/test_kills.py")
+TESTS = (
+    "tests/reliability",
+    "tests/benchmark/test_injection.py",
+    "tests/benchmark/test_kills.py",
+)
 
 
 def main() -> None:
