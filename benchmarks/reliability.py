@@ -4,7 +4,7 @@
 
 runs every test that enters cases into the ledger (`tests/reliability/ledger.py`) in its
 extended form and writes the number of cases by promise. A single failure ends it
-without a table. Needs the extras `test`.
+without a table. Needs the extras `test` and `release`.
 """
 
 from __future__ import annotations
