@@ -15,6 +15,7 @@ from reliability.explaining import (
 )
 from reliability.ledger import cases
 
+from captum_iscam._files import write_together
 from captum_iscam.cli import main
 
 KILLED = "After a kill every file of a picture is whole, and the next run says so."
@@ -204,6 +205,18 @@ def test_results_that_were_there_outlive_a_full_disk(
     assert {f: f.read_bytes() for f in before if f.name != "lock"} == {
         f: content for f, content in before.items() if f.name != "lock"
     }
+
+
+def test_files_that_belong_together_are_all_replaced_or_none(tmp_path):
+    first, barred = tmp_path / "first", tmp_path / "a file" / "second"
+    first.write_bytes(b"old")
+    barred.parent.write_bytes(b"no folder")
+
+    with pytest.raises(OSError, match=r"second cannot be written .* there is lost"):
+        write_together({first: b"new", barred: b"new"})
+
+    assert first.read_bytes() == b"old"
+    assert {file.name for file in tmp_path.iterdir()} == {"first", "a file"}
 
 
 @pytest.mark.parametrize("command", ["explain", "demo"])
