@@ -41,12 +41,14 @@ def write_together(contents: Mapping[Path, bytes], rank: int = 0) -> None:
     Raises:
         OSError: If one cannot be written; what was there before is still there.
     """
-    # Named by the process alone, so that what a killed run leaves is written over.
-    parts = {file: file.with_name(f".{file.name}.{rank}.part") for file in contents}
+    parts: dict[Path, Path] = {}
     file = next(iter(contents))
     try:
         for file, content in contents.items():
             file.parent.mkdir(parents=True, exist_ok=True)
+            # Named by the process alone, so that what a killed run leaves is written
+            # over.
+            parts[file] = file.with_name(f".{file.name}.{rank}.part")
             parts[file].write_bytes(content)
         for file, part in parts.items():
             part.replace(file)
