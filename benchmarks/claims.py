@@ -1,12 +1,12 @@
 """Whether IS-CAM is better than its rivals: paired differences over several runs.
 
-    python benchmarks/claims.py OUT.md --rivals score-cam,grad-cam FOLDER...
+    python benchmarks/claims.py OUT --rivals score-cam,grad-cam FOLDER...
 
-reads folders of `captum-iscam benchmark` that hold IS-CAM and writes a table: for each
-network and rival the mean difference on the same images, in IS-CAM's favour where it is
-above zero whatever the metric's direction, with its 95 % interval and IS-CAM's share
-of wins. A second table compares average drop and increase with what the IS-CAM poster
-prints, and with the most that one of the two leaves to the other.
+reads folders of `captum-iscam benchmark` that hold IS-CAM and writes OUT/claims.md: for
+each network and rival the mean difference on the same images, in IS-CAM's favour where
+it is above zero whatever the metric's direction, with its 95 % interval and IS-CAM's
+share of wins. OUT/poster.md compares average drop and increase with what the IS-CAM
+poster prints, and with the most that one of the two leaves to the other.
 """
 
 from __future__ import annotations
@@ -110,17 +110,17 @@ def main() -> None:
     args = parser.parse_args()
     contents = [summarise(folder).content for folder in args.folders]
     heads = " | ".join(metric.replace("_", " ") for metric in METRICS)
-    lines = [f"| network, images | against | {heads} |", "|---|---|" + "---|" * 7]
+    claims = [f"| network, images | against | {heads} |", "|---|---|" + "---|" * 7]
     for content in contents:
-        lines += favour(content, args.rivals.split(","))
-    lines += [
-        "",
+        claims += favour(content, args.rivals.split(","))
+    poster = [
         "| source | network | method | average drop | average increase | "
         "100 - increase | possible |",
         "|---|---|---|---:|---:|---:|---|",
         *beside_the_poster(contents),
     ]
-    args.out.write_text("\n".join(lines) + "\n")
+    for name, lines in (("claims", claims), ("poster", poster)):
+        (args.out / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,19 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="noisy copies, for ss-cam and smooth-grad-cam++ (default: %(default)s)",
     )
+    parser.add_argument(
+        "--n-masks",
+        type=positive,
+        default=4000,
+        metavar="N",
+        help="random masks, for rise (default: %(default)s)",
+    )
     _add_seed(parser)
+    parser.add_argument(
+        "--autocast",
+        action="store_true",
+        help="run the network in bfloat16 where that is safe",
+    )
     parser.add_argument(
         "--batch-size",
         type=positive,

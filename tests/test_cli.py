@@ -135,6 +135,25 @@ def test_two_runs_give_the_same_maps(explain, photo, tmp_path):
     np.testing.assert_array_equal(*maps)
 
 
+def test_autocast_runs_the_network_in_bfloat16_and_says_so(explain, photo, tmp_path):
+    maps = []
+    for words, dtype in (([], "float32"), (["--autocast"], "bfloat16 autocast")):
+        explain(photo(), "--layer", LAYER, *words, method="score-cam,grad-cam")
+        assert record_of(tmp_path)["dtype"] == dtype
+        with np.load(tmp_path / "out" / "photo.npz") as arrays:
+            assert {array.dtype for array in arrays.values()} == {np.dtype("float32")}
+            maps.append(np.concatenate([*arrays.values()]))
+
+    assert not np.array_equal(*maps)
+    np.testing.assert_allclose(*maps, atol=0.1 * np.abs(maps[0]).max())
+
+
+def test_the_number_of_random_masks_is_taken(explain, photo, tmp_path):
+    explain(photo(), "--n-masks", 6, method="rise")
+
+    assert record_of(tmp_path)["maps"][0]["forward_passes"] == 7
+
+
 def test_an_image_that_cannot_be_read_is_named_and_the_next_one_explained(
     explain, photo, tmp_path, capsys
 ):

@@ -107,7 +107,7 @@ def explain(
                 Explanation(
                     name,
                     target,
-                    attributions.cpu(),
+                    attributions.float().cpu(),
                     seconds,
                     passes.calls,
                     passes.rows,

@@ -38,6 +38,7 @@ class _Job:
     methods: list[str]
     options: Options
     device: torch.device
+    autocast: bool
     out: Path
 
 
@@ -118,6 +119,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
         seed=args.seed,
         internal_batch_size=args.batch_size,
         show_progress=sys.stderr.isatty(),
+        n_masks=args.n_masks,
     )
     return _Job(
         network,
@@ -128,6 +130,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
         methods,
         options,
         device,
+        args.autocast,
         args.out,
     )
 
@@ -137,12 +140,19 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
     network = job.network
     image = read_image(file)
     inputs = network.transform(image).unsqueeze(0).to(job.device)
-    with torch.no_grad():
-        probabilities = network.model(inputs)[0].softmax(0).cpu()
-    targets = job.targets.of(probabilities)
-    explanations = _record.explain(
-        network.model, job.layer, inputs, targets, job.methods, job.options, bar.update
-    )
+    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.autocast):
+        with torch.no_grad():
+            logits = network.model(inputs)[0]
+        targets = job.targets.of(logits.float().softmax(0).cpu())
+        explanations = _record.explain(
+            network.model,
+            job.layer,
+            inputs,
+            targets,
+            job.methods,
+            job.options,
+            bar.update,
+        )
     about = {
         "image": str(file),
         "image_sha256": sha256(file),
@@ -154,6 +164,7 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
         "weights": {"name": network.weights, "sha256": network.sha256},
         "preprocessing": network.preprocessing,
         "device": str(job.device),
+        "dtype": "bfloat16 autocast" if job.autocast else "float32",
     }
     picture = _record.write(
         job.out,
