@@ -1,10 +1,16 @@
 """Every class and option against the slow float64 reference."""
 
-import numpy as np
 import pytest
 import torch
 from reference.networks import ConvNet, images
-from reference.score_methods import authors_stdev, integrated_grad_cam, score_map
+from reference.score_methods import (
+    RULES,
+    authors_stdev,
+    drawn_fields,
+    gauss_legendre,
+    integrated_grad_cam,
+    score_map,
+)
 
 from captum_iscam import (
     LayerIntegratedGradCAM,
@@ -20,26 +26,6 @@ TARGETS = [1, 4]
 EXACT = {"rtol": 0, "atol": 1e-9}
 # Captum computes the points of the Riemann rules in single precision.
 SINGLE = {"rtol": 0, "atol": 1e-7}
-
-
-def gauss_legendre(n):
-    nodes, weights = np.polynomial.legendre.leggauss(n)
-    return [
-        ((1 + node) / 2, weight / 2)
-        for node, weight in zip(nodes, weights, strict=True)
-    ]
-
-
-RULES = {
-    "gausslegendre": gauss_legendre,
-    "riemann_left": lambda n: [(i / n, 1 / n) for i in range(n)],
-    "riemann_right": lambda n: [((i + 1) / n, 1 / n) for i in range(n)],
-    "riemann_middle": lambda n: [((i + 0.5) / n, 1 / n) for i in range(n)],
-    "riemann_trapezoid": lambda n: [
-        (i / (n - 1), (0.5 if i in (0, n - 1) else 1) / (n - 1)) for i in range(n)
-    ],
-    "recurrence": lambda n: [(i * (i - 1) / (2 * n), 1 / n) for i in range(1, n + 1)],
-}
 
 
 def without_noise(points):
@@ -94,22 +80,11 @@ def test_is_cam_follows_its_rule(net, method, n_steps):
     torch.testing.assert_close(ours, reference(net, x, steps=steps), **tolerance)
 
 
-def drawn_fields(x, n_samples, channels):
-    """The noise of seed 5 as the documentation tells it: pairs `e`, `-e`."""
-    generator = torch.Generator().manual_seed(5)
-    fields = []
-    for _ in range((n_samples + 1) // 2):
-        shape = (1, channels, *x.shape[2:])
-        e = torch.randn(shape, generator=generator)[0].to(x.dtype)
-        fields += [e, -e]
-    return fields[:n_samples]
-
-
 @pytest.mark.parametrize("n_samples", [1, 4, 5])
 @pytest.mark.parametrize("stdevs", [None, 0.3])
 def test_ss_cam_with_noise_on_the_input(net, stdevs, n_samples):
     x = images()
-    fields = drawn_fields(x, n_samples, channels=3)
+    fields = drawn_fields(x, n_samples, channels=3, seed=5)
 
     ours = LayerSmoothedScoreCAM(net, net.features).attribute(
         x,
@@ -150,7 +125,7 @@ def test_ss_cam_with_noise_on_the_mask(net):
     for row, target in zip(x, TARGETS, strict=True):
         steps = [
             (1.0, 1 / 3, lambda mask, shown, e=e, row=row: 0.4 * e * (row - baseline))
-            for e in drawn_fields(x, 3, channels=1)
+            for e in drawn_fields(x, 3, channels=1, seed=5)
         ]
         expected.append(
             score_map(net, net.features, row, target, steps, baseline=baseline)

@@ -14,7 +14,7 @@ from reference.methods import (
     attribute,
 )
 from reference.networks import ConvNet, TwoInputs, images
-from reference.spies import Calls, LiveBytes
+from reference.spies import Calls, LiveBytes, assert_same_state, state_of
 from torch import nn
 
 import captum_iscam
@@ -219,36 +219,6 @@ def test_one_number_per_example_needs_no_target(name, net):
     expected = attribute(name, net, net.features, x, 1, constructor=constructor)
     torch.testing.assert_close(flat, expected, **CLOSE)
     torch.testing.assert_close(column, expected, **CLOSE)
-
-
-def state_of(net, x):
-    return {
-        "hooks": [
-            len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()
-        ],
-        "training": [m.training for m in net.modules()],
-        "parameters": [p.detach().clone() for p in net.parameters()],
-        "wants": [p.requires_grad for p in net.parameters()],
-        "grads": [p.grad for p in net.parameters()],
-        "buffers": [b.clone() for b in net.buffers()],
-        "inputs": x.detach().clone(),
-        "input wants": (x.requires_grad, x.grad, x.is_leaf),
-        "random": torch.get_rng_state(),
-        "grad mode": torch.is_grad_enabled(),
-    }
-
-
-def assert_same_state(before, after):
-    for key, value in before.items():
-        pairs = value if isinstance(value, list) else [value]
-        others = after[key] if isinstance(value, list) else [after[key]]
-        for one, other in zip(pairs, others, strict=True):
-            same = (
-                torch.equal(one, other)
-                if isinstance(one, torch.Tensor)
-                else one == other
-            )
-            assert same, key
 
 
 @every_method

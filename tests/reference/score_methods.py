@@ -2,10 +2,31 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def gauss_legendre(n):
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    return [
+        ((1 + node) / 2, weight / 2)
+        for node, weight in zip(nodes, weights, strict=True)
+    ]
+
+
+RULES = {
+    "gausslegendre": gauss_legendre,
+    "riemann_left": lambda n: [(i / n, 1 / n) for i in range(n)],
+    "riemann_right": lambda n: [((i + 1) / n, 1 / n) for i in range(n)],
+    "riemann_middle": lambda n: [((i + 0.5) / n, 1 / n) for i in range(n)],
+    "riemann_trapezoid": lambda n: [
+        (i / (n - 1), (0.5 if i in (0, n - 1) else 1) / (n - 1)) for i in range(n)
+    ],
+    "recurrence": lambda n: [(i * (i - 1) / (2 * n), 1 / n) for i in range(1, n + 1)],
+}
 
 
 def confidence(output, target, score):
@@ -27,7 +48,7 @@ def scaled_mask(channel, size):
         channel[None, None], size=size, mode=MODES[len(size)], align_corners=False
     )[0, 0]
     low, high = float(wide.min()), float(wide.max())
-    if float(channel.max()) == float(channel.min()):
+    if float(channel.max()) == float(channel.min()) or low == high:
         return torch.zeros_like(wide)
     return (wide - low) / (high - low)
 
@@ -35,7 +56,18 @@ def scaled_mask(channel, size):
 def authors_stdev(shown):
     """The rule in the SS-CAM authors' code."""
     spread = float(shown.max()) - float(shown.min())
-    return (2 / spread) ** 2
+    return (2 / spread) ** 2 if spread else 0.0
+
+
+def drawn_fields(x, n_samples, channels, seed):
+    """The noise of SS-CAM as the documentation tells it: pairs `e`, `-e`."""
+    generator = torch.Generator().manual_seed(seed)
+    fields = []
+    for _ in range((n_samples + 1) // 2):
+        shape = (1, channels, *x.shape[2:])
+        e = torch.randn(shape, generator=generator)[0].to(x.dtype)
+        fields += [e, -e]
+    return fields[:n_samples]
 
 
 def channel_weight(model, x, b, mask, target, score, steps):
@@ -81,7 +113,9 @@ def score_map(
     return total.clamp(min=0) if relu else total
 
 
-def integrated_grad_cam(model, layer_then_rest, x, target, points, baseline=0.0):
+def integrated_grad_cam(
+    model, layer_then_rest, x, target, points, baseline=0.0, relu=True
+):
     """Integrated Grad-CAM of one example; the model is split at the layer."""
     to_layer, rest = layer_then_rest
     b = torch.as_tensor(baseline, dtype=x.dtype).expand_as(x)
@@ -94,5 +128,5 @@ def integrated_grad_cam(model, layer_then_rest, x, target, points, baseline=0.0)
         for k in range(len(origin)):
             pooled = float(activations.grad[0, k].mean())
             step = step + pooled * (activations.detach()[0, k] - origin[k])
-        total = total + w * step.clamp(min=0)
+        total = total + w * (step.clamp(min=0) if relu else step)
     return total

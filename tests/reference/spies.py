@@ -1,7 +1,8 @@
-"""Watchers: how often a model is called, and how many bytes are alive at once."""
+"""Watchers: calls of a model, what it and its caller hold, and live bytes."""
 
 import weakref
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -45,3 +46,29 @@ class LiveBytes(TorchDispatchMode):
             if tensor is not None
         }
         self.peak = max(self.peak, sum(storages.values()))
+
+
+def state_of(net, x):
+    return {
+        "hooks": [
+            len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()
+        ],
+        "training": [m.training for m in net.modules()],
+        "parameters": [p.detach().clone() for p in net.parameters()],
+        "wants": [p.requires_grad for p in net.parameters()],
+        "grads": [p.grad for p in net.parameters()],
+        "buffers": [b.clone() for b in net.buffers()],
+        "inputs": x.detach().clone(),
+        "input wants": (x.requires_grad, x.grad, x.is_leaf),
+        "random": torch.get_rng_state(),
+        "grad mode": torch.is_grad_enabled(),
+    }
+
+
+def assert_same_state(before, after):
+    for key, value in before.items():
+        pairs = value if isinstance(value, list) else [value]
+        others = after[key] if isinstance(value, list) else [after[key]]
+        for one, other in zip(pairs, others, strict=True):
+            same = torch.equal(one, other) if isinstance(one, Tensor) else one == other
+            assert same, key
