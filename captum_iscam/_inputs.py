@@ -109,6 +109,15 @@ def check_baseline(
     return value.detach().to(like.dtype)
 
 
+def check_generator(generator: object) -> None:
+    """Raises unless it is a generator or None."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or None, got {generator!r}. "
+            "Make one with torch.Generator().manual_seed(0)."
+        )
+
+
 def rows_of(tensor: Tensor, examples: Tensor) -> Tensor:
     """Returns a row per example, or the one row that all share."""
     return tensor if tensor.shape[0] == 1 else tensor[examples]

@@ -77,16 +77,13 @@ class TargetScore:
         # One index for all needs no look-up in the loop, and no wait for the device.
         if isinstance(target, list) and len(target) == num_examples == 1:
             target = target[0]
-        if isinstance(target, Tensor) and target.is_floating_point():
-            raise TypeError(
-                f"target must hold integers, got {target.dtype}. "
-                "Convert it with target.long()."
-            )
+        _check_integers(target)
         if isinstance(target, Tensor) and target.numel() == 1:
             target = cast(Target, target.item())
         self.target = target
         self.additional = format_additional_forward_args(additional_forward_args)
         self.num_examples = num_examples
+        self._shape: torch.Size | None = None
 
     def __call__(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """Returns the scores of `inputs`, row i made from example `examples[i]`."""
@@ -124,6 +121,14 @@ class TargetScore:
     def _scored(self, output: Tensor, rows: int) -> Tensor:
         scored = self._transform(at_least_single(output))
         self._check_output(scored, rows, "score")
+        if self._shape is None:
+            self._shape = scored.shape[1:]
+        if scored.shape[1:] != self._shape:
+            raise ValueError(
+                "forward_func must return one shape in every pass, got "
+                f"{tuple(scored.shape[1:])} after {tuple(self._shape)} for an example. "
+                "Give score a function that brings the output to one shape."
+            )
         return scored
 
     def _targets(self, examples: Tensor) -> Target:
@@ -159,6 +164,23 @@ class TargetScore:
             )
 
 
+def _check_integers(target: Target) -> None:
+    """Raises for a target that names a class by anything but an integer."""
+    if isinstance(target, Tensor):
+        if target.is_floating_point() or target.dtype == torch.bool:
+            raise TypeError(
+                f"target must hold integers, got {target.dtype}. "
+                "Convert it with target.long()."
+            )
+        return
+    for index in _indices(target):
+        if not all(isinstance(position, int) for position in index):
+            raise TypeError(
+                f"target must hold integers, got {target!r}. Pass an integer, a tuple "
+                "of them, or a list or tensor with an entry per example."
+            )
+
+
 def _check_classes(output: Tensor) -> None:
     if output.dim() < 2 or output.shape[1] < 2:
         raise ValueError(
@@ -178,7 +200,14 @@ def _check_target_range(target: Target, scored: Tensor) -> None:
     """Raises for an index that is not in the output; Captum checks the form."""
     # A tensor or list of integers is gathered, which knows no negative index.
     gathered = isinstance(target, (Tensor, list))
+    dims = scored.dim() - 1
     for index in _indices(target):
+        # Captum refuses a tuple that is too long, but not one in a list.
+        if isinstance(target, list) and len(index) > dims:
+            raise ValueError(
+                f"target must have one index per dimension after the first, {dims}, "
+                f"got {index}. The model's output has the shape {tuple(scored.shape)}."
+            )
         for position, size in zip(index, scored.shape[1:], strict=False):
             low = 0 if gathered else -size
             if isinstance(position, int) and not low <= position < size:

@@ -33,6 +33,7 @@ from captum_iscam.attr._layer import (
     ReshapeTransform,
     check_layer,
     evaluate_layer,
+    reshaped,
 )
 from captum_iscam.attr._masking import MaskedInputs
 from captum_iscam.attr._plans import Plan
@@ -190,7 +191,8 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         )
         score.check(output)
         confidence = score.of_output(output, torch.arange(batch.num_examples))
-        maps = [check_activations(self._reshape(value), batch) for value in evals]
+        shaped = [reshaped(self.reshape_transform, value) for value in evals]
+        maps = [check_activations(value, batch) for value in shaped]
         check_finite(confidence, "the pass of the unmasked input of example {}")
         return confidence.to(batch.device), maps
 
@@ -227,14 +229,3 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             delay=1,
             disable=not show_progress,
         )
-
-    def _reshape(self, activations: Tensor) -> Tensor:
-        if self.reshape_transform is None:
-            return activations
-        maps: Any = self.reshape_transform(activations)
-        if not isinstance(maps, Tensor):
-            raise TypeError(
-                "reshape_transform must return a tensor (N, K, *spatial), got "
-                f"{type(maps).__name__}. Return the maps alone."
-            )
-        return maps

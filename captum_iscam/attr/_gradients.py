@@ -20,6 +20,7 @@ from captum_iscam._captum import (
     compute_layer_gradients_and_eval,
     format_output,
 )
+from captum_iscam._hooks import heard_in_this_thread
 from captum_iscam._inputs import Batch, check_inputs
 from captum_iscam._scoring import (
     Baselines,
@@ -36,6 +37,7 @@ from captum_iscam.attr._layer import (
     check_layer,
     eager,
     evaluate_layer,
+    reshaped,
 )
 from captum_iscam.attr._views import Part, Views
 from captum_iscam.reshape_transforms import READY_MADE
@@ -136,13 +138,19 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                     device_ids=device_ids,
                     attribute_to_layer_input=attribute_to_layer_input,
                 )
-                # All that may run out of memory comes before the first sum is changed.
                 pairs = [
                     [self._maps(x, batch, stop - start) for x in pair]
                     for pair in zip(grads, values, strict=True)
                 ]
-                for total, (grad, value) in zip(sums, pairs, strict=True):
-                    part.add_to(total, grad, value)
+                # All that may run out of memory comes before the first sum is changed,
+                # so that a part that is tried again in halves counts once.
+                changes = [
+                    change
+                    for total, (grad, value) in zip(sums, pairs, strict=True)
+                    for change in part.changes(total, grad, value)
+                ]
+                for place, amount in changes:
+                    place += amount
 
             chunks.run(count * len(views), body)
             maps = tuple(total.maps() for total in sums)
@@ -152,9 +160,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
 
     def _maps(self, tensor: Tensor, batch: Batch, count: int) -> Tensor:
         """Returns gradients or activations as maps, in at least float32."""
-        tensor = tensor.detach()
-        if self.reshape_transform is not None:
-            tensor = self.reshape_transform(tensor)
+        tensor = reshaped(self.reshape_transform, tensor.detach())
         shape, ranks = tuple(tensor.shape), {x.dim() for x in batch.inputs}
         if len(shape) == 3 and 3 not in ranks and max(ranks) > 3:
             raise ValueError(
@@ -185,12 +191,18 @@ def _check_finite(activations: Tensor) -> None:
 
 
 def _gradients(
-    score: Callable[..., Tensor], layer: nn.Module, **options: Any
+    score: Callable[..., Tensor],
+    layer: nn.Module,
+    device_ids: list[int] | None,
+    **options: Any,
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Returns the gradients of the scores at the layer, and what the layer gave."""
     try:
         grads, values = compute_layer_gradients_and_eval(
-            forward_fn=score, layer=layer, **options
+            forward_fn=score,
+            layer=heard_in_this_thread(layer, device_ids),
+            device_ids=device_ids,
+            **options,
         )
     except RuntimeError as error:
         # Autograd's words for it, of which neither names the layer.

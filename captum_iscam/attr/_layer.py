@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._captum import format_additional_forward_args, forward_layer_eval
+from captum_iscam._hooks import heard_in_this_thread
 
 ReshapeTransform = Callable[[Tensor], Tensor]
 
@@ -59,6 +60,7 @@ def evaluate_layer(
     """Returns what the layer gave for the inputs, and what the model did."""
     outputs: list[Any] = []
     hooked = eager(forward_func)
+    device_ids = device_ids or getattr(hooked, "device_ids", None)
 
     def forward_and_keep(*args: Any) -> Any:
         outputs.append(hooked(*args))
@@ -69,11 +71,11 @@ def evaluate_layer(
             forward_and_keep,
             # Copies, since a model may well prepare its input in place.
             tuple(x.clone() for x in inputs),
-            layer,
+            heard_in_this_thread(layer, device_ids),
             additional_forward_args=format_additional_forward_args(
                 additional_forward_args
             ),
-            device_ids=device_ids or getattr(hooked, "device_ids", None),
+            device_ids=device_ids,
             attribute_to_layer_input=attribute_to_layer_input,
         )
     except AssertionError as error:
@@ -91,11 +93,25 @@ def evaluate_layer(
     return evals, outputs[-1]
 
 
+def reshaped(transform: ReshapeTransform | None, activations: Tensor) -> Tensor:
+    """Returns what the transform makes of the layer's output, if there is one."""
+    if transform is None:
+        return activations
+    maps: Any = transform(activations)
+    if not isinstance(maps, Tensor):
+        raise TypeError(
+            "reshape_transform must return a tensor (N, K, *spatial), got "
+            f"{type(maps).__name__}. Return the maps alone."
+        )
+    return maps
+
+
 def layer_did_not_run(layer: nn.Module) -> ValueError:
     """Returns the error for a layer whose hook never ran."""
     return ValueError(
         f"layer must run in the forward pass, got a {type(layer).__name__} that did "
         "not. Pass a layer of the very model that forward_func calls; inside code "
         "compiled by torch.compile or torch.jit no hook runs, so pass the compiled "
-        "model itself as forward_func, or the model as it was before."
+        "model itself as forward_func, or the model as it was before; and it must run "
+        "in the thread that calls attribute."
     )

@@ -92,15 +92,6 @@ def check_noise(place: str, stdevs: Stdevs) -> None:
             )
 
 
-def check_generator(generator: object) -> None:
-    """Raises unless it is a generator or None."""
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"generator must be a torch.Generator or None, got {generator!r}. "
-            "Make one with torch.Generator().manual_seed(0)."
-        )
-
-
 def stdevs_for(inputs: Sequence[Tensor], stdevs: Stdevs) -> tuple[float, ...] | None:
     """Returns one deviation for each masked input."""
     if isinstance(stdevs, tuple) and len(stdevs) != len(inputs):

@@ -8,6 +8,7 @@ from captum_iscam._captum import log_usage
 from captum_iscam._scoring import Target
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._gradients import LayerGradientMethod
+from captum_iscam.attr._views import Change
 from captum_iscam.attr.grad_cam_plus_plus import Clean
 
 
@@ -63,9 +64,11 @@ class _Pooled:
         shape = (activations.shape[0], 1, *activations.shape[2:])
         self._maps = activations.new_zeros(shape)
 
-    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+    def changes(
+        self, view: int, rows: slice, grads: Tensor, values: Tensor
+    ) -> list[Change]:
         pooled = grads.mean(tuple(range(2, grads.dim())), keepdim=True)
-        self._maps[rows] += (pooled * values).sum(1, keepdim=True)
+        return [(self._maps[rows], (pooled * values).sum(1, keepdim=True))]
 
     def maps(self) -> Tensor:
         return self._maps.relu() if self._relu else self._maps

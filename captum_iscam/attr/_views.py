@@ -8,12 +8,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+# A place in a sum, and what is to be added there.
+Change = tuple[Tensor, Tensor]
+
 
 class Sums(Protocol):
     """What becomes of the gradients at one output of the layer."""
 
-    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
-        """Takes in a view of some examples.
+    def changes(
+        self, view: int, rows: slice, grads: Tensor, values: Tensor
+    ) -> list[Change]:
+        """Returns what a view of some examples adds, without adding it.
 
         Args:
             view (int): Which view.
@@ -80,12 +85,15 @@ class Part:
             )
         return values
 
-    def add_to(self, total: Sums, grads: Tensor, values: Tensor) -> None:
-        """Adds gradients and activations to a sum, view by view."""
+    def changes(self, total: Sums, grads: Tensor, values: Tensor) -> list[Change]:
+        """Returns what gradients and activations add to a sum, view by view."""
         self.check(grads)
         self.check(values)
-        for view, rows, place in self._runs():
-            total.add(view, rows, grads[place], values[place])
+        return [
+            change
+            for view, rows, place in self._runs()
+            for change in total.changes(view, rows, grads[place], values[place])
+        ]
 
     def _runs(self) -> Iterator[tuple[int, slice, slice]]:
         """Yields each view, its examples, and their place in the part."""

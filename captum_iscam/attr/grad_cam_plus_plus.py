@@ -12,7 +12,7 @@ from captum_iscam._warnings import warn_user
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._combine import combine
 from captum_iscam.attr._gradients import LayerGradientMethod
-from captum_iscam.attr._views import Sums
+from captum_iscam.attr._views import Change, Sums
 
 DENOMINATORS = ("activations", "products")
 
@@ -118,8 +118,9 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
         Raises:
             ValueError: If the layer did not run or gives tokens, the target is out of
                 range, or an argument has a wrong value or shape.
-            TypeError: If an input is no floating point tensor, or the model's output
-                no tensor.
+            TypeError: If an input is no floating point tensor, `target` holds no
+                integers, or the model's output is no tensor.
+            AssertionError: From Captum, if the form of `target` does not fit.
             RuntimeError: Under `torch.inference_mode`, and if the model gives NaN or
                 infinity; the message says for which example.
         """
@@ -186,13 +187,15 @@ class PowersOfGradients:
         self._flat = activations.reshape(*activations.shape[:2], -1).to(wide)
         self._means = [torch.zeros_like(self._flat) for _ in range(3)]
 
-    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
-        """Adds the powers of the gradients of one view."""
+    def changes(
+        self, view: int, rows: slice, grads: Tensor, values: Tensor
+    ) -> list[Change]:
+        """Returns what the powers of the gradients of one view add to their means."""
         grads = grads.reshape(*grads.shape[:2], -1).to(self._flat.dtype)
-        power = grads / self._count
-        for mean in self._means:
-            mean[rows] += power
-            power = power * grads
+        powers = [grads / self._count]
+        for _ in self._means[1:]:
+            powers.append(powers[-1] * grads)
+        return [(mean[rows], p) for mean, p in zip(self._means, powers, strict=True)]
 
     def maps(self) -> Tensor:
         """Returns `sum_k w_k A_k`, rectified on request."""

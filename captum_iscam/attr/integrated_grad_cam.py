@@ -10,6 +10,7 @@ from captum_iscam._scoring import Baselines, Target, at_least_single
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._path import path_points
+from captum_iscam.attr._views import Change
 
 
 class LayerIntegratedGradCAM(LayerGradientMethod):
@@ -107,8 +108,9 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
         Raises:
             ValueError: If the layer did not run, the target is out of range, or an
                 argument has a wrong value or shape.
-            TypeError: If an input is no floating point tensor, or the model's output
-                no tensor.
+            TypeError: If an input is no floating point tensor, `target` holds no
+                integers, or the model's output is no tensor.
+            AssertionError: From Captum, if the form of `target` does not fit.
             RuntimeError: Under `torch.inference_mode`, and if the model gives NaN or
                 infinity; the message says at which point.
         """
@@ -171,13 +173,15 @@ class _PathSum:
         self._relu = relu
         self._maps = origin.new_zeros(origin.shape[0], 1, *origin.shape[2:])
 
-    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
-        """Adds the map of one point."""
+    def changes(
+        self, view: int, rows: slice, grads: Tensor, values: Tensor
+    ) -> list[Change]:
+        """Returns what the map of one point adds to the sum."""
         over = tuple(range(2, grads.dim()))
         pooled = grads.mean(over, keepdim=True) if over else grads
         summed = (pooled * (values - self._origin[rows])).sum(1, keepdim=True)
         summed = summed.relu() if self._relu else summed
-        self._maps[rows] += self._weights[view] * summed
+        return [(self._maps[rows], self._weights[view] * summed)]
 
     def maps(self) -> Tensor:
         """Returns the sum."""

@@ -140,6 +140,7 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
                 `method="recurrence"` or `channel_softmax=True`, and as in
                 :meth:`LayerScoreCAM.attribute`.
             TypeError: As in :meth:`LayerScoreCAM.attribute`.
+            AssertionError: As in :meth:`LayerScoreCAM.attribute`.
             RuntimeError: As in :meth:`LayerScoreCAM.attribute`.
         """
         plan = _plan_for(n_steps, method, tolerance)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_iscam._batching import Chunks
+from captum_iscam._batching import Chunks, as_count
 from captum_iscam._captum import (
     PerturbationAttribution,
     format_output,
     log_usage,
     run_forward,
 )
-from captum_iscam._inputs import Batch, check_inputs
+from captum_iscam._inputs import Batch, check_generator, check_inputs
 from captum_iscam._scoring import (
     Baselines,
     Score,
@@ -136,12 +136,14 @@ class RISE(PerturbationAttribution):
         Raises:
             ValueError: If the target is out of range, or an argument has a wrong value
                 or shape.
-            TypeError: If an input is no floating point tensor, or the model's output
-                no tensor.
+            TypeError: If an input is no floating point tensor, `target` holds no
+                integers, or the model's output is no tensor.
+            AssertionError: From Captum, if the form of `target` does not fit.
             RuntimeError: If the model gives NaN or infinity; the message says in which
                 pass.
         """
         _check_masks(n_masks, keep_probability)
+        check_generator(generator)
         batch = check_inputs(inputs, baselines, self.forward_func)
         cells = _grid(grid, batch)
         chunks = Chunks(internal_batch_size, batch.inputs)
@@ -180,11 +182,7 @@ class RISE(PerturbationAttribution):
 
 
 def _check_masks(n_masks: int, keep_probability: float) -> None:
-    if not isinstance(n_masks, int) or n_masks < 1:
-        raise ValueError(
-            f"n_masks must be an integer of at least 1, got {n_masks!r}. "
-            "It counts the masks, and so the passes per example."
-        )
+    as_count("n_masks", n_masks, "It counts the masks, and so the passes per example.")
     if not isinstance(keep_probability, (int, float)) or not 0 < keep_probability <= 1:
         raise ValueError(
             f"keep_probability must be above 0 and at most 1, got {keep_probability!r}."
@@ -209,7 +207,7 @@ def _grid(grid: int | tuple[int, ...], batch: Batch) -> tuple[int, ...]:
             )
     spatial = len(shapes[0]) - 2
     cells = grid if isinstance(grid, tuple) else (grid,) * spatial
-    if len(cells) != spatial or not all(isinstance(n, int) and n > 0 for n in cells):
+    if len(cells) != spatial or not all(type(n) is int and n > 0 for n in cells):
         raise ValueError(
             "grid must be an integer of at least 1, or one for each of the "
             f"{spatial} spatial dimensions, got {grid!r}. Take 7 for a start."

@@ -132,8 +132,9 @@ class LayerScoreCAM(LayerScoreMethod):
         Raises:
             ValueError: If the layer did not run or has no spatial output, the target is
                 out of range, or an argument has a wrong value or shape.
-            TypeError: If an input is no floating point tensor, or the model's output
-                no tensor.
+            TypeError: If an input is no floating point tensor, `target` holds no
+                integers, or the model's output is no tensor.
+            AssertionError: From Captum, if the form of `target` does not fit.
             RuntimeError: If the model gives NaN or infinity; the message says in which
                 pass.
         """

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_iscam._batching import as_count
 from captum_iscam._captum import log_usage
-from captum_iscam._inputs import Batch
+from captum_iscam._inputs import Batch, check_generator
 from captum_iscam._scoring import Target, at_least_single
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._noise import check_noise, stdevs_for
@@ -125,9 +126,11 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
             ValueError: If `n_samples` is below 1 or `stdevs` negative, and as in
                 :meth:`LayerGradCAMPlusPlus.attribute`.
             TypeError: As in :meth:`LayerGradCAMPlusPlus.attribute`.
+            AssertionError: As in :meth:`LayerGradCAMPlusPlus.attribute`.
             RuntimeError: As in :meth:`LayerGradCAMPlusPlus.attribute`.
         """
         check_denominator(denominator)
+        check_generator(generator)
         deviations = _check(n_samples, stdevs)
         batch = self._batch(inputs)
         views = _NoisyCopies(
@@ -201,11 +204,7 @@ class _NoisyCopies(Clean):
 def _check(
     n_samples: int, stdevs: float | tuple[float, ...]
 ) -> float | tuple[float, ...]:
-    if not isinstance(n_samples, int) or n_samples < 1:
-        raise ValueError(
-            f"n_samples must be an integer of at least 1, got {n_samples!r}. "
-            "It counts the noisy copies of each input."
-        )
+    as_count("n_samples", n_samples, "It counts the noisy copies of each input.")
     if stdevs is None:
         raise ValueError("stdevs must be a number, got None. Leave it out for 0.3.")
     check_noise("input", stdevs)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from captum_iscam._captum import log_usage
+from captum_iscam._inputs import check_generator
 from captum_iscam._scoring import Baselines, Target
 from captum_iscam.attr._base import Explanation, LayerScoreMethod
 from captum_iscam.attr._noise import (
     GaussianNoise,
     Stdevs,
-    check_generator,
     check_noise,
     stdevs_for,
 )
@@ -142,6 +142,7 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             ValueError: If `n_samples` is below 1, `noise` unknown, `stdevs` negative or
                 missing for `noise="mask"`, and as in :meth:`LayerScoreCAM.attribute`.
             TypeError: As in :meth:`LayerScoreCAM.attribute`.
+            AssertionError: As in :meth:`LayerScoreCAM.attribute`.
             RuntimeError: As in :meth:`LayerScoreCAM.attribute`.
         """
         check_noise(noise, stdevs)

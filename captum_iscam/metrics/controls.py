@@ -19,6 +19,7 @@ from captum_iscam._captum import (
     forward_layer_eval,
     log_usage,
 )
+from captum_iscam._hooks import heard_in_this_thread
 from captum_iscam._scoring import Baselines, Score, Target, at_least_single
 
 
@@ -73,15 +74,16 @@ class _Control(LayerAttribution, ABC):
             ValueError: If the layer has no spatial output.
         """
         hooked = getattr(self.forward_func, "_orig_mod", self.forward_func)
+        device_ids = self.device_ids or getattr(hooked, "device_ids", None)
         with torch.no_grad():
             evaluated = forward_layer_eval(
                 hooked,
                 inputs,
-                self.layer,
+                heard_in_this_thread(self.layer, device_ids),
                 additional_forward_args=format_additional_forward_args(
                     additional_forward_args
                 ),
-                device_ids=self.device_ids or getattr(hooked, "device_ids", None),
+                device_ids=device_ids,
                 attribute_to_layer_input=attribute_to_layer_input,
             )
             activations = evaluated[0]

@@ -33,7 +33,8 @@ def confidence(output, target, score):
     """`s(z)` of an output with a single row."""
     row = output[0]
     if score == "softmax":
-        exponentials = [math.exp(float(value)) for value in row]
+        peak = float(row.max())
+        exponentials = [math.exp(float(value) - peak) for value in row]
         return exponentials[target] / sum(exponentials)
     if score == "sigmoid":
         return 1 / (1 + math.exp(-float(row[target])))
@@ -105,7 +106,7 @@ def score_map(
             0.0 if constant else channel_weight(model, x, b, mask, target, score, steps)
         )
     if channel_softmax:
-        exponentials = [math.exp(weight) for weight in weights]
+        exponentials = [math.exp(weight - max(weights)) for weight in weights]
         weights = [value / sum(exponentials) for value in exponentials]
     total = torch.zeros_like(activations[0])
     for weight, channel in zip(weights, activations, strict=True):

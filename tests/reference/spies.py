@@ -70,5 +70,11 @@ def assert_same_state(before, after):
         pairs = value if isinstance(value, list) else [value]
         others = after[key] if isinstance(value, list) else [after[key]]
         for one, other in zip(pairs, others, strict=True):
-            same = torch.equal(one, other) if isinstance(one, Tensor) else one == other
-            assert same, key
+            assert _same(one, other), key
+
+
+def _same(one, other):
+    if not isinstance(one, Tensor):
+        return one == other
+    # An input may hold NaN, which is not equal to itself.
+    return torch.equal(one.nan_to_num(), other.nan_to_num())

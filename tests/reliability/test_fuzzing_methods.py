@@ -1,0 +1,116 @@
+"""Every method on drawn situations: the right map or a documented error."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from reference.spies import assert_same_state, state_of
+from reliability.judging import argument_of, outcome
+from reliability.ledger import cases
+from reliability.method_options import METHODS, methods_and_options
+from reliability.situations import situations
+from reliability.slow_maps import comparable, slow_map
+
+COUNT = cases(100, 2000)
+drawn = settings(
+    max_examples=COUNT,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+# Half precision overflows now and then, and then only.
+MAY_PASS = {"forward_func"}
+PROMISE = (
+    "A method ends in a right-shaped finite map equal to the slow reference, or in a "
+    "documented error, and changes nothing."
+)
+
+
+def explain(name, s, own):
+    """Runs a method on a situation."""
+    own = {**s.arguments, **own}
+    method = METHODS[name]
+    if name == "RISE":
+        own.pop("attribute_to_layer_input", None)
+        return method(s.model, score=s.score).attribute(s.inputs, s.target, **own)
+    explainer = method(s.model, s.layer, **s.constructor)
+    return explainer.attribute(s.inputs, target=s.target, **own)
+
+
+def split(name, s, own, result):
+    """Returns the maps and the bounds on their errors, each a list by layer."""
+    deltas = []
+    if own.get("return_convergence_delta"):
+        result, deltas = result
+        deltas = deltas if isinstance(deltas, list) else [deltas]
+    if name == "RISE":
+        assert isinstance(result, tuple) == isinstance(s.inputs, tuple)
+        return list(result) if isinstance(result, tuple) else [result], deltas
+    assert isinstance(result, list) == isinstance(s.layer, list)
+    return result if isinstance(result, list) else [result], deltas
+
+
+def sizes(name, s):
+    """The spatial size of each map that is due."""
+    if name == "RISE":
+        return [s.image.shape[2:]]
+    depths = [2, 3] if isinstance(s.layer, list) else [s.depth]
+    if "attribute_to_layer_input" in s.arguments and isinstance(s.layer, list):
+        depths = [depth - 1 for depth in depths]
+    return [s.net.after(depth, s.image.detach().clone()).shape[2:] for depth in depths]
+
+
+def assert_right(name, s, own, result):
+    maps, deltas = split(name, s, own, result)
+    assert len(maps) == len(sizes(name, s))
+    for found, size in zip(maps, sizes(name, s), strict=True):
+        assert found.shape == (len(s.image), 1, *size)
+        assert found.isfinite().all()
+        assert not found.requires_grad
+        assert found.dtype == (s.dtype if s.dtype.itemsize > 2 else torch.float32)
+    for delta in deltas:
+        assert delta.shape == (len(s.image),)
+        assert (delta >= 0).all()
+    if comparable(name, s, own):
+        assert_equal_to_reference(name, s, own, maps[0].double())
+
+
+def assert_equal_to_reference(name, s, own, found):
+    expected = slow_map(name, s, own)
+    activations = s.net.after(s.depth, s.image.clone()).detach()
+    size = max(float(activations.abs().max()), float(expected.abs().max()), 1.0)
+    # Captum computes the points of the Riemann rules in single precision.
+    share = 1e-6 if s.dtype == torch.float64 else 1e-3
+    torch.testing.assert_close(found, expected, rtol=share, atol=share * size)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_ends_in_the_right_map_or_in_a_documented_error(name, ledger):
+    seen = {"maps": 0, "errors": 0, "compared": 0}
+
+    @drawn
+    @given(data=st.data())
+    def judge(data):
+        s = data.draw(situations())
+        own, flaws = data.draw(methods_and_options(name, s))
+        before = state_of(s.model, s.image)
+
+        result, error = outcome(lambda: explain(name, s, own))
+
+        assert_same_state(before, state_of(s.model, s.image))
+        if error is None:
+            assert flaws <= MAY_PASS
+            assert_right(name, s, own, result)
+            seen["compared"] += comparable(name, s, own)
+        else:
+            method = METHODS[name]
+            assert argument_of(error, (method, method.attribute)) in flaws
+        seen["maps" if error is None else "errors"] += 1
+
+    judge()
+
+    assert min(seen.values()) > 0
+    count = seen["maps"] + seen["errors"]
+    figure = f"{seen['errors'] / count:.0%} of the last method's cases were refused"
+    ledger.survived("Fuzzing", PROMISE, count, figure)
