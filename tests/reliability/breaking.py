@@ -39,7 +39,13 @@ class OutOfMemoryAbove:
 class BreaksAtOperation(TorchDispatchMode):
     """Raises in an operation of torch, counted from 0, and knows what is alive.
 
-    Operations that write in place ask for no memory, so none is refused to them.
+    Operations that write in place ask for no memory, so none is refused to them, and
+    the engine of the backward pass looks for no signal.
+
+    Attributes:
+        operations (int): How many there were that may be broken.
+        backward (bool): Whether it was in a backward pass. Torch itself then keeps what
+            a Python exception on its way through C++ refers to.
     """
 
     def __init__(self, at=None, error=KeyboardInterrupt):
@@ -47,13 +53,16 @@ class BreaksAtOperation(TorchDispatchMode):
         self._at, self._error = at, error
         self._made = []
         self.operations = 0
+        self.backward = False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        in_place = func._schema.is_mutable and self._error is not KeyboardInterrupt
-        if self.operations == self._at and not in_place:
-            self.operations += 1
+        backward = torch._C._current_graph_task_id() != -1
+        interrupt = self._error is KeyboardInterrupt
+        exempt = backward if interrupt else func._schema.is_mutable
+        self.operations += not exempt
+        if not exempt and self.operations - 1 == self._at:
+            self.backward = backward
             raise self._error
-        self.operations += not in_place
         out = func(*args, **(kwargs or {}))
         tensors = out if isinstance(out, (tuple, list)) else (out,)
         self._made += [weakref.ref(x) for x in tensors if isinstance(x, torch.Tensor)]
