@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from captum_iscam._inputs import check_generator
 from captum_iscam._scoring import at_least_single
 from captum_iscam.metrics._case import Case
 from captum_iscam.metrics._curves import common_size
@@ -24,6 +25,7 @@ def removed(
     orders: Sequence[bool],
 ) -> list[Tensor]:
     """Returns the mean score over the removals in each order, `True` for MoRF."""
+    check_generator(generator)
     size = common_size(case)
     device = case.batch.device
     total = size.numel()
@@ -71,9 +73,9 @@ def _counts(percentiles: Sequence[float], noise: float, size: torch.Size) -> lis
             "attributions must have two spatial dimensions, as ROAD's weights are "
             f"those of images, got {len(size)}. Use deletion or insertion instead."
         )
-    if not 0 <= noise < float("inf"):
+    if not (isinstance(noise, (int, float)) and 0 <= noise < torch.inf):
         raise ValueError(
-            f"noise must be a standard deviation of 0 or more, got {noise}. "
+            f"noise must be a standard deviation of 0 or more, got {noise!r}. "
             "Leave it out for the authors' 0.01."
         )
     total = size.numel()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._batching import Chunks
-from captum_iscam._inputs import rows_of
+from captum_iscam._inputs import check_generator, rows_of
 from captum_iscam._scoring import Baselines, Score, Target
 from captum_iscam.metrics._case import Case, Inputs
 from captum_iscam.metrics._declare import metric
@@ -80,6 +80,8 @@ def infidelity(
         ValueError: If `patch` or `n_perturb_samples` is out of range, and as in
             :func:`average_drop`.
         TypeError: As in :func:`average_drop`.
+        AssertionError: As in :func:`average_drop`.
+        RuntimeError: As in :func:`average_drop`.
 
     Examples::
 
@@ -90,12 +92,13 @@ def infidelity(
         >>> bool(infidelity(model, image, image, score="identity") < 1e-8)
         True
     """
-    if not 0 < patch <= 1:
+    if not (isinstance(patch, (int, float)) and 0 < patch <= 1):
         raise ValueError(
-            f"patch must be a share of the side above 0 and at most 1, got {patch}. "
+            f"patch must be a share of the side above 0 and at most 1, got {patch!r}. "
             "Leave it out for a quarter."
         )
     check_samples(n_perturb_samples)
+    check_generator(generator)
     case = Case(
         forward_func,
         inputs,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._batching import Chunks
-from captum_iscam._inputs import Batch, check_inputs
+from captum_iscam._inputs import Batch, check_generator, check_inputs
 from captum_iscam._scoring import Target
 from captum_iscam.metrics._case import Inputs
 from captum_iscam.metrics._declare import metric
@@ -67,7 +67,7 @@ def sensitivity_max(
     Raises:
         ValueError: If `perturb_radius` is negative, `n_perturb_samples` below 1, or
             the method gives maps of a wrong shape.
-        TypeError: If the method gives no floating point maps.
+        TypeError: If inputs or the method's maps are no floating point tensors.
 
     Examples::
 
@@ -78,12 +78,20 @@ def sensitivity_max(
         tensor([0., 0.])
     """
     check_samples(n_perturb_samples)
-    if not perturb_radius >= 0:
+    check_generator(generator)
+    number = isinstance(perturb_radius, (int, float))
+    if not (number and 0 <= perturb_radius < torch.inf):
         raise ValueError(
-            f"perturb_radius must be 0 or more, got {perturb_radius}. "
+            f"perturb_radius must be 0 or more, got {perturb_radius!r}. "
             "Leave it out for 0.02."
         )
     batch = check_inputs(inputs, None)
+    for x in batch.inputs:
+        if not x.is_floating_point():
+            raise TypeError(
+                f"inputs must be floating point, got {x.dtype}. Convert them with "
+                "inputs.float()."
+            )
     fields = [
         _uniform((n_perturb_samples, *x.shape[1:]), perturb_radius, generator).to(x)
         for x in batch.inputs

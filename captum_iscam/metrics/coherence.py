@@ -141,6 +141,7 @@ def adcc(
     Raises:
         ValueError: As in :func:`average_drop` and :func:`coherency`.
         TypeError: As in :func:`average_drop`.
+        AssertionError: As in :func:`average_drop`.
         RuntimeError: As in :func:`average_drop`.
 
     Examples::

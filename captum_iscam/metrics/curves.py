@@ -72,7 +72,9 @@ def deletion(
     Raises:
         ValueError: If `steps` or `pixels_per_step` is not between 1 and `P`, the
             substrate or a shape does not fit, or the target is out of range.
-        TypeError: If inputs or maps are no floating point tensors.
+        TypeError: If inputs or maps are no floating point tensors, or `target` holds
+            no integers.
+        AssertionError: From Captum, if the form of `target` does not fit.
         RuntimeError: If the model gives NaN or infinity.
 
     Examples::
@@ -146,6 +148,7 @@ def insertion(
     Raises:
         ValueError: As in :func:`deletion`.
         TypeError: As in :func:`deletion`.
+        AssertionError: As in :func:`deletion`.
         RuntimeError: As in :func:`deletion`.
 
     Examples::

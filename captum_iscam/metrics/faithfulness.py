@@ -83,7 +83,9 @@ def average_drop(
     Raises:
         ValueError: If shapes, `keep` or `target` do not fit, or `Y` is negative and a
             relative drop is asked.
-        TypeError: If inputs or maps are no floating point tensors.
+        TypeError: If inputs or maps are no floating point tensors, or `target` holds
+            no integers.
+        AssertionError: From Captum, if the form of `target` does not fit.
         RuntimeError: If the model gives NaN or infinity.
 
     Examples::
@@ -155,6 +157,7 @@ def average_increase(
     Raises:
         ValueError: As in :func:`average_drop`, but for any sign of `Y`.
         TypeError: As in :func:`average_drop`.
+        AssertionError: As in :func:`average_drop`.
         RuntimeError: As in :func:`average_drop`.
 
     Examples::

@@ -64,6 +64,7 @@ def average_gain(
     Raises:
         ValueError: If a score is below 0 or above 1, and as in :func:`average_drop`.
         TypeError: As in :func:`average_drop`.
+        AssertionError: As in :func:`average_drop`.
         RuntimeError: As in :func:`average_drop`.
 
     Examples::
@@ -149,6 +150,7 @@ def win_rate(
     Raises:
         ValueError: As in :func:`average_drop`, but for any sign of `Y`.
         TypeError: As in :func:`average_drop`.
+        AssertionError: As in :func:`average_drop`.
         RuntimeError: As in :func:`average_drop`.
 
     Examples::

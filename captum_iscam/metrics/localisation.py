@@ -99,9 +99,9 @@ def pointing_game(
         >>> pointing_game(attributions, masks, tolerance=1)
         tensor([1.])
     """
-    if not tolerance >= 0:
+    if not (isinstance(tolerance, (int, float)) and 0 <= tolerance < torch.inf):
         raise ValueError(
-            f"tolerance must be a distance of 0 or more pixels, got {tolerance}. "
+            f"tolerance must be a distance of 0 or more pixels, got {tolerance!r}. "
             "Pass 0 to ask for the mask itself."
         )
     maps, inside, valid = maps_and_masks(attributions, masks)
@@ -146,9 +146,9 @@ def mask_iou(
         >>> mask_iou(attributions, masks)
         tensor([0.3333])
     """
-    if not 0 <= threshold < 1:
+    if not (isinstance(threshold, (int, float)) and 0 <= threshold < 1):
         raise ValueError(
-            f"threshold must be from 0 to below 1, got {threshold}. "
+            f"threshold must be from 0 to below 1, got {threshold!r}. "
             "Pass a share of the map's range, for example 0.5."
         )
     maps, inside, valid = maps_and_masks(attributions, masks)

@@ -73,6 +73,7 @@ def road(
         ValueError: If the maps are not two-dimensional, a percentile removes nothing
             or everything, `noise` is negative, or as in :func:`deletion`.
         TypeError: As in :func:`deletion`.
+        AssertionError: As in :func:`deletion`.
         RuntimeError: As in :func:`deletion`.
 
     Examples::
@@ -138,6 +139,7 @@ def road_most_relevant_first(
     Raises:
         ValueError: As in :func:`road`.
         TypeError: As in :func:`road`.
+        AssertionError: As in :func:`road`.
         RuntimeError: As in :func:`road`.
 
     Examples::
@@ -203,6 +205,7 @@ def road_least_relevant_first(
     Raises:
         ValueError: As in :func:`road`.
         TypeError: As in :func:`road`.
+        AssertionError: As in :func:`road`.
         RuntimeError: As in :func:`road`.
 
     Examples::

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captum_iscam._inputs import check_generator
 from captum_iscam._maps import scale
 from captum_iscam._scoring import Target
 from captum_iscam.metrics._case import Inputs, check_batch_and_maps
@@ -110,6 +111,7 @@ def parameter_randomization(
         (['1', '0'], torch.Size([2, 3]))
     """
     names = _layer_names(model, layers)
+    check_generator(generator)
     if mode not in ("cascading", "independent"):
         raise ValueError(
             f'mode must be "cascading" or "independent", got {mode!r}. '

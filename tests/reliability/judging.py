@@ -34,7 +34,9 @@ def argument_of(error, documented):
     if isinstance(error, AssertionError):
         assert CAPTUMS.search(str(error)), f"not Captum's: {error}"
         return "target"
-    found = re.match(r"(\w+)[^.]*? must .+, got .+\. \S", str(error), re.S)
+    found = re.match(
+        r"(?:the maps of )?(\w+)[^.]*? must .+, got .+\. \S", str(error), re.S
+    )
     assert found, f"not in the form of the package's errors: {error}"
     assert found[1] in names, f"no argument: {error}"
     return found[1]
