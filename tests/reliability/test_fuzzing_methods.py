@@ -85,6 +85,7 @@ def assert_equal_to_reference(name, s, own, found):
     torch.testing.assert_close(found, expected, rtol=share, atol=share * size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_ends_in_the_right_map_or_in_a_documented_error(name, ledger):
     seen = {"maps": 0, "errors": 0, "compared": 0}
