@@ -37,7 +37,7 @@ def confidence(output, target, score):
         exponentials = [math.exp(float(value) - peak) for value in row]
         return exponentials[target] / sum(exponentials)
     if score == "sigmoid":
-        return 1 / (1 + math.exp(-float(row[target])))
+        return 1 / (1 + math.exp(min(-float(row[target]), 700.0)))
     if score == "identity":
         return float(row[target])
     return float(score(output)[0, target])
