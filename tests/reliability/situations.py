@@ -61,7 +61,6 @@ class Situation:
         return self.constructor["score"]
 
     def __repr__(self):
-        """What tells one situation from another, for the report of a failure."""
         net, x = self.net, self.image
         told = [f"{tuple(x.shape)} {x.dtype}, {net.form} of {net.classes}", net.stem]
         told += [net.act, f"depth {self.depth}", self.model._get_name()]
@@ -223,7 +222,8 @@ def callers_inputs(draw, net, image):
         inputs = (image,)
     if now_and_then(draw, WRONG):
         wrong = [[1.0], torch.tensor(1.0), image.long(), (image, image[:0]), ()]
-        inputs, flaws = draw(st.sampled_from(wrong)), {"inputs"}
+        # Baselines for two inputs do not fit a single wrong one either.
+        inputs, flaws = draw(st.sampled_from(wrong)), {"inputs", "baselines"}
     elif now_and_then(draw, WRONG) and count:
         image[-1] = torch.nan
         flaws |= {"forward_func"}
