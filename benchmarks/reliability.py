@@ -17,17 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
 from environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = (
-    "tests/reliability",
-    "tests/benchmark/test_injection.py",
-    "tests/benchmark/test_kills.py",
-)
+PARTS = ("Fuzzing", "Faults", "Load", "Files", "Disk and processes", "Supply")
+
+
+def tests() -> list[Path]:
+    """Returns the files that enter cases into the ledger."""
+    elsewhere = [ROOT / f"tests/benchmark/test_{x}.py" for x in ("injection", "kills")]
+    return sorted((ROOT / "tests/reliability").glob("test_*.py")) + elsewhere
 
 
 def main() -> None:
@@ -35,33 +38,57 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--short", action="store_true", help="the form that CI runs")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder) / "record.json"
-        began = time.monotonic()
-        run_tests(record, extended=not args.short)
-        minutes = (time.monotonic() - began) / 60
-        lines = json.loads(record.read_text())["lines"]
+    began = time.monotonic()
+    with ThreadPoolExecutor(args.processes) as pool:
+        found = [*pool.map(lambda file: lines_of(file, not args.short), tests())]
+    if None in found:
+        sys.exit("a test failed, so there is no table")
+    lines = summed([line for of_file in found for line in of_file or ()])
+    minutes = (time.monotonic() - began) / 60
     form = "short" if args.short else "extended"
     args.out.write_text("\n".join([*table(lines), "", about(form, minutes)]) + "\n")
 
 
-def run_tests(record: Path, extended: bool) -> None:
-    """Runs the tests; ends the program where one fails."""
-    variables = {**os.environ, "CAPTUM_ISCAM_RELIABILITY_RECORD": str(record)}
-    if extended:
-        variables["CAPTUM_ISCAM_EXTENDED"] = "1"
-    command = [sys.executable, "-m", "pytest", "-q", *TESTS]
-    done = subprocess.run(command, cwd=ROOT, env=variables)
-    if done.returncode:
-        sys.exit("the tests failed, so there is no table")
+def lines_of(file: Path, extended: bool) -> list[dict[str, str]] | None:
+    """Runs a file of tests; returns the lines it entered, None where one failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "record.json"
+        variables = {**os.environ, "CAPTUM_ISCAM_RELIABILITY_RECORD": str(record)}
+        if extended:
+            variables["CAPTUM_ISCAM_EXTENDED"] = "1"
+        command = [sys.executable, "-m", "pytest", "-q", str(file)]
+        began = time.monotonic()
+        done = subprocess.run(
+            command, cwd=ROOT, env=variables, capture_output=True, text=True
+        )
+        print(f"{file.name}: {time.monotonic() - began:.0f} s", flush=True)
+        if done.returncode:
+            print(done.stdout, done.stderr, file=sys.stderr, flush=True)
+            return None
+        if not record.exists():
+            return []
+        lines: list[dict[str, str]] = json.loads(record.read_text())["lines"]
+        return lines
+
+
+def summed(lines: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Returns a line for each promise, however many files keep it."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for line in lines:
+        first = found.setdefault(
+            (line["part"], line["promise"]), {**line, "cases": "0"}
+        )
+        first["cases"] = str(int(first["cases"]) + int(line["cases"]))
+        first["figure"] = first["figure"] or line["figure"]
+    return [*found.values()]
 
 
 def table(lines: list[dict[str, str]]) -> list[str]:
     """Returns the promises by part, with the number of cases and what was measured."""
     rows = ["| promise | cases, all survived | measured |", "|---|---|---|"]
-    first = {line["part"]: place for place, line in reversed([*enumerate(lines)])}
-    ordered = sorted(lines, key=lambda line: first[line["part"]])
+    ordered = sorted(lines, key=lambda line: PARTS.index(line["part"]))
     for part, of_part in groupby(ordered, key=lambda line: line["part"]):
         rows.append(f"| **{part}** | | |")
         rows += [
