@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-# Pillow's decoders raise what the file makes them raise.
-DECODERS_RAISE = (
-    Image.DecompressionBombError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    TypeError,
-    struct.error,
-    zlib.error,
-)
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
 LONGEST = 100
 """How many times as long as wide a picture may be.
@@ -36,6 +24,38 @@ class UnreadableImageError(ValueError):
     """A file that is no picture; the command goes on with the next one."""
 
 
+@contextmanager
+def picture_in(file: str | Path) -> Iterator[Image.Image]:
+    """Opens a picture for the block, whatever may be wrong with it.
+
+    Only common formats of pictures are read. Others that Pillow knows start programs
+    (EPS), and a file's name says nothing of what is in it.
+
+    Raises:
+        UnreadableImageError: If the file is missing or no such picture, or what the
+            block does with it fails.
+    """
+    try:
+        # A pipe would be waited for without end.
+        if Path(file).exists() and not Path(file).is_file():
+            raise UnreadableImageError("not a file")
+        with Image.open(file, formats=_formats()) as opened:
+            yield opened
+    except (UnreadableImageError, MemoryError):
+        raise
+    # Pillow's decoders raise whatever the file makes them raise.
+    except Exception as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UnreadableImageError(said.partition(" '")[0]) from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Returns those of the formats that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
 def read_image(file: str | Path) -> Image.Image:
     """Returns a picture as RGB, turned as its EXIF entry says.
 
@@ -46,19 +66,11 @@ def read_image(file: str | Path) -> Image.Image:
         UnreadableImageError: If the file is missing, no picture, cut short, or larger
             than Pillow's limit or :data:`LONGEST` allow.
     """
-    try:
-        # A pipe would be waited for without end.
-        if Path(file).exists() and not Path(file).is_file():
-            raise UnreadableImageError("not a file")
-        with Image.open(file) as opened:
-            check_shape(opened.size)
-            opened.load()
-            return _as_rgb(ImageOps.exif_transpose(opened))
-    except UnreadableImageError:
-        raise
-    except DECODERS_RAISE as error:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableImageError(said.partition(" '")[0]) from error
+    with picture_in(file) as opened:
+        check_shape(opened.size)
+        opened.getexif()  # old versions of Pillow find none after loading a TIFF
+        opened.load()
+        return _as_rgb(ImageOps.exif_transpose(opened))
 
 
 def check_shape(size: tuple[int, int]) -> None:

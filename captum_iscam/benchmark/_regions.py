@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from captum_iscam._images import DECODERS_RAISE, UnreadableImageError
+from captum_iscam._images import UnreadableImageError, picture_in
 
 Label = int | str
 Regions = dict[int, npt.NDArray[np.bool_]]
@@ -109,10 +108,10 @@ def _pixels(
 
 def _read_mask(mask: Mask, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     try:
-        with Image.open(mask.file) as opened:
+        with picture_in(mask.file) as opened:
             fits = opened.size == size
             values = np.asarray(opened) if fits else np.empty(0)
-    except DECODERS_RAISE as error:
+    except UnreadableImageError as error:
         raise UnreadableImageError(f"mask {mask.file}: {error}") from error
     if not fits:
         raise UnreadableImageError(f"mask {mask.file}: not of the image's size")
@@ -125,9 +124,9 @@ def _read_mask(mask: Mask, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
 def _size_of(file: Path) -> tuple[int, int] | None:
     """Width and height of a picture as it will be shown, from its header."""
     try:
-        with Image.open(file) as opened:
+        with picture_in(file) as opened:
             width, height = opened.size
             turned = opened.getexif().get(0x0112, 1) >= 5
-    except DECODERS_RAISE:
+    except UnreadableImageError:
         return None
     return (height, width) if turned else (width, height)

@@ -109,7 +109,8 @@ def _work(work: RowMaker, group: Group) -> None:
                 work.image(loaded)
                 bar.update()
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        # Not what was raised in one, which says "in DataLoader worker process".
+        if "DataLoader worker (pid" not in str(error):
             raise
         raise OSError(
             f"a process that reads images has ended ({error}). Nothing is lost: the "

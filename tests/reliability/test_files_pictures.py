@@ -13,7 +13,12 @@ from benchmark.runs import rows, run
 from PIL import Image
 from reliability.ledger import cases
 
-from captum_iscam._images import LONGEST, UnreadableImageError, read_image
+from captum_iscam._images import (
+    LONGEST,
+    UnreadableImageError,
+    _formats,
+    read_image,
+)
 from captum_iscam.benchmark._regions import Mask, draw
 
 DAMAGED = "A damaged picture is read or refused in one line; nothing else is raised."
@@ -22,8 +27,15 @@ KINDS = [
     *(("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
     *(("TIFF", mode) for mode in ("CMYK", "F", "RGB", "LAB")),
     *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
-    *((kind, "RGB") for kind in ("BMP", "GIF", "ICO", "PPM", "TGA", "WEBP")),
+    *((kind, "RGB") for kind in ("BMP", "GIF", "PPM", "JPEG2000", "WEBP", "AVIF")),
 ]
+KINDS = [(kind, mode) for kind, mode in KINDS if kind in _formats()]
+POSTSCRIPT = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 50 40
+%%EndComments
+showpage
+%%EOF
+"""
 
 
 def encoded(kind, mode, size=(50, 40), **options):
@@ -123,6 +135,9 @@ def strange(folder):
         "animated.gif": (_saved(several[0], "GIF", **frames), "read"),
         "animated.webp": (_saved(several[0], "WEBP", **frames), "read"),
         "pages.tif": (_saved(several[0], "TIFF", **frames), "read"),
+        "script.jpg": (POSTSCRIPT, "cannot identify"),
+        "spider.jpg": (encoded("SPIDER", "F"), "cannot identify"),
+        "icon.png": (encoded("ICO", "RGB"), "cannot identify"),
         "one_pixel.png": (encoded("PNG", "RGB", (1, 1)), "read"),
         "bomb.png": (png_header(20_000, 20_000), f"{2 * Image.MAX_IMAGE_PIXELS} pix"),
         "endless.png": (png_header(60_000_000, 1), f"{LONGEST} times"),
@@ -157,6 +172,23 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     for name in ("pipe.png", "."):
         with pytest.raises(UnreadableImageError, match="not a file"):
             read_image(tmp_path / name)
+
+
+def test_no_picture_starts_a_program(tmp_path, monkeypatch):
+    # Pillow knows what is in the file, and hands it to the first "gs" it finds.
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path / 'was_run'}\nexit 1\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None, raising=False)
+    (tmp_path / "photo.jpg").write_bytes(POSTSCRIPT)
+
+    with pytest.raises(UnreadableImageError, match="cannot identify"):
+        read_image(tmp_path / "photo.jpg")
+    with pytest.raises(UnreadableImageError, match=r"photo.jpg: cannot identify"):
+        draw((), (Mask(1, tmp_path / "photo.jpg"),), 1, (50, 40))
+
+    assert not (tmp_path / "was_run").exists()
 
 
 def test_a_mask_that_is_a_bomb_is_refused(tmp_path):
