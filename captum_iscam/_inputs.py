@@ -96,9 +96,10 @@ def check_baseline(
         )
     fits = value.dim() == like.dim() and value.shape[1:] == like.shape[1:]
     if not fits or value.shape[0] not in (1, like.shape[0]):
+        shapes = dict.fromkeys((tuple(like.shape), (1, *like.shape[1:])))
         raise ValueError(
-            f"{name} must have the shape {tuple(like.shape)} or "
-            f"{(1, *like.shape[1:])} of its input, got {tuple(value.shape)}. "
+            f"{name} must have the shape {' or '.join(map(str, shapes))} of its "
+            f"input, got {tuple(value.shape)}. "
             "Pass a number to use one value everywhere."
         )
     if value.device != like.device:

@@ -153,6 +153,7 @@ def visualize(
 
     Raises:
         ValueError: As :func:`visualize_rows`.
+        TypeError: As :func:`visualize_rows`.
 
     Examples::
 
@@ -207,6 +208,7 @@ def visualize_rows(
     Raises:
         ValueError: If there is nothing to draw, `sign` is unknown, `vmin` is not below
             `vmax`, a map holds NaN or infinity, or an image is none.
+        TypeError: If an image is no tensor, or the maps are no mapping.
 
     Examples::
 
@@ -221,6 +223,8 @@ def visualize_rows(
     """
     if not rows:
         raise ValueError("rows must hold at least one row, got none. Add an image.")
+    for row in rows:
+        _check_kinds(row)
     style = Style(sign, vmin, vmax, outlier_perc, cmap, alpha_overlay, show_colorbar)
     columns = 1 + max(len(row.maps) for row in rows)
     titles = [[wrap(row.title), *map(wrap, row.maps)] for row in rows]
@@ -239,3 +243,16 @@ def visualize_rows(
             fitted = upsample(checked_map(values, title), image.shape[:2])
             style.draw_map(figure, panel, image, fitted[0, 0].numpy(), title)
     return figure
+
+
+def _check_kinds(row: Row) -> None:
+    if not isinstance(row.image, Tensor):
+        raise TypeError(
+            f"image must be a tensor, got {type(row.image).__name__}. Pass what the "
+            "model sees, or torchvision.transforms.functional.to_tensor(image)."
+        )
+    if not isinstance(row.maps, Mapping):
+        raise TypeError(
+            f"maps must be a mapping of titles to maps, got {type(row.maps).__name__}. "
+            'Name them, as in {"IS-CAM": attributions}.'
+        )

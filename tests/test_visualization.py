@@ -252,3 +252,20 @@ def test_pyplot_knows_nothing_of_the_figure():
     visualize(GREY, {"map": corner()})
 
     assert plt.get_fignums() == before
+
+
+@pytest.mark.parametrize(
+    ("image", "maps", "message"),
+    [
+        (
+            np.zeros((8, 8, 3)),
+            {"map": torch.rand(1, 1, 2, 2)},
+            "image must be a tensor",
+        ),
+        (torch.rand(3, 8, 8), torch.rand(1, 1, 2, 2), "maps must be a mapping"),
+        (torch.rand(3, 8, 8), [torch.rand(1, 1, 2, 2)], "maps must be a mapping"),
+    ],
+)
+def test_what_is_no_tensor_or_mapping_is_named(image, maps, message):
+    with pytest.raises(TypeError, match=message):
+        visualize(image, maps)
