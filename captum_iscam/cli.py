@@ -139,8 +139,8 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser = commands.add_parser(
         "demo",
         help="explain the bundled pictures with the bundled network, offline",
-        description="Explain every object in the bundled pictures by several methods, and "
-        "measure how well the maps find it. Needs no network, and half a minute on "
+        description="Explain every object in the bundled pictures by several methods, "
+        "and measure how well the maps find it. Needs no network, and half a minute on "
         "two idle cores.",
     )
     _add_out(parser, "captum-iscam-demo")
