@@ -13,7 +13,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from captum_iscam._images import read_image
 from captum_iscam.cli import main
-from captum_iscam.commands._folder import output_names
+from captum_iscam.commands._results import output_names
 from captum_iscam.commands._targets import TargetChoice
 from captum_iscam.commands.demo import SHOWN
 from captum_iscam.networks import load_classifier

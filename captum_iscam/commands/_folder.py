@@ -1,25 +1,17 @@
-"""The folder of a command's output, and the names of what is made of pictures."""
+"""The folder of a command's output."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
 from captum_iscam._files import drop_unfinished, locked
-from captum_iscam.networks import sha256
-
-# A file name has at most 255 bytes in most file systems; what is added to a picture's
-# name needs some of them.
-_LONGEST = 200
-
-Owners = Mapping[str, str | None]
-"""Which picture a record is about: its SHA-256 by name, None for a bundled scene."""
+from captum_iscam.commands._results import Held, held_by
 
 
 def make_folder(folder: Path) -> Path:
@@ -44,56 +36,23 @@ def make_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def own_folder(folder: Path) -> Iterator[Owners]:
+def own_folder(folder: Path) -> Iterator[Held]:
     """Keeps other runs out of a folder, made if it was missing; says what is in it.
 
-    Yields which picture each record there is about.
+    Yields what it holds.
 
     Raises:
         ValueError: If it cannot be made or written, or another run is writing there.
     """
     with locked(make_folder(folder)):
-        parts, earlier = drop_unfinished(folder), _records(folder)
+        parts, held = drop_unfinished(folder), held_by(folder)
         if parts:
             said = f"{folder} holds {parts} unfinished files of a run that was cut off"
             tqdm.write(f"{said}; they are removed.", file=sys.stderr)
-        if earlier:
-            said = f"{folder} holds what was made of {len(earlier)} pictures before"
+        if held.owners:
+            said = f"{folder} holds what was made of {len(held.owners)} pictures before"
             tqdm.write(f"{said}; only the same pictures' is replaced.", file=sys.stderr)
-        yield earlier
-
-
-def output_names(
-    files: Iterable[str | Path], earlier: Owners | None = None
-) -> list[str]:
-    """Returns a name without suffix for each file, all of them different.
-
-    That is the file's stem, with a number where that is taken; letter case does not
-    tell names apart, since it does not on every file system.
-
-    Args:
-        files (Iterable[str or Path]): The pictures.
-        earlier (Owners, optional): Names that are taken for all but the picture of
-            this SHA-256. Default: None
-
-    Examples::
-
-        >>> output_names(["a/cat.jpg", "b/cat.jpg", "dog.png"])
-        ['cat', 'cat-2', 'dog']
-    """
-    owners = {name.casefold(): digest for name, digest in (earlier or {}).items()}
-    names: list[str] = []
-    taken: set[str] = set()
-    for file in files:
-        digest = _digest(Path(file)) if owners else None
-        stem = _shortened(Path(file).stem) or "image"
-        name, number = stem, 1
-        while (key := name.casefold()) in taken or owners.get(key, digest) != digest:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
+        yield held
 
 
 def printable(text: str) -> str:
@@ -110,29 +69,3 @@ def printable(text: str) -> str:
     )
     coding = sys.stdout.encoding or "utf-8"
     return escaped.encode(coding, "backslashreplace").decode(coding)
-
-
-def _records(folder: Path) -> dict[str, str | None]:
-    found = {}
-    for file in folder.glob("*.json"):
-        try:
-            record = json.loads(file.read_bytes())
-        except (OSError, ValueError):
-            continue
-        if isinstance(record, dict) and "image" in record:
-            found[file.stem] = record.get("image_sha256")
-    return found
-
-
-def _digest(file: Path) -> str | None:
-    try:
-        return sha256(file) if file.is_file() else None
-    except OSError:
-        return None
-
-
-def _shortened(stem: str) -> str:
-    whole = stem.encode("utf-8", "surrogateescape")
-    if len(whole) <= _LONGEST:
-        return stem
-    return whole[:_LONGEST].decode("utf-8", "ignore")

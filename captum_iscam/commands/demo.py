@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from captum_iscam._files import write_whole
 from captum_iscam.commands import _record
-from captum_iscam.commands._folder import Owners, output_names, own_folder
+from captum_iscam.commands._folder import own_folder
+from captum_iscam.commands._results import Held, free_names
 from captum_iscam.commands.explain import progress
 from captum_iscam.demo import CLASSES, Scene, load_network, load_scenes, preprocess
 from captum_iscam.demo.network import WEIGHTS
@@ -55,18 +56,18 @@ class Finding:
 
 def run(args: argparse.Namespace) -> int:
     """Explains every object of the bundled pictures by the methods in `SHOWN`."""
-    with own_folder(args.out) as earlier:
-        tables = _explain_scenes(args.out, args.seed, earlier)
+    with own_folder(args.out) as held:
+        tables = _explain_scenes(args.out, args.seed, held)
     tqdm.write(f"\n{tables}\n\n{_LEGEND}\nAll of it is in {args.out}.", file=sys.stdout)
     return 0
 
 
-def _explain_scenes(out: Path, seed: int, earlier: Owners) -> str:
+def _explain_scenes(out: Path, seed: int, held: Held) -> str:
     """Writes all files; returns the tables."""
     options = Options(_N_SAMPLES, seed)
     network, scenes = load_network(), load_scenes()
     objects = sum(len(scene.labels) for scene in scenes)
-    names = output_names([f"scene_{n}" for n in range(len(scenes))], earlier)
+    names = free_names([f"scene_{n}" for n in range(len(scenes))], held=held)
     findings: list[Finding] = []
     with progress(objects * len(SHOWN)) as bar:
         for name, scene in zip(names, scenes, strict=True):
@@ -75,9 +76,26 @@ def _explain_scenes(out: Path, seed: int, earlier: Owners) -> str:
             tqdm.write(f"{name}: {said} -> {out / name}.png")
     caption = "Overlap of each map with its object:"
     tables = f"{caption}\n\n{_by_object(findings)}\n\n{_by_method(findings)}"
-    write_whole(out / "table.md", f"{tables}\n".encode())
-    write_whole(out / "table.csv", _as_csv(findings).encode())
+    for suffix, text in ((".md", f"{tables}\n"), (".csv", _as_csv(findings))):
+        write_whole(_free_table(out, suffix, text), text.encode())
     return tables
+
+
+def _free_table(out: Path, suffix: str, text: str) -> Path:
+    """Returns a file for a table that is not there, or is a table of ours."""
+    first_line = text.splitlines()[0].encode()
+    file, number = out / f"table{suffix}", 1
+    while file.exists() and not _starts_with(file, first_line):
+        number += 1
+        file = out / f"table-{number}{suffix}"
+    return file
+
+
+def _starts_with(file: Path, start: bytes) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return stream.read(len(start)) == start
 
 
 _LEGEND = f"""\

@@ -14,12 +14,8 @@ from tqdm import tqdm
 
 from captum_iscam._images import UnreadableImageError, read_image
 from captum_iscam.commands import _record
-from captum_iscam.commands._folder import (
-    Owners,
-    output_names,
-    own_folder,
-    printable,
-)
+from captum_iscam.commands._folder import own_folder, printable
+from captum_iscam.commands._results import Held, output_names
 from captum_iscam.commands._targets import TargetChoice
 from captum_iscam.layers import check_spatial, default_layer, find_layer
 from captum_iscam.methods import METHODS, Options, find_methods
@@ -50,18 +46,18 @@ def run(args: argparse.Namespace) -> int:
         f"{job.network.name}, weights {job.network.weights}, layer {job.layer_name} "
         f"({taken}), on {job.device}"
     )
-    with own_folder(job.out) as earlier:
-        failed = _explain_all(job, args.images, earlier)
+    with own_folder(job.out) as held:
+        failed = _explain_all(job, args.images, held)
     if failed:
         tqdm.write(f"{failed} of {len(args.images)} images failed.", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _explain_all(job: _Job, files: list[Path], earlier: Owners) -> int:
+def _explain_all(job: _Job, files: list[Path], held: Held) -> int:
     """Explains every picture; returns how many of them could not be."""
     failed = 0
     with progress(len(files) * job.targets.count * len(job.methods)) as bar:
-        for file, name in zip(files, output_names(files, earlier), strict=True):
+        for file, name in zip(files, output_names(files, held), strict=True):
             try:
                 tqdm.write(printable(_explain_one(job, file, name, bar)))
                 continue

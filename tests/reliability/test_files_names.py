@@ -7,9 +7,12 @@ import os
 import pytest
 from benchmark.runs import rows, run
 from PIL import Image
+from reliability.explaining import photographs
 
 from captum_iscam.benchmark import layout
-from captum_iscam.commands._folder import output_names, printable
+from captum_iscam.cli import main
+from captum_iscam.commands._folder import printable
+from captum_iscam.commands._results import held_by, output_names, read_record
 
 PROMISE = "Whatever a picture is called, what is made of it stays in the output folder."
 NAMES = [
@@ -168,3 +171,92 @@ def test_another_picture_of_the_same_name_keeps_its_results(
         "A second run in a folder says what it found and replaces nothing else.",
         3,
     )
+
+
+FOREIGN = (
+    "What a run did not write is not written over, the pictures themselves included."
+)
+
+
+def contents(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_picture_in_the_output_folder_is_not_written_over(
+    tmp_path, explain_files, ledger
+):
+    files = photographs(tmp_path, 2)
+    before = contents(tmp_path)
+
+    first, second = (explain_files(*files, out=tmp_path)[0] for _ in range(2))
+
+    assert (first, second) == (0, 0)
+    assert contents(tmp_path).items() >= before.items()
+    assert {file.stem for file in tmp_path.glob("*.json")} == {"0-2", "1-2"}
+    ledger.survived("Files", FOREIGN, 2 * len(files))
+
+
+@pytest.mark.parametrize("name", ["0.json", "0.npz", "0.png", "0.PNG"])
+@pytest.mark.parametrize("content", [b"", b"mine", b'{"image": "0.png"}', b"[" * 10**6])
+def test_a_foreign_file_of_the_name_is_not_written_over(
+    tmp_path, explain_files, ledger, name, content
+):
+    (file,) = photographs(tmp_path / "photographs", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_bytes(content)
+
+    code, said = explain_files(file)
+
+    assert code == 0, said
+    assert (tmp_path / "out" / name).read_bytes() == content
+    assert read_record(tmp_path / "out" / "0-2.json")["image"] == str(file)
+    ledger.survived("Files", FOREIGN, 1)
+
+
+def test_a_picture_that_took_the_place_of_results_is_not_written_over(
+    tmp_path, explain_files
+):
+    (file,) = photographs(tmp_path / "photographs", 1)
+    explain_files(file)
+    there = file.replace(tmp_path / "out" / "0.png")
+    before = there.read_bytes()
+
+    code, said = explain_files(there)
+
+    assert code == 0, said
+    assert there.read_bytes() == before
+    assert (tmp_path / "out" / "0-2.png").exists()
+
+
+def test_a_pipe_or_a_huge_file_is_no_record(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "big.json").write_text('{"image": 1, "maps": 2, "files": 3}')
+    assert held_by(tmp_path).owners.keys() == {"big"}
+
+    monkeypatch.setattr("captum_iscam.commands._results._LARGEST_RECORD", 30)
+
+    assert held_by(tmp_path).owners == {}
+
+
+def test_the_demo_does_not_write_over_foreign_tables(
+    tmp_path, monkeypatch, capsys, ledger
+):
+    from captum_iscam.demo import load_scenes
+
+    scenes = load_scenes()[:1]
+    monkeypatch.setattr("captum_iscam.commands.demo.SHOWN", ("grad-cam",))
+    monkeypatch.setattr("captum_iscam.commands.demo.load_scenes", lambda: scenes)
+    monkeypatch.chdir(tmp_path)
+    for name in ("table.md", "table.csv", "scene_0"):
+        (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+
+    codes = [main(["demo", "--out", str(tmp_path)]) for _ in range(2)]
+
+    assert codes == [0, 0], capsys.readouterr().err
+    after = contents(tmp_path)
+    assert after.items() >= before.items()
+    made = {"table-2.md", "table-2.csv", "scene_0.png", "scene_0.npz", "scene_0.json"}
+    added = {file.name for file in after.keys() - before.keys()}
+    assert {name for name in added if not name.endswith("lock")} == made
+    ledger.survived("Files", FOREIGN, 3)
