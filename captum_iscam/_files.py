@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +17,12 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-LOCK = "lock"
+LOCK = ".captum-iscam.lock"
 """The file that is locked while a run writes to a folder."""
 
-_UNFINISHED = re.compile(r"\..+\.\d+\.part")
+_UNFINISHED = re.compile(r"\.captum-iscam\..+\.\d+\.part")
+# What another run has in the file: the number of its process, or nothing.
+_OWNER = re.compile(rb"(\d{0,20})\n?")
 
 
 def write_whole(file: Path, content: bytes, rank: int = 0) -> None:
@@ -48,7 +52,9 @@ def write_together(contents: Mapping[Path, bytes], rank: int = 0) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             # Named by the process alone, so that what a killed run leaves is written
             # over.
-            parts[file] = file.with_name(f".{file.name}.{rank}.part")
+            parts[file] = file.with_name(f".captum-iscam.{file.name}.{rank}.part")
+            # A link of that name must not lead the writing elsewhere.
+            parts[file].unlink(missing_ok=True)
             parts[file].write_bytes(content)
         for file, part in parts.items():
             part.replace(file)
@@ -85,7 +91,12 @@ def drop_unfinished(folder: Path, below: Iterable[str] = ()) -> int:
     names = [*folder.iterdir()]
     for name in below:
         names += (folder / name).rglob(".*")
-    parts = [name for name in names if _UNFINISHED.fullmatch(name.name)]
+    parts = [
+        name
+        for name in names
+        if _UNFINISHED.fullmatch(name.name)
+        and stat.S_ISREG(name.stat(follow_symlinks=False).st_mode)
+    ]
     for part in parts:
         part.unlink(missing_ok=True)
     return len(parts)
@@ -95,40 +106,52 @@ def drop_unfinished(folder: Path, below: Iterable[str] = ()) -> int:
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other runs out of the folder, until the block or the process ends.
 
-    Only POSIX systems have such locks; elsewhere nobody is kept out.
+    Only POSIX systems have such locks, and not on every file system; elsewhere nobody
+    is kept out.
 
     Raises:
-        ValueError: If another run is writing there.
+        ValueError: If another run is writing there, or the file to lock is not ours.
         OSError: If the folder cannot be written.
     """
     if fcntl is None:
         yield
         return
     lock = folder / LOCK
+    # Neither to follow a link out of the folder nor to wait for a pipe.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        stream = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        stream = os.open(lock, flags, 0o666)
     except OSError as error:
         raise not_written(error, lock) from error
     try:
-        _take(stream, folder)
+        _take(stream, lock)
         yield
     finally:
         os.close(stream)
 
 
-def _take(stream: int, folder: Path) -> None:
+def _take(stream: int, lock: Path) -> None:
+    regular = stat.S_ISREG(os.fstat(stream).st_mode)
+    owner = _OWNER.fullmatch(os.pread(stream, 30, 0)) if regular else None
+    if owner is None:
+        raise ValueError(
+            f"out must be a folder whose {LOCK} is that of a run, got "
+            f"{str(lock)!r}, which holds something else. Rename it, or choose another "
+            "folder with --out."
+        )
     try:
         # Of the process alone: a flock would live on in workers that outlive it.
         fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        owner = os.pread(stream, 20, 0).decode().strip() or "unknown"
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            return  # a file system without locks
         raise ValueError(
             "out must be a folder no other run writes to, got "
-            f"{str(folder)!r}, where process {owner} is at work. Wait for it or "
-            "choose another with --out."
+            f"{str(lock.parent)!r}, where process {owner[1].decode() or 'unknown'} is "
+            "at work. Wait for it or choose another with --out."
         ) from error
     try:
         os.ftruncate(stream, 0)
         os.write(stream, f"{os.getpid()}\n".encode())
     except OSError as error:
-        raise not_written(error, folder / LOCK) from error
+        raise not_written(error, lock) from error

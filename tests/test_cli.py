@@ -84,7 +84,7 @@ def test_explain_writes_a_picture_the_maps_and_a_record(
 
     assert code == 0
     out = tmp_path / "out"
-    written = {"photo.png", "photo.npz", "photo.json", "lock"}
+    written = {"photo.png", "photo.npz", "photo.json", ".captum-iscam.lock"}
     assert {file.name for file in out.iterdir()} == written
     record = record_of(tmp_path)
     assert record["model"] == NAME
@@ -336,7 +336,7 @@ def test_demo_finds_the_objects_without_a_network(tmp_path, capsys, monkeypatch)
         "scene_0.json",
         "table.md",
         "table.csv",
-        "lock",
+        ".captum-iscam.lock",
     } == names
     with (tmp_path / "demo" / "table.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -8,7 +8,7 @@
     OUT/images/<key>.jpg                     the input's crop, at most 160 pixels
     OUT/maps/<model>/<method>/<key>.png      8-bit grey, at most 112 pixels
     OUT/summary.md, summary.csv, summary.json, report.html, report_data/*.js
-    OUT/lock                                 held while a run writes here
+    OUT/.captum-iscam.lock                   held while a run writes here
 
 `run.json` is one object::
 

@@ -111,14 +111,14 @@ def test_a_resumed_run_says_what_it_found(tmp_path, undisturbed):
     with layout.rank_file(tmp_path / "out", layout.CURVES, 0).open("ab") as stream:
         stream.write(b'{"image":"sce')
     left = next((tmp_path / "out" / layout.MAPS).rglob("*.png")).parent
-    (left / ".key.png.3.part").write_bytes(b"half")
+    (left / ".captum-iscam.key.png.3.part").write_bytes(b"half")
 
     code, said = run(tmp_path / "out")
 
     assert code == 0
     assert "holds 71 rows from before; the run goes on from there" in said
     assert "2 torn lines and 1 unfinished files are dropped and made again" in said
-    assert not (left / ".key.png.3.part").exists()
+    assert not (left / ".captum-iscam.key.png.3.part").exists()
     assert result(tmp_path / "out") == result(undisturbed[0])
 
 

@@ -132,7 +132,7 @@ def test_a_torn_row_is_dropped_and_made_again(finished, tmp_path):
     curves = layout.rank_file(tmp_path, layout.CURVES, 0)
     curves.write_bytes(curves.read_bytes()[:-20])
     torn = next((tmp_path / layout.MAPS).rglob("*.png"))
-    torn.with_name(f".{torn.name}.0.part").write_bytes(b"torn")
+    torn.with_name(f".captum-iscam.{torn.name}.0.part").write_bytes(b"torn")
 
     code, _ = run(tmp_path)
 

@@ -1,5 +1,6 @@
 """Runs of `explain` and `demo` that are killed, stopped, starved of room or doubled."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,7 @@ from reliability.explaining import (
 )
 from reliability.ledger import cases
 
-from captum_iscam._files import write_together
+from captum_iscam._files import LOCK, locked, write_together
 from captum_iscam.cli import main
 
 KILLED = "After a kill every file of a picture is whole, and the next run says so."
@@ -107,10 +108,15 @@ def test_what_a_killed_run_left_half_written_is_said_and_removed(
 ):
     files = photographs(tmp_path / "photographs", 1)
     (tmp_path / "out").mkdir()
-    left = tmp_path / "out" / ".0.png.0.part"
+    left = tmp_path / "out" / ".captum-iscam.0.png.0.part"
     left.write_bytes(b"half")
-    mine = tmp_path / "out" / ".mine.part"
-    mine.write_bytes(b"not of a run")
+    mine = [tmp_path / "out" / n for n in (".mine.part", ".film.mkv.2.part")]
+    for file in mine:
+        file.write_bytes(b"not of a run")
+    folder = tmp_path / "out" / ".captum-iscam.x.1.part"
+    folder.mkdir()
+    link = tmp_path / "out" / ".captum-iscam.0.json.0.part"
+    link.symlink_to(mine[0])
 
     _, said = explain_files(*files)
 
@@ -118,7 +124,8 @@ def test_what_a_killed_run_left_half_written_is_said_and_removed(
         "holds 1 unfinished files of a run that was cut off; they are removed" in said
     )
     assert not left.exists()
-    assert mine.exists()
+    assert [file.read_bytes() for file in mine] == [b"not of a run"] * 2
+    assert folder.is_dir()
 
 
 def test_a_second_run_in_the_folder_is_refused(tmp_path, start, explain_files, ledger):
@@ -138,6 +145,60 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path, start, explain_files, l
     ledger.survived(
         "Disk and processes", "A second run at the same time is refused.", 2
     )
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "secret").write_bytes(b"precious")
+    (tmp_path / LOCK).symlink_to("secret")
+
+    with pytest.raises(OSError, match=r"lock cannot be written"), locked(tmp_path):
+        pass
+
+    assert (tmp_path / "secret").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("content", [b"mine", b"12 apples\n", b"\xff", b"1" * 100])
+def test_a_foreign_file_in_the_place_of_the_lock_is_left_alone(tmp_path, content):
+    (tmp_path / LOCK).write_bytes(content)
+
+    with pytest.raises(ValueError, match=r"something else. Rename"), locked(tmp_path):
+        pass
+
+    assert (tmp_path / LOCK).read_bytes() == content
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / LOCK)
+
+    with pytest.raises(ValueError, match=r"something else. Rename"), locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EINVAL"])
+def test_a_file_system_without_locks_can_be_written(tmp_path, monkeypatch, name):
+    def fails(*_):
+        raise OSError(getattr(errno, name), name)
+
+    monkeypatch.setattr("fcntl.lockf", fails)
+
+    with locked(tmp_path):
+        (tmp_path / "written").touch()
+
+    assert (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize("name", ["EACCES", "EAGAIN"])
+def test_a_lock_that_another_has_is_told_from_one_that_is_not_there(
+    tmp_path, monkeypatch, name
+):
+    def fails(*_):
+        raise OSError(getattr(errno, name), name)
+
+    (tmp_path / LOCK).write_bytes(b"123\n")
+    monkeypatch.setattr("fcntl.lockf", fails)
+
+    with pytest.raises(ValueError, match=r"process 123 is at work"), locked(tmp_path):
+        pass
 
 
 @pytest.fixture
@@ -202,8 +263,8 @@ def test_results_that_were_there_outlive_a_full_disk(
 
     assert code == 1
     assert "Nothing that was there is lost" in said
-    assert {f: f.read_bytes() for f in before if f.name != "lock"} == {
-        f: content for f, content in before.items() if f.name != "lock"
+    assert {f: f.read_bytes() for f in before if f.name != LOCK} == {
+        f: content for f, content in before.items() if f.name != LOCK
     }
 
 

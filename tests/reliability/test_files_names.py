@@ -9,6 +9,7 @@ from benchmark.runs import rows, run
 from PIL import Image
 from reliability.explaining import photographs
 
+from captum_iscam._files import LOCK
 from captum_iscam.benchmark import layout
 from captum_iscam.cli import main
 from captum_iscam.commands._folder import printable
@@ -258,5 +259,5 @@ def test_the_demo_does_not_write_over_foreign_tables(
     assert after.items() >= before.items()
     made = {"table-2.md", "table-2.csv", "scene_0.png", "scene_0.npz", "scene_0.json"}
     added = {file.name for file in after.keys() - before.keys()}
-    assert {name for name in added if not name.endswith("lock")} == made
+    assert added - {LOCK} == made
     ledger.survived("Files", FOREIGN, 3)
