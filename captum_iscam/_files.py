@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ def write_whole(file: Path, content: bytes, rank: int = 0) -> None:
 def write_together(contents: Mapping[Path, bytes], rank: int = 0) -> None:
     """Writes files that belong together: all of them, or none if one cannot be written.
 
+    All are written whole beside their places before the first is moved. A process that
+    ends between the moves leaves some moved and the rest beside their places;
+    :func:`unfinished` finds those.
+
     Args:
         contents (Mapping[Path, bytes]): What is to be in each file. They come to their
             places in this order.
@@ -52,16 +56,46 @@ def write_together(contents: Mapping[Path, bytes], rank: int = 0) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             # Named by the process alone, so that what a killed run leaves is written
             # over.
-            parts[file] = file.with_name(f".captum-iscam.{file.name}.{rank}.part")
+            parts[file] = part_of(file, rank)
             # A link of that name must not lead the writing elsewhere.
             parts[file].unlink(missing_ok=True)
             parts[file].write_bytes(content)
-        for file, part in parts.items():
-            part.replace(file)
+        for file in contents:
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except OSError as error:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
+        _drop(parts.values())
         raise not_written(error, file) from error
+    _move(parts)
+
+
+def _move(parts: Mapping[Path, Path]) -> None:
+    moved: list[Path] = []
+    for file, part in parts.items():
+        try:
+            part.replace(file)
+        except OSError as error:
+            if moved:
+                # The parts stay, for the next run to move.
+                said = error.strerror or str(error)
+                raise OSError(
+                    f"{file} cannot be written ({said}), but {moved[-1].name} was. "
+                    "Mend it, and give the same command again."
+                ) from error
+            _drop(parts.values())
+            raise not_written(error, file) from error
+        moved.append(file)
+
+
+def _drop(parts: Iterable[Path]) -> None:
+    for part in parts:
+        with suppress(OSError):
+            part.unlink()
+
+
+def part_of(file: Path, rank: int = 0) -> Path:
+    """Returns where a file is written before it is moved to its place."""
+    return file.with_name(f".captum-iscam.{file.name}.{rank}.part")
 
 
 def not_written(error: OSError, file: Path) -> OSError:
@@ -88,18 +122,26 @@ def drop_unfinished(folder: Path, below: Iterable[str] = ()) -> int:
         below (Iterable[str], optional): Names of those that are searched to the bottom,
             since they hold nothing of anybody else. Default: ()
     """
-    names = [*folder.iterdir()]
+    parts = unfinished(folder)
     for name in below:
-        names += (folder / name).rglob(".*")
-    parts = [
-        name
-        for name in names
-        if _UNFINISHED.fullmatch(name.name)
-        and stat.S_ISREG(name.stat(follow_symlinks=False).st_mode)
-    ]
+        parts += _parts_among((folder / name).rglob(".*"))
     for part in parts:
         part.unlink(missing_ok=True)
     return len(parts)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Returns what killed runs left in a folder, written but not in its place."""
+    return _parts_among(folder.iterdir())
+
+
+def _parts_among(files: Iterable[Path]) -> list[Path]:
+    return [
+        file
+        for file in files
+        if _UNFINISHED.fullmatch(file.name)
+        and stat.S_ISREG(file.stat(follow_symlinks=False).st_mode)
+    ]
 
 
 @contextmanager

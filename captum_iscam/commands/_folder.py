@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from captum_iscam._files import drop_unfinished, locked
-from captum_iscam.commands._results import Held, held_by
+from captum_iscam.commands._results import Held, finish_moves, held_by
 
 
 def make_folder(folder: Path) -> Path:
@@ -45,14 +45,31 @@ def own_folder(folder: Path) -> Iterator[Held]:
         ValueError: If it cannot be made or written, or another run is writing there.
     """
     with locked(make_folder(folder)):
-        parts, held = drop_unfinished(folder), held_by(folder)
-        if parts:
-            said = f"{folder} holds {parts} unfinished files of a run that was cut off"
-            tqdm.write(f"{said}; they are removed.", file=sys.stderr)
-        if held.owners:
-            said = f"{folder} holds what was made of {len(held.owners)} pictures before"
-            tqdm.write(f"{said}; only the same pictures' is replaced.", file=sys.stderr)
+        finished, parts = finish_moves(folder), drop_unfinished(folder)
+        held = held_by(folder)
+        for said in _what_is_there(held, finished, parts):
+            tqdm.write(f"{folder} holds {said}.", file=sys.stderr)
         yield held
+
+
+def _what_is_there(held: Held, finished: int, parts: int) -> Iterator[str]:
+    if finished:
+        yield (
+            f"the results of {finished} pictures that a run was cut off in putting in "
+            "their places; that is completed"
+        )
+    if parts:
+        yield f"{parts} unfinished files of a run that was cut off; they are removed"
+    if held.owners:
+        yield (
+            f"what was made of {len(held.owners)} pictures before; only the same "
+            "pictures' is replaced"
+        )
+    if held.changed:
+        names = ", ".join(sorted(held.changed))
+        yield f"files that are not those of their records ({names}); they stay"
+    if held.lost:
+        yield f"records that miss a file ({', '.join(sorted(held.lost))})"
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import platform
 import time
@@ -130,6 +131,9 @@ def write(
 ) -> Path:
     """Writes `name.png`, `name.npz` and `name.json`, or none; returns the first.
 
+    The record comes to its place last. It has the SHA-256 of the other two, by which
+    the next run tells whether all three are of one run.
+
     Args:
         folder (Path): Where to.
         name (str): What the files are called.
@@ -151,6 +155,10 @@ def write(
         "targets": [asdict(target) for target in targets],
         "maps": [e.as_record() for e in explanations],
         "files": {"picture": picture.name, "maps": arrays.name},
+        "files_sha256": {
+            "picture": hashlib.sha256(drawn.getbuffer()).hexdigest(),
+            "maps": hashlib.sha256(packed.getbuffer()).hexdigest(),
+        },
         "versions": versions(),
     }
     contents = {picture: drawn.getvalue(), arrays: packed.getvalue()}

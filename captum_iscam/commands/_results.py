@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from captum_iscam._files import not_written, part_of, unfinished
 from captum_iscam.networks import sha256
 
 SUFFIXES = (".png", ".npz", ".json")
@@ -31,28 +33,99 @@ class Held:
         owners (dict[str, str or None]): Which picture a record is about: its SHA-256 by
             name, None for a bundled scene.
         files (set[str]): Names of everything there, in folded case.
+        lost (set[str]): Names of records that miss a file.
+        changed (set[str]): Names of records beside a file that is not the one they are
+            about.
     """
 
     folder: Path
     owners: dict[str, str | None] = field(default_factory=dict)
     files: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
 
     def is_free(self, name: str, digest: str | None) -> bool:
         """Says whether a picture's files may have a name: nobody else's have it."""
         if name in self.owners:
-            return self.owners[name] == digest
+            return self.owners[name] == digest and name not in self.changed
         names = (f"{name}{suffix}".casefold() for suffix in SUFFIXES)
         return self.files.isdisjoint(names)
 
 
 def held_by(folder: Path) -> Held:
     """Returns what a folder holds."""
-    owners = {}
-    for file in folder.glob("*.json"):
+    owners: dict[str, str | None] = {}
+    lost, changed = set(), set()
+    for file in sorted(folder.glob("*.json")):
         record = read_record(file)
-        if record is not None:
-            owners[file.stem] = record.get("image_sha256")
-    return Held(folder, owners, frozenset(f.name.casefold() for f in folder.iterdir()))
+        if record is None:
+            continue
+        owners[file.stem] = record.get("image_sha256")
+        for kind, beside in _beside(file).items():
+            expected = _digests(record).get(kind)
+            if not os.path.lexists(beside):
+                lost.add(file.stem)
+            elif expected is not None and _digest(beside) != expected:
+                changed.add(file.stem)
+    files = frozenset(file.name.casefold() for file in folder.iterdir())
+    return Held(folder, owners, files, frozenset(lost), frozenset(changed))
+
+
+def finish_moves(folder: Path) -> int:
+    """Completes what a run that ended between two moves had begun.
+
+    Such a run has moved the picture already, and left the record beside its place.
+
+    Returns:
+        Of how many pictures that was.
+
+    Raises:
+        OSError: If a file cannot be moved.
+    """
+    finished = 0
+    for part in unfinished(folder):
+        named = re.fullmatch(r"\.captum-iscam\.(.+\.json)\.0\.part", part.name)
+        record = read_record(part) if named else None
+        if named and record is not None:
+            finished += _finish(folder / named[1], part, record)
+    return finished
+
+
+def _finish(file: Path, part: Path, record: dict[str, Any]) -> bool:
+    beside, digests = _beside(file), _digests(record)
+    picture, maps = beside["picture"], beside["maps"]
+    if not digests or _digest(picture) != digests.get("picture"):
+        return False
+    # Whoever put a file there since then keeps it.
+    before = read_record(file)
+    if os.path.lexists(file) and (
+        before is None or before.get("image_sha256") != record.get("image_sha256")
+    ):
+        return False
+    moves = {part: file}
+    if _digest(maps) != digests.get("maps"):
+        known = _digests(before or {}).get("maps")
+        if os.path.lexists(maps) and (known is None or _digest(maps) != known):
+            return False
+        if _digest(part_of(maps)) != digests.get("maps"):
+            return False
+        moves = {part_of(maps): maps, part: file}
+    for here, there in moves.items():
+        try:
+            here.replace(there)
+        except OSError as error:
+            raise not_written(error, there) from error
+    return True
+
+
+def _beside(file: Path) -> dict[str, Path]:
+    """Returns the files that a record is about."""
+    return {"picture": file.with_suffix(".png"), "maps": file.with_suffix(".npz")}
+
+
+def _digests(record: dict[str, Any]) -> dict[str, Any]:
+    digests = record.get("files_sha256")
+    return digests if isinstance(digests, dict) else {}
 
 
 def read_record(file: Path) -> dict[str, Any] | None:

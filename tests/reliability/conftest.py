@@ -1,9 +1,10 @@
 import contextlib
 import io
+import multiprocessing
 from pathlib import Path
 
 import pytest
-from reliability.explaining import command, weights_in
+from reliability.explaining import command, explain_alone, explain_until, weights_in
 
 from captum_iscam.cli import main
 
@@ -11,6 +12,28 @@ from captum_iscam.cli import main
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
     return weights_in(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def start(weights):
+    """Starts an explanation in a process of its own, which has imported everything.
+
+    It ends at a step of the writing, if one is given.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["reliability.explaining", "captum_iscam.commands.explain"]
+    )
+
+    def begin(out, files, step=None):
+        words, work = (weights, out, files), explain_alone
+        if step is not None:
+            words, work = (step, *words, "1"), explain_until
+        process = context.Process(target=work, args=words)
+        process.start()
+        return process
+
+    return begin
 
 
 @pytest.fixture

@@ -3,7 +3,11 @@
 import contextlib
 import io
 import json
+import os
+import signal
 import zipfile
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,9 +27,10 @@ def weights_in(folder):
     return file
 
 
-def command(weights, out, files):
+def command(weights, out, files, target="top1"):
     """Returns the words that explain files by one quick method."""
     options = ["--model", NAME, "--weights", weights, "--method", "grad-cam"]
+    options += ["--target", target]
     return [str(word) for word in ("explain", *options, "--out", out, "--", *files)]
 
 
@@ -36,6 +41,37 @@ def explain_alone(weights, out, files):
         contextlib.redirect_stdout(io.StringIO()),
     ):
         raise SystemExit(main(command(weights, out, files)))
+
+
+def explain_until(step, weights, out, files, target):
+    """Explains files, and ends the process as a kill would at a step of the writing.
+
+    Steps are the writing of a file, which ends halfway, and the move of one, which ends
+    before it, counted from 0.
+    """
+    steps = count()
+    write, move = Path.write_bytes, Path.replace
+
+    def end():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def write_until(file, content):
+        if next(steps) == step:
+            write(file, content[: len(content) // 2])
+            end()
+        return write(file, content)
+
+    def move_until(file, place):
+        if next(steps) == step:
+            end()
+        return move(file, place)
+
+    Path.write_bytes, Path.replace = write_until, move_until
+    with (
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        raise SystemExit(main(command(weights, out, files, target)))
 
 
 def photographs(folder, count):
