@@ -40,14 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             from captum_iscam.commands.explain import run
         return run(args)
     except (ValueError, FileNotFoundError) as error:
-        print(f"captum-iscam {args.command}: error: {error}", file=sys.stderr)
+        _complain(f"captum-iscam {args.command}: error: {error}")
         return 2
     except OSError as error:
-        print(f"captum-iscam {args.command}: {error}", file=sys.stderr)
+        _complain(f"captum-iscam {args.command}: {error}")
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+
+
+def _complain(said: str) -> None:
+    from captum_iscam.commands._folder import printable
+
+    print(printable(said, sys.stderr), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

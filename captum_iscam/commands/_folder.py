@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -48,7 +49,7 @@ def own_folder(folder: Path) -> Iterator[Held]:
         finished, parts = finish_moves(folder), drop_unfinished(folder)
         held = held_by(folder)
         for said in _what_is_there(held, finished, parts):
-            tqdm.write(f"{folder} holds {said}.", file=sys.stderr)
+            say(f"{folder} holds {said}.", sys.stderr)
         yield held
 
 
@@ -72,17 +73,21 @@ def _what_is_there(held: Held, finished: int, parts: int) -> Iterator[str]:
         yield f"records that miss a file ({', '.join(sorted(held.lost))})"
 
 
-def printable(text: str) -> str:
-    r"""Returns a text that any terminal takes as text, whatever a file is called.
+def say(text: str, stream: TextIO) -> None:
+    """Writes one line above the progress bar, as :func:`printable` text."""
+    tqdm.write(printable(text, stream), file=stream)
+
+
+def printable(text: str, stream: TextIO) -> str:
+    r"""Returns a text as one line that a stream takes, whatever a file is called.
 
     Examples::
 
-        >>> printable("a\x1b[2Jb")
-        'a\\x1b[2Jb'
+        >>> printable("a\x1b[2Jb\n", sys.stdout)
+        'a\\x1b[2Jb\\n'
     """
     escaped = "".join(
-        sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1]
-        for sign in text
+        sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text
     )
-    coding = sys.stdout.encoding or "utf-8"
+    coding = stream.encoding or "utf-8"
     return escaped.encode(coding, "backslashreplace").decode(coding)

@@ -18,7 +18,7 @@ from captum_iscam.benchmark.runner import run as run_plan
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
 from captum_iscam.benchmark.subjects import SCENE_NET, Subject, load_subject
 from captum_iscam.commands._benchmark_arguments import METHODS, PRESETS
-from captum_iscam.commands._folder import make_folder, printable
+from captum_iscam.commands._folder import make_folder, say
 from captum_iscam.commands._record import versions
 from captum_iscam.commands.explain import choose_device
 from captum_iscam.methods import Options, find_methods
@@ -39,10 +39,10 @@ def run(args: argparse.Namespace) -> int:
     if group.rank == 0:
         # What repeats the run is for the file; a terminal has the command.
         text = (folder / "summary.md").read_text(encoding="utf-8")
-        tqdm.write(printable(text.partition("\n## The run")[0]))
-        tqdm.write(
-            f"All of it is in {folder}, for a browser in {folder / 'report.html'}."
-        )
+        for line in text.partition("\n## The run")[0].split("\n"):
+            say(line, sys.stdout)
+        page = folder / "report.html"
+        say(f"All of it is in {folder}, for a browser in {page}.", sys.stdout)
     return 0
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from captum_iscam._files import write_whole
 from captum_iscam.commands import _record
-from captum_iscam.commands._folder import own_folder
+from captum_iscam.commands._folder import own_folder, say
 from captum_iscam.commands._results import Held, free_names
 from captum_iscam.commands.explain import progress
 from captum_iscam.demo import CLASSES, Scene, load_network, load_scenes, preprocess
@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     """Explains every object of the bundled pictures by the methods in `SHOWN`."""
     with own_folder(args.out) as held:
         tables = _explain_scenes(args.out, args.seed, held)
-    tqdm.write(f"\n{tables}\n\n{_LEGEND}\nAll of it is in {args.out}.", file=sys.stdout)
+    tqdm.write(f"\n{tables}\n\n{_LEGEND}", file=sys.stdout)
+    say(f"All of it is in {args.out}.", sys.stdout)
     return 0
 
 
@@ -73,7 +74,7 @@ def _explain_scenes(out: Path, seed: int, held: Held) -> str:
         for name, scene in zip(names, scenes, strict=True):
             findings += _explain_scene(network, scene, name, out, options, bar.update)
             said = ", ".join(CLASSES[label] for label in scene.labels)
-            tqdm.write(f"{name}: {said} -> {out / name}.png")
+            say(f"{name}: {said} -> {out / name}.png", sys.stdout)
     caption = "Overlap of each map with its object:"
     tables = f"{caption}\n\n{_by_object(findings)}\n\n{_by_method(findings)}"
     for suffix, text in ((".md", f"{tables}\n"), (".csv", _as_csv(findings))):

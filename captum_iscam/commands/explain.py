@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from captum_iscam._images import UnreadableImageError, read_image
 from captum_iscam.commands import _record
-from captum_iscam.commands._folder import own_folder, printable
+from captum_iscam.commands._folder import own_folder, say
 from captum_iscam.commands._results import Held, output_names
 from captum_iscam.commands._targets import TargetChoice
 from captum_iscam.layers import check_spatial, default_layer, find_layer
@@ -42,14 +42,15 @@ def run(args: argparse.Namespace) -> int:
     """Explains every picture; returns 1 if one of them could not be, else 0."""
     job = _prepare(args)
     taken = "given" if job.layer_given else "the last with a spatial output"
-    tqdm.write(
+    say(
         f"{job.network.name}, weights {job.network.weights}, layer {job.layer_name} "
-        f"({taken}), on {job.device}"
+        f"({taken}), on {job.device}",
+        sys.stdout,
     )
     with own_folder(job.out) as held:
         failed = _explain_all(job, args.images, held)
     if failed:
-        tqdm.write(f"{failed} of {len(args.images)} images failed.", file=sys.stderr)
+        say(f"{failed} of {len(args.images)} images failed.", sys.stderr)
     return 1 if failed else 0
 
 
@@ -59,14 +60,14 @@ def _explain_all(job: _Job, files: list[Path], held: Held) -> int:
     with progress(len(files) * job.targets.count * len(job.methods)) as bar:
         for file, name in zip(files, output_names(files, held), strict=True):
             try:
-                tqdm.write(printable(_explain_one(job, file, name, bar)))
+                say(_explain_one(job, file, name, bar), sys.stdout)
                 continue
             except UnreadableImageError as error:
                 said = f"{file}: cannot be read: {error}"
             except (ValueError, RuntimeError) as error:
                 said = f"{file}: cannot be explained: {error}"
             failed += 1
-            tqdm.write(printable(said), file=sys.stderr)
+            say(said, sys.stderr)
     return failed
 
 
@@ -174,7 +175,7 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
     for e in explanations:
         for warning in e.warnings:
             where = f"{file}, {METHODS[e.method].title}, {e.target.class_name}"
-            tqdm.write(printable(f"{where}: {warning}"), file=sys.stderr)
+            say(f"{where}: {warning}", sys.stderr)
     said = ", ".join(
         f"{t.class_name} ({t.index}) p = {t.probability:.3f}" for t in targets
     )

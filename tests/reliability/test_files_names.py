@@ -7,7 +7,7 @@ import os
 import pytest
 from benchmark.runs import rows, run
 from PIL import Image
-from reliability.explaining import photographs
+from reliability.explaining import command, photographs
 
 from captum_iscam._files import LOCK
 from captum_iscam.benchmark import layout
@@ -123,17 +123,47 @@ def test_a_leading_dash_is_no_option_after_two_dashes(
 
 
 @pytest.mark.parametrize("coding", ["utf-8", "ascii", "latin-1"])
-def test_a_name_is_printed_as_text_on_any_terminal(monkeypatch, coding):
+def test_a_name_is_printed_as_text_on_any_terminal(coding):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=coding)
-    monkeypatch.setattr("sys.stdout", stream)
 
     for name in map(os.fsdecode, NAMES):
-        stream.write(printable(name))
+        stream.write(printable(name, stream))
 
     stream.flush()
     written = stream.buffer.getvalue()
     assert b"\x1b" not in written
+    assert b"\n" not in written
     assert b"\\x1b[2J" in written
+
+
+def test_no_name_fakes_a_line_of_what_is_said(tmp_path, weights, capsys, ledger):
+    good, bad = tmp_path / "good\nall: done\x1b.png", tmp_path / "bad\nfine: \x1b.png"
+    Image.new("RGB", (30, 20)).save(good, "PNG")
+    bad.write_bytes(b"no picture")
+    out = tmp_path / "out\nand: \x1b"
+
+    for _ in range(2):
+        assert main(command(weights, out, [good, bad])) == 1
+
+    said = capsys.readouterr()
+    assert said.out.count("good\\nall: done\\x1b.png: ") == 2
+    assert said.err.count("bad\\nfine: \\x1b.png: cannot be read") == 2
+    assert said.err.count("out\\nand: \\x1b holds") == 1
+    for line in (said.out + said.err).splitlines():
+        assert not line.startswith(("all: ", "fine: ", "and: "))
+        assert "\x1b" not in line
+    ledger.survived("Files", "No name is taken for a line of what is said.", 3)
+
+
+def test_an_error_about_a_name_is_one_line(tmp_path, capsys):
+    out = tmp_path / "out\nfine: \x1b"
+    (out / LOCK).mkdir(parents=True)
+
+    assert main(["demo", "--out", str(out)]) == 1
+
+    said = capsys.readouterr().err
+    assert "out\\nfine: \\x1b" in said
+    assert len(said.splitlines()) == 1
 
 
 def test_names_leave_room_for_what_is_added_to_them():
