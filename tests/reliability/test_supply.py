@@ -60,7 +60,10 @@ def test_the_lower_bounds_are_what_the_oldest_tests_run_at(ledger):
         assert tested == lowest or tested == f"{lowest}.0", name
 
     ledger.survived(
-        "Supply", "The lower bound of a dependency is tested.", len(required())
+        "Supply",
+        "The lower bound of a dependency is the version that the gate's oldest "
+        "environment pins.",
+        len(required()),
     )
 
 
