@@ -3,8 +3,9 @@
     python benchmarks/reliability.py docs/measured/reliability.md
 
 runs every test that enters cases into the ledger (`tests/reliability/ledger.py`) in its
-extended form and writes the number of cases by promise. A single failure ends it
-without a table. Needs the extras `test` and `release`.
+extended form and writes the number of cases by promise, and below the table which tests
+were skipped. A single failure ends it without a table. Needs the extras `test` and
+`release`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,8 @@ from pathlib import Path
 from environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
+# Growth of memory is measured while nothing else runs.
+ALONE = "test_load.py"
 PARTS = ("Fuzzing", "Faults", "Load", "Files", "Disk and processes", "Supply")
 
 
@@ -41,24 +45,36 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args()
     began = time.monotonic()
+    alone = [file for file in tests() if file.name == ALONE]
+    others = [file for file in tests() if file.name != ALONE]
+    found = [outcome_of(file, not args.short) for file in alone]
     with ThreadPoolExecutor(args.processes) as pool:
-        found = [*pool.map(lambda file: lines_of(file, not args.short), tests())]
+        found += pool.map(lambda file: outcome_of(file, not args.short), others)
     if None in found:
         sys.exit("a test failed, so there is no table")
-    lines = summed([line for of_file in found for line in of_file or ()])
+    lines = summed([line for of_file in found if of_file for line in of_file[0]])
+    skips = [skip for of_file in found if of_file for skip in of_file[1]]
     minutes = (time.monotonic() - began) / 60
     form = "short" if args.short else "extended"
-    args.out.write_text("\n".join([*table(lines), "", about(form, minutes)]) + "\n")
+    written = [*table(lines), "", *skipped(skips), about(form, minutes)]
+    args.out.write_text("\n".join(written) + "\n")
 
 
-def lines_of(file: Path, extended: bool) -> list[dict[str, str]] | None:
-    """Runs a file of tests; returns the lines it entered, None where one failed."""
+def outcome_of(
+    file: Path, extended: bool
+) -> tuple[list[dict[str, str]], list[str]] | None:
+    """Runs a file of tests.
+
+    Returns:
+        The lines it entered, and pytest's lines about what it skipped; None where a
+        test failed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record.json"
         variables = {**os.environ, "CAPTUM_ISCAM_RELIABILITY_RECORD": str(record)}
         if extended:
             variables["CAPTUM_ISCAM_EXTENDED"] = "1"
-        command = [sys.executable, "-m", "pytest", "-q", str(file)]
+        command = [sys.executable, "-m", "pytest", "-q", "-rs", str(file)]
         began = time.monotonic()
         done = subprocess.run(
             command, cwd=ROOT, env=variables, capture_output=True, text=True
@@ -67,10 +83,11 @@ def lines_of(file: Path, extended: bool) -> list[dict[str, str]] | None:
         if done.returncode:
             print(done.stdout, done.stderr, file=sys.stderr, flush=True)
             return None
+        skips = re.findall(r"^SKIPPED (.+)$", done.stdout, re.MULTILINE)
         if not record.exists():
-            return []
+            return [], skips
         lines: list[dict[str, str]] = json.loads(record.read_text())["lines"]
-        return lines
+        return lines, skips
 
 
 def summed(lines: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -95,6 +112,13 @@ def table(lines: list[dict[str, str]]) -> list[str]:
             f"| {x['promise']} | {int(x['cases']):,} | {x['figure']} |" for x in of_part
         ]
     return rows
+
+
+def skipped(skips: list[str]) -> list[str]:
+    """Returns what the table lacks since it was skipped here."""
+    if not skips:
+        return []
+    return ["Skipped, so not in the table:", "", *(f"- {skip}" for skip in skips), ""]
 
 
 def about(form: str, minutes: float) -> str:

@@ -1,6 +1,23 @@
+import importlib.util
 import json
+from pathlib import Path
 
+import pytest
 from reliability.ledger import Ledger
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def maker(monkeypatch):
+    """The script that makes the table of the page."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location(
+        "maker", BENCHMARKS / "reliability.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_cases_of_one_promise_are_summed(tmp_path):
@@ -22,3 +39,43 @@ def test_cases_of_one_promise_are_summed(tmp_path):
             },
         ]
     }
+
+
+def test_a_skip_stands_below_the_table_with_its_reason(maker, tmp_path):
+    file = tmp_path / "test_some.py"
+    file.write_text(
+        "import pytest\n\n\ndef test_one():\n    pytest.skip('needs a right')"
+    )
+
+    lines, skips = maker.outcome_of(file, False)
+
+    assert lines == []
+    assert len(skips) == 1
+    assert "needs a right" in skips[0]
+    below = maker.skipped(skips)
+    assert below[0] == "Skipped, so not in the table:"
+    assert below[2] == f"- {skips[0]}"
+    assert maker.skipped([]) == []
+
+
+def test_a_failure_leaves_no_lines(maker, tmp_path, capsys):
+    (tmp_path / "test_some.py").write_text("def test_one():\n    raise ValueError")
+
+    assert maker.outcome_of(tmp_path / "test_some.py", False) is None
+    assert "ValueError" in capsys.readouterr().err
+
+
+def test_memory_is_measured_before_anything_else_runs(maker, tmp_path, monkeypatch):
+    ran = []
+
+    def outcome_of(file, extended):
+        ran.append(file.name)
+        return [], []
+
+    monkeypatch.setattr(maker, "outcome_of", outcome_of)
+    monkeypatch.setattr("sys.argv", ["reliability.py", str(tmp_path / "table.md")])
+
+    maker.main()
+
+    assert ran[0] == maker.ALONE
+    assert sorted(ran) == sorted(file.name for file in maker.tests())
