@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
-from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor
 
+from captum_iscam._numbers import as_integer
 from captum_iscam._warnings import warn_user
 
 # Where nothing is said, for pictures of 224 x 224; both are only a start, halved when
@@ -23,11 +22,8 @@ _LARGEST_CHUNK = 1024
 
 def as_count(name: str, value: object, repair: str, rule: str = "") -> int:
     """Returns a whole number of at least 1, of whatever integer type, or raises."""
-    try:
-        number = operator.index(cast(SupportsIndex, value))
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
+    number = as_integer(value)
+    if number is None or number < 1:
         raise ValueError(
             f"{name} must be an integer of at least 1{rule}, got {value!r}. {repair}"
         )

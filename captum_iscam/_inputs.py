@@ -43,6 +43,11 @@ def check_inputs(
                 "inputs must be a tensor or a tuple of tensors, got "
                 f"{type(tensor).__name__}. Convert it with torch.as_tensor."
             )
+        if tensor.layout != torch.strided:
+            raise TypeError(
+                f"inputs must be dense tensors, got the layout {tensor.layout}. "
+                "Convert them with inputs.to_dense()."
+            )
     sizes = {tuple(tensor.shape[:1]) for tensor in tensors}
     if len(sizes) != 1 or sizes & {(), (0,)}:
         shapes = [tuple(tensor.shape) for tensor in tensors]

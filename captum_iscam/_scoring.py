@@ -18,6 +18,7 @@ from captum_iscam._captum import (
     run_forward,
     select_targets,
 )
+from captum_iscam._numbers import as_integer
 from captum_iscam._warnings import warn_user
 
 Target: TypeAlias = (
@@ -77,7 +78,7 @@ class TargetScore:
         # One index for all needs no look-up in the loop, and no wait for the device.
         if isinstance(target, list) and len(target) == num_examples == 1:
             target = target[0]
-        _check_integers(target)
+        target = _in_integers(target)
         if isinstance(target, Tensor) and target.numel() == 1:
             target = cast(Target, target.item())
         self.target = target
@@ -110,6 +111,25 @@ class TargetScore:
                 "Name a class, or one index per dimension after the first."
             )
         return cast(Tensor, selected.reshape(-1))
+
+    def check_form(self) -> None:
+        """Raises unless a list or tensor has an entry per example.
+
+        Captum compares with the rows of an output, in which not every example need
+        have one.
+        """
+        target, count = self.target, self.num_examples
+        if isinstance(target, Tensor) and target.numel() > 1:
+            shape = tuple(target.shape)
+        elif isinstance(target, list):
+            shape = (len(target),)
+        else:
+            return
+        if shape != (count,):
+            raise AssertionError(
+                f"target must have one entry per example, {count}, got the shape "
+                f"{shape}. Pass an integer for one class in all examples."
+            )
 
     def check(self, output: Any) -> None:
         """Raises or warns of what the first output says of `score` and `target`."""
@@ -164,21 +184,28 @@ class TargetScore:
             )
 
 
-def _check_integers(target: Target) -> None:
-    """Raises for a target that names a class by anything but an integer."""
+def _in_integers(target: Target) -> Target:
+    """Returns the target in Python's integers or in long ones, or raises."""
     if isinstance(target, Tensor):
-        if target.is_floating_point() or target.dtype == torch.bool:
+        kind = target.dtype
+        if kind.is_floating_point or kind.is_complex or kind == torch.bool:
             raise TypeError(
-                f"target must hold integers, got {target.dtype}. "
-                "Convert it with target.long()."
+                f"target must hold integers, got {kind}. Convert it with target.long()."
             )
-        return
-    for index in _indices(target):
-        if not all(isinstance(position, int) for position in index):
-            raise TypeError(
-                f"target must hold integers, got {target!r}. Pass an integer, a tuple "
-                "of them, or a list or tensor with an entry per example."
-            )
+        return target.long()
+    found = [tuple(map(as_integer, index)) for index in _indices(target)]
+    entries = target if isinstance(target, list) else [target]
+    mixed = len({isinstance(entry, tuple) for entry in entries}) > 1
+    if mixed or any(position is None for index in found for position in index):
+        raise TypeError(
+            f"target must hold integers, got {target!r}. Pass an integer, a tuple "
+            "of them, or a list or tensor with an entry per example."
+        )
+    plain = [
+        index if isinstance(entry, tuple) else index[0]
+        for index, entry in zip(found, entries, strict=False)
+    ]
+    return cast(Target, plain if isinstance(target, list) else (plain or [None])[0])
 
 
 def _check_classes(output: Tensor) -> None:

@@ -8,6 +8,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from captum_iscam._numbers import as_number
 from captum_iscam._scoring import at_least_single
 
 Stdevs = float | tuple[float, ...] | None
@@ -83,9 +84,10 @@ def check_noise(place: str, stdevs: Stdevs) -> None:
             "mask itself lies in [0, 1]."
         )
     for value in stdevs if isinstance(stdevs, tuple) else (stdevs,):
-        if (value is not None or isinstance(stdevs, tuple)) and not (
-            isinstance(value, (int, float)) and isfinite(value) and value >= 0
-        ):
+        if value is None and not isinstance(stdevs, tuple):
+            continue
+        deviation = as_number(value)
+        if deviation is None or not (isfinite(deviation) and deviation >= 0):
             raise ValueError(
                 f"stdevs must be finite and at least 0, got {value!r}. "
                 "Pass one number, or a tuple with one for each masked input."
@@ -99,6 +101,8 @@ def stdevs_for(inputs: Sequence[Tensor], stdevs: Stdevs) -> tuple[float, ...] | 
             "stdevs must hold one number for each masked input, got "
             f"{len(stdevs)} for {len(inputs)}. Pass one number to use it for all."
         )
-    if stdevs is None or isinstance(stdevs, tuple):
-        return stdevs
+    if stdevs is None:
+        return None
+    if isinstance(stdevs, tuple):
+        return tuple(float(value) for value in stdevs)
     return (float(stdevs),) * len(inputs)

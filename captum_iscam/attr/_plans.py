@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from captum_iscam._numbers import as_number
 from captum_iscam.attr._engine import Channels
 
 
@@ -28,13 +29,13 @@ class Weights:
 
 def check_tolerance(tolerance: float | None) -> float | None:
     """Returns the tolerance, or raises unless it is a number above 0 or None."""
-    fits = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
-    if tolerance is not None and not (fits and tolerance > 0):
+    number = as_number(tolerance)
+    if tolerance is not None and not (number is not None and number > 0):
         raise ValueError(
             f"tolerance must be a number above 0 or None, got {tolerance!r}. It is the "
             "relative error of the map that is good enough, such as 0.02."
         )
-    return tolerance
+    return number
 
 
 class Plan(Protocol):

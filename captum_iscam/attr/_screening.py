@@ -5,25 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_iscam._numbers import as_number
 from captum_iscam.attr._engine import Channels
 from captum_iscam.attr._estimates import ratio_of
 from captum_iscam.attr._plans import Plan, Weights
 
 
-def check_screening(screening: float | None) -> None:
-    """Raises unless it is a share of the channels or None."""
-    fits = isinstance(screening, (int, float)) and not isinstance(screening, bool)
-    if screening is not None and not (fits and 0 < screening <= 1):
+def check_screening(screening: float | None) -> float | None:
+    """Returns the share of the channels, or raises unless it is one or None."""
+    share = as_number(screening)
+    if screening is not None and not (share is not None and 0 < share <= 1):
         raise ValueError(
             "screening must be a share of the channels above 0 and up to 1, or None, "
             f"got {screening!r}. Leave it out to score every channel."
         )
+    return share
 
 
 def screened(plan: Plan, screening: float | None) -> Plan:
     """Returns the plan for the share of the channels that is to be scored."""
-    check_screening(screening)
-    return plan if screening is None else Screening(plan, screening)
+    share = check_screening(screening)
+    return plan if share is None else Screening(plan, share)
 
 
 class Screening:

@@ -17,6 +17,7 @@ from captum_iscam._captum import (
     run_forward,
 )
 from captum_iscam._inputs import Batch, check_generator, check_inputs
+from captum_iscam._numbers import as_number
 from captum_iscam._scoring import (
     Baselines,
     Score,
@@ -142,7 +143,7 @@ class RISE(PerturbationAttribution):
             RuntimeError: If the model gives NaN or infinity; the message says in which
                 pass.
         """
-        _check_masks(n_masks, keep_probability)
+        kept = _check_masks(n_masks, keep_probability)
         check_generator(generator)
         batch = check_inputs(inputs, baselines, self.forward_func)
         cells = _grid(grid, batch)
@@ -157,7 +158,7 @@ class RISE(PerturbationAttribution):
         )
         with torch.no_grad():
             self._check_output(batch, score)
-            masks = RandomMasks(n_masks, cells, keep_probability, generator)
+            masks = RandomMasks(n_masks, cells, kept, generator)
             with tqdm(
                 total=n_masks * batch.num_examples,
                 desc=self.get_name(),
@@ -167,7 +168,7 @@ class RISE(PerturbationAttribution):
                 disable=not show_progress,
             ) as bar:
                 sums = weighted_sums(batch, masks, score, chunks, bar.update)
-        maps = tuple(total / (n_masks * keep_probability) for total in sums)
+        maps = tuple(total / (n_masks * kept) for total in sums)
         return cast(Attributions, format_output(isinstance(inputs, tuple), maps))
 
     def _check_output(self, batch: Batch, score: TargetScore) -> None:
@@ -181,13 +182,16 @@ class RISE(PerturbationAttribution):
         score.of_output(output, torch.arange(batch.num_examples))
 
 
-def _check_masks(n_masks: int, keep_probability: float) -> None:
+def _check_masks(n_masks: int, keep_probability: float) -> float:
+    """Returns the share of the input that a mask keeps, checked with the number."""
     as_count("n_masks", n_masks, "It counts the masks, and so the passes per example.")
-    if not isinstance(keep_probability, (int, float)) or not 0 < keep_probability <= 1:
+    share = as_number(keep_probability)
+    if share is None or not 0 < share <= 1:
         raise ValueError(
             f"keep_probability must be above 0 and at most 1, got {keep_probability!r}."
             " It is the share of the input that a mask keeps."
         )
+    return share
 
 
 def _grid(grid: int | tuple[int, ...], batch: Batch) -> tuple[int, ...]:

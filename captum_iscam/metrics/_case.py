@@ -100,6 +100,7 @@ class Case:
             additional_forward_args,
             self.batch.num_examples,
         )
+        self.score.check_form()
         self._chunks = Chunks(internal_batch_size, self.batch.inputs)
         check_training_mode(forward_func)
 

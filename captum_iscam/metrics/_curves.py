@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._inputs import rows_of
+from captum_iscam._numbers import as_integer
 from captum_iscam._scoring import Baselines, Score, Target
 from captum_iscam.metrics._case import Case, Inputs
 from captum_iscam.metrics._declare import metric
@@ -114,14 +115,15 @@ class Steps(NamedTuple):
         name, value = (
             ("steps", self.steps) if per_step is None else ("pixels_per_step", per_step)
         )
-        if not isinstance(value, int) or not 1 <= value <= total:
+        number = as_integer(value)
+        if number is None or not 1 <= number <= total:
             raise ValueError(
                 f"{name} must be an integer between 1 and the number of pixels, "
                 f"{total}, got {value}. Pass a smaller number."
             )
         if per_step is None:
-            return [i * total // self.steps for i in range(self.steps + 1)]
-        return [*range(0, total, per_step), total]
+            return [i * total // number for i in range(number + 1)]
+        return [*range(0, total, number), total]
 
 
 def trace(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_iscam._inputs import rows_of
 from captum_iscam._maps import scale
+from captum_iscam._numbers import as_number
 from captum_iscam._scoring import at_least_single
 from captum_iscam.metrics._case import Case
 from captum_iscam.metrics._maps import fit, ranks
@@ -23,7 +24,7 @@ def masks_of(
     if keep is None:
         return masks
     total = brought[0].numel()
-    kept = ranks(brought).view_as(brought) < max(1, round(keep * total))
+    kept = ranks(brought).view_as(brought) < max(1, round(float(keep) * total))
     return kept.to(masks.dtype) if binary else masks * kept
 
 
@@ -35,10 +36,10 @@ def reveal(inputs: Tensor, baselines: Tensor, masks: Tensor) -> Tensor:
 
 def check_keep(keep: float | None, binary: bool) -> None:
     """Raises what is wrong with the arguments that cut the map."""
-    number = isinstance(keep, (int, float))
-    if keep is not None and not (number and 0 < keep <= 1):
+    share = as_number(keep)
+    if keep is not None and not (share is not None and 0 < share <= 1):
         raise ValueError(
-            f"keep must be a share of the pixels above 0 and at most 1, got {keep}. "
+            f"keep must be a share of the pixels above 0 and at most 1, got {keep!r}. "
             "Pass 0.5 to mute the lower half, or None to mute nothing."
         )
     if binary and keep is None:

@@ -22,6 +22,11 @@ def check_maps(attributions: Attributions, name: str = "attributions") -> Tensor
             f"{name} must be a tensor, got {type(attributions).__name__}. "
             "Pass the map of one layer."
         )
+    if attributions.layout != torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got the layout {attributions.layout}. "
+            f"Convert it with {name}.to_dense()."
+        )
     shape = tuple(attributions.shape)
     if not 3 <= len(shape) <= 5 or shape[1] != 1 or 0 in shape:
         raise ValueError(

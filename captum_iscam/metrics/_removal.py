@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._inputs import check_generator
+from captum_iscam._numbers import as_number
 from captum_iscam._scoring import at_least_single
 from captum_iscam.metrics._case import Case
 from captum_iscam.metrics._curves import common_size
@@ -29,10 +30,11 @@ def removed(
     size = common_size(case)
     device = case.batch.device
     total = size.numel()
-    counts = torch.tensor(_counts(percentiles, noise, size), device=device)
+    counts = torch.tensor(_counts(percentiles, size), device=device)
+    deviation = _deviation(noise)
     place = ranks(fit(case.maps, size)).view(-1, 1, *size)
     fields = {
-        i: noise * _field(case.batch.inputs[i], generator) for i in case.positions
+        i: deviation * _field(case.batch.inputs[i], generator) for i in case.positions
     }
 
     def view(examples: Tensor, turns: Tensor) -> Mapping[int, Tensor]:
@@ -66,17 +68,23 @@ def _remove(images: Tensor, known: Tensor, field: Tensor) -> Tensor:
     return torch.where(known, images, imputed.to(images.dtype))
 
 
-def _counts(percentiles: Sequence[float], noise: float, size: torch.Size) -> list[int]:
+def _deviation(noise: float) -> float:
+    """Returns the standard deviation of the noise, or raises what is wrong with it."""
+    deviation = as_number(noise)
+    if deviation is None or not 0 <= deviation < torch.inf:
+        raise ValueError(
+            f"noise must be a standard deviation of 0 or more, got {noise!r}. "
+            "Leave it out for the authors' 0.01."
+        )
+    return deviation
+
+
+def _counts(percentiles: Sequence[float], size: torch.Size) -> list[int]:
     """Returns how many pixels each percentile removes."""
     if len(size) != 2:
         raise ValueError(
             "attributions must have two spatial dimensions, as ROAD's weights are "
             f"those of images, got {len(size)}. Use deletion or insertion instead."
-        )
-    if not (isinstance(noise, (int, float)) and 0 <= noise < torch.inf):
-        raise ValueError(
-            f"noise must be a standard deviation of 0 or more, got {noise!r}. "
-            "Leave it out for the authors' 0.01."
         )
     total = size.numel()
     counts = [round(percentile / 100 * total) for percentile in percentiles]

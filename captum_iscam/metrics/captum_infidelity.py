@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_iscam._batching import Chunks
 from captum_iscam._inputs import check_generator, rows_of
+from captum_iscam._numbers import as_number
 from captum_iscam._scoring import Baselines, Score, Target
 from captum_iscam.metrics._case import Case, Inputs
 from captum_iscam.metrics._declare import metric
@@ -92,7 +93,8 @@ def infidelity(
         >>> bool(infidelity(model, image, image, score="identity") < 1e-8)
         True
     """
-    if not (isinstance(patch, (int, float)) and 0 < patch <= 1):
+    side = as_number(patch)
+    if side is None or not 0 < side <= 1:
         raise ValueError(
             f"patch must be a share of the side above 0 and at most 1, got {patch!r}. "
             "Leave it out for a quarter."
@@ -124,7 +126,7 @@ def infidelity(
 
     def body(start: int, stop: int) -> None:
         part = examples[start:stop]
-        hide = _Squares(case, places, patch, part)
+        hide = _Squares(case, places, side, part)
         found.append(
             captum.metrics.infidelity(
                 forward,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_iscam._batching import Chunks
 from captum_iscam._inputs import Batch, check_generator, check_inputs
+from captum_iscam._numbers import as_number
 from captum_iscam._scoring import Target
 from captum_iscam.metrics._case import Inputs
 from captum_iscam.metrics._declare import metric
@@ -79,8 +80,8 @@ def sensitivity_max(
     """
     check_samples(n_perturb_samples)
     check_generator(generator)
-    number = isinstance(perturb_radius, (int, float))
-    if not (number and 0 <= perturb_radius < torch.inf):
+    radius = as_number(perturb_radius)
+    if radius is None or not 0 <= radius < torch.inf:
         raise ValueError(
             f"perturb_radius must be 0 or more, got {perturb_radius!r}. "
             "Leave it out for 0.02."
@@ -93,7 +94,7 @@ def sensitivity_max(
                 "inputs.float()."
             )
     fields = [
-        _uniform((n_perturb_samples, *x.shape[1:]), perturb_radius, generator).to(x)
+        _uniform((n_perturb_samples, *x.shape[1:]), radius, generator).to(x)
         for x in batch.inputs
     ]
     done = 0

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._maps import scale
+from captum_iscam._numbers import as_integer, as_number
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._maps import Attributions, fit, only_finite
 from captum_iscam.metrics._regions import maps_and_masks, widened
@@ -99,13 +100,14 @@ def pointing_game(
         >>> pointing_game(attributions, masks, tolerance=1)
         tensor([1.])
     """
-    if not (isinstance(tolerance, (int, float)) and 0 <= tolerance < torch.inf):
+    reach = as_number(tolerance)
+    if reach is None or not 0 <= reach < torch.inf:
         raise ValueError(
             f"tolerance must be a distance of 0 or more pixels, got {tolerance!r}. "
             "Pass 0 to ask for the mask itself."
         )
     maps, inside, valid = maps_and_masks(attributions, masks)
-    return only_finite(_top_share(maps, widened(inside, tolerance), None), valid)
+    return only_finite(_top_share(maps, widened(inside, reach), None), valid)
 
 
 @metric(higher_is_better=True, unit="share")
@@ -146,13 +148,14 @@ def mask_iou(
         >>> mask_iou(attributions, masks)
         tensor([0.3333])
     """
-    if not (isinstance(threshold, (int, float)) and 0 <= threshold < 1):
+    least = as_number(threshold)
+    if least is None or not 0 <= least < 1:
         raise ValueError(
             f"threshold must be from 0 to below 1, got {threshold!r}. "
             "Pass a share of the map's range, for example 0.5."
         )
     maps, inside, valid = maps_and_masks(attributions, masks)
-    above = scale(fit(maps, inside.shape[2:])) > threshold
+    above = scale(fit(maps, inside.shape[2:])) > least
     both = (above & inside).flatten(1).sum(1)
     either = (above | inside).flatten(1).sum(1)
     return only_finite(both.to(maps.dtype) / either, valid)
@@ -201,13 +204,14 @@ def top_k_intersection(
     """
     maps, inside, valid = maps_and_masks(attributions, masks)
     total = inside[0].numel()
-    if k is not None and not (isinstance(k, int) and 1 <= k <= total):
+    count = as_integer(k)
+    if k is not None and not (count is not None and 1 <= count <= total):
         raise ValueError(
             "k must be an integer between 1 and the number of pixels, "
             f"{total}, got {k}. Leave it out to take the size of each mask."
         )
     sizes = inside.flatten(1).sum(1)
-    counts = sizes if k is None else torch.full_like(sizes, k)
+    counts = sizes if count is None else torch.full_like(sizes, count)
     return only_finite(_top_share(maps, inside, counts), valid)
 
 

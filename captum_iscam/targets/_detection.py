@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_iscam._numbers import as_number
 from captum_iscam._scoring import at_least_single
 from captum_iscam.targets._callable import ModelScore
 
@@ -66,7 +67,8 @@ def detection(
         tensor([0.5000])
     """
     wanted = _check_box(box)
-    if not isinstance(min_overlap, (int, float)) or not 0 < min_overlap <= 1:
+    overlap = as_number(min_overlap)
+    if overlap is None or not 0 < overlap <= 1:
         raise ValueError(
             f"min_overlap must be above 0 and at most 1, got {min_overlap!r}. "
             "It is an intersection over union."

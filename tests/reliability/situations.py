@@ -7,6 +7,7 @@ without flaws must give a map, one with flaws an error.
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
+import numpy as np
 import torch
 from reliability.small_network import (
     ACTIVATIONS,
@@ -115,6 +116,7 @@ def targets(draw, net, count):
         wrong += [None, "cat", 1.5, [0.5] * count, [classes] * count, (0.5,), []]
         wrong += [torch.zeros(count, 1).long(), torch.ones(count).bool()]
         wrong += [[(0.5,)] * count, [(0, 0, 0)] * count, {}, [[0]] * count]
+        wrong += [True, (True,), torch.zeros(count) * 1j, [0, (0,)], [True, False]]
         return draw(st.sampled_from(wrong)), [], {"target"}
     ranges = [st.integers(0, 1)] * (form == "grid") + [st.integers(0, classes - 1)]
     index = st.tuples(*ranges)
@@ -123,11 +125,13 @@ def targets(draw, net, count):
         forms = [one, [one] * count]
         if form == "classes":
             forms += [one[0], one[0] - classes, torch.tensor(one[0])]
-            forms += [torch.tensor([one[0]]), [one[0]] * count]
+            forms += [torch.tensor([one[0]]), [one[0]] * count, np.int64(one[0])]
         return draw(st.sampled_from(forms)), [one] * count, set()
     each = draw(st.lists(index, min_size=count, max_size=count))
     plain = [row[0] for row in each]
-    forms = [each] if form == "grid" else [each, plain, torch.tensor(plain)]
+    forms = [each]
+    if form == "classes":
+        forms += [plain, torch.tensor(plain), torch.tensor(plain).to(torch.uint8)]
     return draw(st.sampled_from(forms)), each, set()
 
 
@@ -222,6 +226,7 @@ def callers_inputs(draw, net, image):
         inputs = (image,)
     if now_and_then(draw, WRONG):
         wrong = [[1.0], torch.tensor(1.0), image.long(), (image, image[:0]), ()]
+        wrong += [image.detach().to_sparse()]
         # Baselines for two inputs do not fit a single wrong one either.
         inputs, flaws = draw(st.sampled_from(wrong)), {"inputs", "baselines"}
     elif now_and_then(draw, WRONG) and count:
