@@ -54,14 +54,15 @@ class Case:
 
 
 def picture(inputs, target=None, additional_forward_args=None):
-    """An explanation that needs no model: the mean of the channels."""
+    """An explanation that needs no model: the mean of the channels, moved."""
     x = inputs[0] if isinstance(inputs, tuple) else inputs
-    return x.detach().mean(1, keepdim=True)
+    turn = target if type(target) is int else 0
+    return x.detach().mean(1, keepdim=True).roll(turn, -1)
 
 
 @st.composite
-def attributions(draw, image, whole):
-    """Maps of a layer's or the input's size, and their flaws."""
+def attributions(draw, image, whole, alone):
+    """Maps of a layer's or the input's size, alone or beside others, their flaws."""
     count, sides = len(image), image.shape[2:]
     if not whole:
         sides = [draw(st.sampled_from(sorted({1, -(-n // 2), n}))) for n in sides]
@@ -69,7 +70,11 @@ def attributions(draw, image, whole):
     maps = numbers(shape, draw(st.integers(0, 999)), image.dtype)
     if now_and_then(draw, WRONG // 2) and count:
         wrong = [maps.long(), maps[:, 0], maps.expand(-1, 3, *sides), [maps]]
-        wrong += [torch.cat([maps, maps]), maps.repeat(1, 1, *[3] * len(sides))]
+        larger = maps.repeat(1, 1, *[3] * len(sides))
+        # Without an input no number and no size of maps is wrong.
+        wrong += [] if alone else [torch.cat([maps, maps])]
+        if any(n > m for n, m in zip(larger.shape[2:], image.shape[2:], strict=True)):
+            wrong += [] if alone else [larger]
         return draw(st.sampled_from(wrong)), {"attributions"}
     kind = draw(st.sampled_from(["normal", "normal", "ties", "constant", "NaN"]))
     if kind == "ties":
@@ -101,8 +106,8 @@ OWN = {
     "average_increase": [KEEP],
     "average_gain": [KEEP],
     "win_rate": [KEEP],
-    "insertion": [("steps", [1], [0, 2.0, 10**6, "3"])],
-    "deletion": [("steps", [1], [0, 2.0, 10**6, "3"])],
+    "insertion": [("steps", [1, 3, 5], [0, 2.0, 10**6, "3"])],
+    "deletion": [("steps", [1, 3, 5], [0, 2.0, 10**6, "3"])],
     "infidelity": [
         ("patch", [0.1, 0.5, 1], [*SHARES, "half"]),
         ("normalize", [True, False], []),
@@ -124,7 +129,11 @@ def own_options(draw, name, s):
         own, flaws = several(draw, *ROADS)
         own["percentiles"] = draw(st.sampled_from([(50,), (30, 60)]))
     if name in ("insertion", "deletion"):
-        own.setdefault("steps", 1)
+        pixels = s.image.shape[2:].numel()
+        own.setdefault("steps", min(2, pixels))
+        flaws |= (
+            {"steps"} if own["steps"] in (3, 5) and own["steps"] > pixels else set()
+        )
         own |= draw(st.sampled_from([{}, {}, {"substrate": "blur"}, {"substrate": 2}]))
     if own.get("keep") is not None and not flaws:
         own |= draw(st.sampled_from([{}, {"binary": True}]))
@@ -135,7 +144,8 @@ def own_options(draw, name, s):
         source, wrong = generators(draw)
         own, flaws = own | source, flaws | wrong
     if name == "target_sensitivity":
-        own["other_target"] = 0
+        own["target"] = draw(st.integers(0, 1))
+        own["other_target"] = draw(st.integers(0, 2))
     return own, flaws
 
 
@@ -162,7 +172,7 @@ def flaws_of_images(name, s):
     return (set() if flat else {"attributions"}), ({"percentiles"} if small else set())
 
 
-def with_a_model(draw, name, s):
+def with_a_model(draw, name, s, shown):
     """The options of a metric that asks a model, its flaws, certain and possible."""
     own, flaws = shared_options(draw, name, s)
     if name == "win_rate":
@@ -171,9 +181,10 @@ def with_a_model(draw, name, s):
         own["explanation_func"] = picture
     perhaps = {"forward_func"} if s.dtype == torch.float16 else set()
     perhaps |= {"score"} if name in BOUNDED else set()
-    # An input with NaN whose map has NaN too is not shown to the model.
-    nan = flaws & {"forward_func"}
-    return own, flaws - nan, perhaps | nan
+    # An input with NaN whose map has NaN too is not shown to the model, and where all
+    # maps have, nothing is.
+    hidden = {"forward_func"} | (set() if shown else {"target", "score"})
+    return own, flaws - hidden, perhaps | (flaws & hidden)
 
 
 @st.composite
@@ -182,7 +193,8 @@ def metric_cases(draw, name):
     s = draw(situations())
     # What the method itself says of odd inputs comes through.
     assume(name != "target_sensitivity" or "inputs" not in s.flaws)
-    maps, flaws = draw(attributions(s.image, whole=name in ("coherency", "adcc")))
+    whole = name in ("coherency", "adcc")
+    maps, flaws = draw(attributions(s.image, whole, alone=name in OF_MAPS))
     if name in ("sensitivity_max", "target_sensitivity"):
         flaws = set()
     own, wrong = own_options(draw, name, s)
@@ -191,7 +203,9 @@ def metric_cases(draw, name):
     if len(s.image) == 0:
         flaws |= {"inputs", "attributions", "explanation_func", "masks"}
     if name in FORWARD:
-        given, wrong, more = with_a_model(draw, name, s)
+        held = maps[0] if isinstance(maps, (list, tuple)) else maps
+        shown = bool(held.isfinite().flatten(1).all(1).any())
+        given, wrong, more = with_a_model(draw, name, s, shown)
         own, flaws, perhaps = own | given, flaws | wrong, perhaps | more
     if name in EXPLAINED:
         flaws |= s.flaws & {"inputs"}

@@ -22,6 +22,11 @@ SIDES = {
     2: st.sampled_from([1, 2, 3, 5, 7, 8, 13]),
     3: st.sampled_from([1, 2, 3, 4, 5]),
 }
+LARGE = {
+    1: st.sampled_from([63, 512, 1021]),
+    2: st.sampled_from([17, 32, 47, 61]),
+    3: st.sampled_from([7, 9, 12]),
+}
 DTYPES = (torch.float64, torch.float64, torch.float32)
 HALF = (torch.bfloat16, torch.float16)
 WRONG = 32  # one of so many draws of an argument is a wrong one
@@ -71,6 +76,10 @@ class Situation:
         )
 
 
+def in_a_list(maps):
+    return [maps]
+
+
 def tripled(output):
     return 3 * output.tanh()
 
@@ -89,7 +98,8 @@ def now_and_then(draw, share=8):
 @st.composite
 def images(draw, spatial, count, channels, dtype):
     """An input: normal, constant or zero, and in any layout of memory."""
-    shape = (count, channels, *(draw(SIDES[spatial]) for _ in range(spatial)))
+    sides = (LARGE if now_and_then(draw, 12) else SIDES)[spatial]
+    shape = (count, channels, *(draw(sides) for _ in range(spatial)))
     seed = draw(st.integers(0, 999))
     kind = draw(st.sampled_from(["normal"] * 4 + ["zero", "constant"]))
     if kind != "normal":
@@ -205,7 +215,7 @@ def constructors(draw):
     if now_and_then(draw, 4):
         own["reshape_transform"] = torch.clone
     if now_and_then(draw, WRONG):
-        wrong = [(7, 7), lambda maps: [maps]]
+        wrong = [(7, 7), in_a_list]
         own["reshape_transform"] = draw(st.sampled_from(wrong))
         return own, {"reshape_transform"}
     return own, set()

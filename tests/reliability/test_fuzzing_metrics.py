@@ -1,13 +1,13 @@
 """Every metric on drawn maps: a right value for each example or a documented error."""
 
+import collections
 import copy
 import math
 
-import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
 from reference.spies import assert_same_state, state_of
+from reliability.drawing import each_distinct
 from reliability.judging import argument_of, outcome
 from reliability.ledger import cases
 from reliability.metric_situations import (
@@ -18,18 +18,16 @@ from reliability.metric_situations import (
     metric_cases,
     picture,
 )
-from reliability.slow_metrics import slow_value
+from reliability.slow_metrics import scores_of_batch, slow_value
 
 from captum_iscam import metrics
 
 RANGES = {"percent": (0, 100), "share": (0, 1), "correlation distance": (0, 2)}
-drawn = settings(
-    max_examples=cases(100, 2000),
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+COUNT = cases(100, 2000)
+MAY_BE_UNDEFINED = ("average_drop", "adcc")
+# What ROAD imputes is compared in test_remove_and_debias.py; of substrates that blur
+# there is no slow form.
+NOT_COMPARED = {name for name in METRICS if "road" in name}
 
 
 def measure(name, case):
@@ -60,64 +58,75 @@ def broken_rows(name, case):
 
 
 def assert_right(name, case, found):
+    """Fails for wrong values; returns how many were compared with slow ones."""
     s, unit = case.situation, getattr(metrics, name).unit
     assert found.shape == (len(s.image),)
     assert not found.requires_grad
     broken = broken_rows(name, case)
     assert found[broken].isnan().all()
-    fine = found[~broken]
-    if name in ("average_drop", "adcc"):
-        fine = fine[~fine.isnan()]  # where the score is 0, as documented
+    undefined = found.isnan() & ~broken
+    if undefined.any():
+        assert name in MAY_BE_UNDEFINED
+        assert (scores_of_batch(s)[undefined] == 0).all()
+    fine = found[~broken & ~undefined]
     assert fine.isfinite().all()
     low, high = RANGES.get(unit, (0 if unit != "score" else -math.inf, math.inf))
     # Of a score that may be negative more can be lost than there was.
     if case.own.get("score", "softmax") in ("softmax", "sigmoid"):
         assert ((fine >= low - 1e-5) & (fine <= high * (1 + 1e-5) + 1e-5)).all()
-    if s.dtype == torch.float64:
-        assert_equal_to_reference(name, case, found, broken)
+    if s.dtype != torch.float64:
+        return 0
+    return assert_equal_to_reference(name, case, found, broken)
 
 
 def assert_equal_to_reference(name, case, found, broken):
-    net = copy.deepcopy(case.situation.net).double()
+    net, compared = copy.deepcopy(case.situation.net).double(), 0
     for number in (~broken).nonzero().flatten().tolist():
         with torch.no_grad():
             expected = slow_value(name, case, net, number)
-        if expected is not None and not found[number].isnan():
-            assert found[number].item() == pytest.approx(expected, rel=1e-6, abs=1e-8)
+        if expected is not None:
+            right = pytest.approx(expected, rel=1e-6, abs=1e-8, nan_ok=True)
+            assert found[number].item() == right
+            compared += 1
+    return compared
+
+
+def judge(name, case, seen):
+    """Judges one case, and counts what became of it."""
+    s = case.situation
+    before = state_of(s.model, s.image)
+
+    found, error = outcome(lambda: measure(name, case))
+
+    assert_same_state(before, state_of(s.model, s.image))
+    if error is not None:
+        named = argument_of(error, (getattr(metrics, name),))
+        assert named in case.flaws | case.perhaps
+        seen["refused"] += 1
+        return
+    assert not case.flaws
+    seen["equal" if assert_right(name, case, found) else "shaped"] += 1
+
+
+PROMISES = {
+    "equal": "A metric gives the value of a slow reference, or the documented NaN.",
+    "shaped": "A metric without a slow form, or in less than double, gives a finite "
+    "value per example, in range, or the documented NaN; it is not compared.",
+    "refused": "A metric refuses what it cannot measure with a documented error that "
+    "names the argument.",
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_ends_in_a_right_value_or_in_a_documented_error(name, ledger):
-    seen = {"values": 0, "errors": 0}
+    seen = collections.Counter()
 
-    @drawn
-    @given(data=st.data())
-    def judge(data):
-        case = data.draw(metric_cases(name))
-        s = case.situation
-        before = state_of(s.model, s.image)
+    each_distinct(metric_cases(name), COUNT, lambda case: judge(name, case, seen))
 
-        found, error = outcome(lambda: measure(name, case))
-
-        assert_same_state(before, state_of(s.model, s.image))
-        if error is None:
-            assert not case.flaws
-            assert_right(name, case, found)
-        else:
-            named = argument_of(error, (getattr(metrics, name),))
-            assert named in case.flaws | case.perhaps
-        seen["values" if error is None else "errors"] += 1
-
-    judge()
-
-    assert seen["values"] > 0
-    ledger.survived(
-        "Fuzzing",
-        "A metric ends in a finite value per example, equal to a slow one where there "
-        "is such, in a documented NaN or error, and changes nothing.",
-        sum(seen.values()),
-    )
+    assert name in NOT_COMPARED or seen["equal"] > 0.2 * COUNT
+    for kind, promise in PROMISES.items():
+        ledger.survived("Fuzzing", promise, seen[kind])
 
 
 def test_every_metric_is_drawn():
