@@ -18,7 +18,7 @@ class Sums(Protocol):
     def changes(
         self, view: int, rows: slice, grads: Tensor, values: Tensor
     ) -> list[Change]:
-        """Returns what a view of some examples adds, without adding it.
+        """Returns what a view of some examples adds, in new tensors, without adding it.
 
         Args:
             view (int): Which view.
@@ -86,14 +86,23 @@ class Part:
         return values
 
     def changes(self, total: Sums, grads: Tensor, values: Tensor) -> list[Change]:
-        """Returns what gradients and activations add to a sum, view by view."""
+        """Returns what gradients and activations add to a sum.
+
+        Views of the same examples are added up as they come, so that no more than one
+        is held.
+        """
         self.check(grads)
         self.check(values)
-        return [
-            change
-            for view, rows, place in self._runs()
-            for change in total.changes(view, rows, grads[place], values[place])
-        ]
+        found: dict[tuple[int, int, int], Change] = {}
+        for view, rows, place in self._runs():
+            changes = total.changes(view, rows, grads[place], values[place])
+            for number, change in enumerate(changes):
+                key = (rows.start, rows.stop, number)
+                if key in found:
+                    found[key][1].add_(change[1])
+                else:
+                    found[key] = change
+        return list(found.values())
 
     def _runs(self) -> Iterator[tuple[int, slice, slice]]:
         """Yields each view, its examples, and their place in the part."""

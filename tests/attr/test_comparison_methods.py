@@ -11,6 +11,7 @@ from reference.comparison_methods import (
 )
 from reference.methods import attribute
 from reference.networks import ConvNet, images
+from reference.spies import LiveBytes
 from torch import nn
 
 from captum_iscam import LayerGradCAMPlusPlus, LayerSmoothGradCAMPlusPlus
@@ -269,3 +270,16 @@ def test_grad_cam_plus_plus_of_torchcam_never_divides():
         cubes.append((weights * maps).sum(0).relu())
     expected = scaled(torch.stack(cubes).unsqueeze(1))
     torch.testing.assert_close(scaled(theirs.unsqueeze(1)), expected, rtol=0, atol=1e-4)
+
+
+def test_what_noisy_copies_add_is_not_held_for_every_copy():
+    conv, x = nn.Conv2d(3, 64, 3, padding=1), torch.rand(1, 3, 32, 32)
+    rest = [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
+    method = LayerSmoothGradCAMPlusPlus(nn.Sequential(conv, *rest).eval(), conv)
+
+    with LiveBytes() as live:
+        method.attribute(x, 1, n_samples=16, internal_batch_size=16)
+
+    # In doubles: half of the 16 outputs, gradients and passes that are single, but not
+    # three powers of 16 gradients.
+    assert live.peak < 55 * 64 * 32 * 32 * 8
