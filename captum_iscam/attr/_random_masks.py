@@ -89,10 +89,13 @@ def weighted_sums(
         table[owners, which] = scores
         # Autocast would round the product to half precision.
         with torch.autocast(batch.device.type, enabled=False):
-            shares = [table.to(mask.dtype) @ mask.flatten(1) for mask in made]
+            shares = [
+                (table.to(mask.dtype) @ mask.flatten(1)).view(total.shape)
+                for total, mask in zip(sums, made, strict=True)
+            ]
         # Memory that runs out has done so by now: what is tried again counts once.
         for total, share in zip(sums, shares, strict=True):
-            total += share.view(total.shape)
+            total += share
         update(stop - start)
 
     chunks.run(count * len(masks), body)

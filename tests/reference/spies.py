@@ -56,7 +56,9 @@ def state_of(net, x):
         "training": [m.training for m in net.modules()],
         "parameters": [p.detach().clone() for p in net.parameters()],
         "wants": [p.requires_grad for p in net.parameters()],
-        "grads": [p.grad for p in net.parameters()],
+        "grads": [
+            p.grad if p.grad is None else p.grad.clone() for p in net.parameters()
+        ],
         "buffers": [b.clone() for b in net.buffers()],
         "inputs": x.detach().clone(),
         "input wants": (x.requires_grad, x.grad, x.is_leaf),

@@ -22,6 +22,7 @@ from captum_iscam import RISE
 
 pytestmark = pytest.mark.filterwarnings("ignore:The noise")
 ALL = [*METHODS, "rise"]
+TWO_INPUTS = "rise of two inputs"
 every_method = pytest.mark.parametrize("name", ALL)
 OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory.")
 SAME = {"rtol": 0, "atol": 1e-9}
@@ -57,10 +58,14 @@ def explain(name, model, net, **options):
     options = {"internal_batch_size": 3, **options}
     if options["internal_batch_size"] is None:
         del options["internal_batch_size"]
-    if name != "rise":
+    if name not in ("rise", TWO_INPUTS):
         options = {"relu_attributions": False, **options}
         return attribute(name, model, net.features, images(2), [1, 4], **options)
     options["generator"] = torch.Generator().manual_seed(7)
+    if name == TWO_INPUTS:
+        both = RISE(lambda x, mirrored: model(x) + model(mirrored))
+        shown = images(2), images(2).flip(-1)
+        return both.attribute(shown, [1, 4], n_masks=9, grid=3, **options)
     return RISE(model).attribute(images(2), [1, 4], n_masks=9, grid=3, **options)
 
 
@@ -71,7 +76,12 @@ def documented(name):
 
 @pytest.fixture
 def net():
-    return ConvNet().double()
+    """A network of which parts are as callers leave them."""
+    net = ConvNet().double()
+    net.features[2].train()
+    net.head.bias.requires_grad_(False)
+    net.mix.weight.grad = torch.ones_like(net.mix.weight)
+    return net
 
 
 def drawn_of(total, short, extended):
@@ -196,13 +206,15 @@ def test_memory_pressure_is_survived_by_halving(name, net, rows, ledger):
     )
 
 
-@every_method
+@pytest.mark.parametrize("name", [*ALL, TWO_INPUTS])
 def test_memory_may_run_out_in_any_operation(name, net, ledger):
     expected, _ = outcome(lambda: explain(name, net, net, internal_batch_size=None))
     with BreaksAtOperation(error=OUT_OF_MEMORY) as counting:
         outcome(lambda: explain(name, net, net, internal_batch_size=None))
-    before, survived = snapshot(net), 0
-    drawn = drawn_of(counting.operations, 24, 150)
+    before = snapshot(net)
+    # With two inputs a sum may be changed before the other: few places, so all.
+    few = counting.operations if name == TWO_INPUTS else 24
+    drawn = drawn_of(counting.operations, few, 150)
     for at in drawn:
         with BreaksAtOperation(at, OUT_OF_MEMORY) as live:
             result, error = outcome(
@@ -212,7 +224,6 @@ def test_memory_may_run_out_in_any_operation(name, net, ledger):
         assert_nothing_is_left(net, before)
         if error is None:
             torch.testing.assert_close(result, expected, **SAME)
-            survived += 1
         else:
             assert error is OUT_OF_MEMORY
             assert live.backward or alive_after(live) == 0
@@ -222,7 +233,6 @@ def test_memory_may_run_out_in_any_operation(name, net, ledger):
         "Memory that runs out in any operation of torch ends in the same map or in "
         "that error, with nothing left behind.",
         len(drawn),
-        f"{survived} of the last method's {len(drawn)} ended in the map",
     )
 
 
