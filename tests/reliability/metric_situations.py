@@ -69,7 +69,9 @@ def attributions(draw, image, whole, alone):
     shape = (count, 1, *sides)
     maps = numbers(shape, draw(st.integers(0, 999)), image.dtype)
     if now_and_then(draw, WRONG // 2) and count:
-        wrong = [maps.long(), maps[:, 0], maps.expand(-1, 3, *sides), [maps]]
+        wrong = [maps.long(), maps.expand(-1, 3, *sides), [maps]]
+        # A first side of 1 would pass for the channel of maps with a dimension less.
+        wrong += [maps[:, 0]] if sides[0] > 1 or len(sides) == 1 else []
         larger = maps.repeat(1, 1, *[3] * len(sides))
         # Without an input no number and no size of maps is wrong.
         wrong += [] if alone else [torch.cat([maps, maps])]

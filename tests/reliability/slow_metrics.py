@@ -131,7 +131,8 @@ def explanation_metric(name, row, maps, own, number):
     """Of `picture`, by the class asked for, with noise on the input or masked."""
     x = row.x
     if name == "coherency":
-        return coherency_metric(x, maps, row.baseline(own.get("baselines"), number))
+        baseline = row.baseline(own.get("baselines"), number)
+        return coherency_metric(x, maps[number], baseline)
     if name == "target_sensitivity":
         maps = [picture(x[None], own[key]) for key in ("target", "other_target")]
         return 1 - pearson(*map(mean_ranks, maps))
@@ -230,7 +231,7 @@ def slow_value(name, case, net, number):
         return mask_metric(name, maps[number], case.masks[number], own)
     row = Row(s, net, number)
     if name in EXPLAINED:
-        return explanation_metric(name, row, maps[number], own, number)
+        return explanation_metric(name, row, maps, own, number)
     if name in FORWARD and "road" not in name:
         return forward_metric(name, row, maps[number], own, number, s.target)
     return None
