@@ -72,6 +72,8 @@ def outcome_of(
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record.json"
         variables = {**os.environ, "CAPTUM_ISCAM_RELIABILITY_RECORD": str(record)}
+        # Options of a whole run, such as a coverage to reach, are not for a file.
+        variables.pop("PYTEST_ADDOPTS", None)
         if extended:
             variables["CAPTUM_ISCAM_EXTENDED"] = "1"
         command = [sys.executable, "-m", "pytest", "-q", "-rs", str(file)]
