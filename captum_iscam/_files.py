@@ -15,6 +15,7 @@ from typing import Any
 try:
     import fcntl
 except ImportError:  # not a POSIX system
+    # None in the place of a module is what `locked` asks for.
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".captum-iscam.lock"
@@ -35,11 +36,11 @@ def write_whole(file: Path, content: bytes, rank: int = 0) -> None:
 
 
 def write_together(contents: Mapping[Path, bytes], rank: int = 0) -> None:
-    """Writes files that belong together: all of them, or none if one cannot be written.
+    """Writes files that belong together, and moves none before all are written.
 
     All are written whole beside their places before the first is moved. A process that
-    ends between the moves leaves some moved and the rest beside their places;
-    :func:`unfinished` finds those.
+    ends between the moves, or a move that fails after another, leaves some moved and
+    the rest beside their places; :func:`unfinished` finds those.
 
     Args:
         contents (Mapping[Path, bytes]): What is to be in each file. They come to their
@@ -47,7 +48,8 @@ def write_together(contents: Mapping[Path, bytes], rank: int = 0) -> None:
         rank (int, optional): Tells apart processes that share a folder. Default: 0
 
     Raises:
-        OSError: If one cannot be written; what was there before is still there.
+        OSError: If one cannot be written, and then what was there before is still
+            there; or if one cannot be moved after others were, which the message says.
     """
     parts: dict[Path, Path] = {}
     file = next(iter(contents))

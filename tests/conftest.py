@@ -1,3 +1,4 @@
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,23 @@ def ledger():
     yield ledger
     if RECORD:
         ledger.save(Path(RECORD))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a disk of so many kilobytes; the same again gives it another size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(kilobytes, option=""):
+        words = ["mount", "-t", "tmpfs", "-o", f"{option}size={kilobytes}k", "tmpfs"]
+        try:
+            done = subprocess.run([*words, str(folder)], capture_output=True)
+        except FileNotFoundError:
+            pytest.skip("needs the command mount")
+        if done.returncode:
+            pytest.skip("needs the right to mount a disk")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", str(folder)], capture_output=True)

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import time
 
 import numpy as np
@@ -139,26 +138,6 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path, start, ledger):
     ledger.survived(
         "Disk and processes", "A second run at the same time is refused.", 1
     )
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Mounts a disk of so many kilobytes; the same again gives it another size."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(kilobytes, option=""):
-        words = ["mount", "-t", "tmpfs", "-o", f"{option}size={kilobytes}k", "tmpfs"]
-        try:
-            done = subprocess.run([*words, str(folder)], capture_output=True)
-        except FileNotFoundError:
-            pytest.skip("needs the command mount")
-        if done.returncode:
-            pytest.skip("needs the right to mount a disk")
-        return folder
-
-    yield mount
-    subprocess.run(["umount", str(folder)], capture_output=True)
 
 
 @pytest.mark.parametrize("kilobytes", [8, 24, 40, 72, 104, 136])

@@ -130,26 +130,6 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path, start, explain_files, l
     )
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Mounts a disk of so many kilobytes; the same again gives it another size."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(kilobytes, option=""):
-        words = ["mount", "-t", "tmpfs", "-o", f"{option}size={kilobytes}k", "tmpfs"]
-        try:
-            done = subprocess.run([*words, str(folder)], capture_output=True)
-        except FileNotFoundError:
-            pytest.skip("needs the command mount")
-        if done.returncode:
-            pytest.skip("needs the right to mount a disk")
-        return folder
-
-    yield mount
-    subprocess.run(["umount", str(folder)], capture_output=True)
-
-
 FULL = "A full disk is said, leaves whole files, and the next run completes them."
 
 
