@@ -17,8 +17,8 @@ import json
 import re
 from pathlib import Path
 
-from captum_iscam.benchmark.layout import read_rows
-from captum_iscam.benchmark.summary import SUMMARY_MARKDOWN, summarise
+from captum_iscam.benchmark.layout import SUMMARY_MARKDOWN, read_rows
+from captum_iscam.benchmark.summary import summarise
 
 COLUMNS = (
     *("image", "model", "method", "metric", "value"),

@@ -6,22 +6,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from captum_iscam.benchmark.layout import RUN, read_run
 
-def check_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """Raises unless two records are of the same experiment.
+
+def same_record(folder: Path, new: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `run.json` holds, which is of the same experiment as a new record.
 
     Not compared is what cannot change a result: the command's words, the path of the
     data, notes, the card, how many processes, workers and inputs per pass there are.
 
     Args:
-        old (Mapping[str, Any]): What `run.json` holds.
+        folder (Path): Where the file is.
         new (Mapping[str, Any]): What would be written now.
-        folder (Path): Where, for the message.
 
     Raises:
-        ValueError: With the first setting that differs, as it was and as it is.
+        ValueError: With the first setting that differs, as it was and as it is; or if
+            the file is not that of a benchmark.
     """
-    before, after = _flat(_of_experiment(old)), _flat(_of_experiment(new))
+    try:
+        old = read_run(folder)
+        before = _flat(_of_experiment(old))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"out must be a folder whose {RUN} is that of a benchmark, got "
+            f"{str(folder)!r}, whose is not ({type(error).__name__}: {error}). Choose "
+            "another with --out."
+        ) from error
+    after = _flat(_of_experiment(new))
     for name in dict.fromkeys([*before, *after]):
         was, now = before.get(name, "absent"), after.get(name, "absent")
         if was != now:
@@ -30,6 +41,7 @@ def check_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
                 f"whose {name} is {_short(was)}, now {_short(now)}. Choose another "
                 "folder with --out, or the old setting to go on."
             )
+    return old
 
 
 def _of_experiment(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,22 @@ ROWS = "rows"
 CURVES = "curves"
 MAPS = "maps"
 IMAGES = "images"
+SUMMARY_MARKDOWN = "summary.md"
+SUMMARY_CSV = "summary.csv"
+SUMMARY_JSON = "summary.json"
+REPORT = "report.html"
+REPORT_DATA = "report_data"
+
+WRITTEN = (
+    ROWS,
+    CURVES,
+    SUMMARY_MARKDOWN,
+    SUMMARY_CSV,
+    SUMMARY_JSON,
+    REPORT,
+    REPORT_DATA,
+)
+"""What a run writes, less what has a name that nothing else has."""
 
 MAP_SIZE = 112
 """Longest side of a stored map in pixels."""

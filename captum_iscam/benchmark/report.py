@@ -12,10 +12,8 @@ from typing import Any
 from captum_iscam._files import write_whole
 from captum_iscam.benchmark._gallery import PART, compared, gallery
 from captum_iscam.benchmark._results import Results
+from captum_iscam.benchmark.layout import REPORT, REPORT_DATA
 from captum_iscam.benchmark.summary import Summary, summarise
-
-REPORT = "report.html"
-REPORT_DATA = "report_data"
 
 # In the order in which they are read; each uses what stands before it.
 _SCRIPTS = ("elements", "tables", "compare", "curves", "gallery", "page")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -13,13 +14,14 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from captum_iscam._files import as_json, drop_unfinished, locked, write_whole
-from captum_iscam.benchmark._same import check_same
+from captum_iscam.benchmark._same import same_record
 from captum_iscam.benchmark.group import Group
 from captum_iscam.benchmark.layout import (
     IMAGES,
     MAPS,
     ROWS,
     RUN,
+    WRITTEN,
     read_lines,
     read_run,
 )
@@ -68,18 +70,20 @@ def run(
 
 def _open_run(folder: Path, record: Mapping[str, Any]) -> None:
     if (folder / RUN).exists():
-        old = read_run(folder)
-        check_same(old, record, folder)
+        old = same_record(folder, record)
         if record["notes"] and record["notes"] != old["notes"]:
             old["notes"] = record["notes"]
             write_whole(folder / RUN, as_json(old))
         _say_what_is_there(folder)
         return
-    # A row without the record of its settings would be worth nothing.
-    if next(read_lines(folder / ROWS), None) is not None:
+    # A row without the record of its settings would be worth nothing, and whatever else
+    # has a name that this run would write is somebody's.
+    taken = [name for name in WRITTEN if os.path.lexists(folder / name)]
+    if taken:
         raise ValueError(
-            f"out must be a folder with {RUN} where it has rows, got {str(folder)!r}. "
-            "Choose another with --out."
+            "out must be a folder without files of a benchmark's names where it has "
+            f"no {RUN}, got {str(folder)!r} with {', '.join(taken)}. Choose "
+            "another with --out."
         )
     write_whole(folder / RUN, as_json(record))
 

@@ -13,10 +13,12 @@ from captum_iscam._files import write_whole
 from captum_iscam.benchmark._comparison import contents
 from captum_iscam.benchmark._results import Results, read_results
 from captum_iscam.benchmark._tables import as_markdown
+from captum_iscam.benchmark.layout import (
+    SUMMARY_CSV,
+    SUMMARY_JSON,
+    SUMMARY_MARKDOWN,
+)
 
-SUMMARY_MARKDOWN = "summary.md"
-SUMMARY_CSV = "summary.csv"
-SUMMARY_JSON = "summary.json"
 _COLUMNS = (
     *("model", "metric", "method", "unit", "higher_is_better"),
     *("n", "missing", "undefined", "mean", "low", "high", "median"),

@@ -8,6 +8,7 @@ import torch
 from benchmark.runs import METHODS, METRICS, command, result, rows, run
 from PIL import Image
 
+from captum_iscam._files import LOCK
 from captum_iscam.benchmark import layout
 from captum_iscam.cli import main
 from captum_iscam.demo import CLASSES, load_network, load_scenes, preprocess
@@ -241,7 +242,44 @@ def test_rows_without_a_record_are_refused(finished, tmp_path):
     code, said = run(tmp_path)
 
     assert code == 2
-    assert "run.json where it has rows" in said
+    assert "where it has no run.json" in said
+    assert "with rows. Choose" in said
+
+
+@pytest.mark.parametrize("name", ["summary.md", "report.html", "report_data"])
+def test_what_another_program_made_is_not_written_over(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+
+    code, said = run(tmp_path)
+
+    assert code == 2
+    assert f"with {name}. Choose another" in said
+    assert (tmp_path / name).read_text() == "mine"
+    assert {file.name for file in tmp_path.iterdir()} <= {name, LOCK}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[" * 50000,
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"models": 3}',
+        b'{"models": {"a": 1}}',
+        b"\xff",
+    ],
+    ids=range(8),
+)
+def test_a_record_of_another_program_is_refused(tmp_path, text):
+    (tmp_path / "run.json").write_bytes(text)
+
+    code, said = run(tmp_path)
+
+    assert code == 2
+    assert "whose run.json is that of a benchmark" in said
+    assert (tmp_path / "run.json").read_bytes() == text
 
 
 def test_an_unreadable_image_is_a_row(tmp_path):
