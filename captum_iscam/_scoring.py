@@ -7,7 +7,7 @@ into a score, and pick each example's target from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -18,12 +18,9 @@ from captum_iscam._captum import (
     run_forward,
     select_targets,
 )
-from captum_iscam._numbers import as_integer
+from captum_iscam._target import Target, check_range, in_integers
 from captum_iscam._warnings import warn_user
 
-Target: TypeAlias = (
-    int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
-)
 Score: TypeAlias = str | Callable[[Tensor], Tensor]
 Baselines: TypeAlias = Tensor | int | float | tuple[Tensor | int | float, ...] | None
 
@@ -78,7 +75,7 @@ class TargetScore:
         # One index for all needs no look-up in the loop, and no wait for the device.
         if isinstance(target, list) and len(target) == num_examples == 1:
             target = target[0]
-        target = _in_integers(target)
+        target = in_integers(target)
         if isinstance(target, Tensor) and target.numel() == 1:
             target = cast(Target, target.item())
         self.target = target
@@ -136,7 +133,7 @@ class TargetScore:
         self._check_output(output, self.num_examples)
         if self.score == "softmax":
             _check_classes(output)
-        _check_target_range(self.target, self._scored(output, self.num_examples))
+        check_range(self.target, self._scored(output, self.num_examples))
 
     def _scored(self, output: Tensor, rows: int) -> Tensor:
         scored = self._transform(at_least_single(output))
@@ -184,30 +181,6 @@ class TargetScore:
             )
 
 
-def _in_integers(target: Target) -> Target:
-    """Returns the target in Python's integers or in long ones, or raises."""
-    if isinstance(target, Tensor):
-        kind = target.dtype
-        if kind.is_floating_point or kind.is_complex or kind == torch.bool:
-            raise TypeError(
-                f"target must hold integers, got {kind}. Convert it with target.long()."
-            )
-        return target.long()
-    found = [tuple(map(as_integer, index)) for index in _indices(target)]
-    entries = target if isinstance(target, list) else [target]
-    mixed = len({isinstance(entry, tuple) for entry in entries}) > 1
-    if mixed or any(position is None for index in found for position in index):
-        raise TypeError(
-            f"target must hold integers, got {target!r}. Pass an integer, a tuple "
-            "of them, or a list or tensor with an entry per example."
-        )
-    plain = [
-        index if isinstance(entry, tuple) else index[0]
-        for index, entry in zip(found, entries, strict=False)
-    ]
-    return cast(Target, plain if isinstance(target, list) else (plain or [None])[0])
-
-
 def _check_classes(output: Tensor) -> None:
     if output.dim() < 2 or output.shape[1] < 2:
         raise ValueError(
@@ -221,36 +194,6 @@ def _check_classes(output: Tensor) -> None:
             "The model's outputs already are probabilities, and a second softmax "
             'flattens them. Use score="identity".',
         )
-
-
-def _check_target_range(target: Target, scored: Tensor) -> None:
-    """Raises for an index that is not in the output; Captum checks the form."""
-    # A tensor or list of integers is gathered, which knows no negative index.
-    gathered = isinstance(target, (Tensor, list))
-    dims = scored.dim() - 1
-    for index in _indices(target):
-        # Captum refuses a tuple that is too long, but not one in a list.
-        if isinstance(target, list) and len(index) > dims:
-            raise ValueError(
-                f"target must have one index per dimension after the first, {dims}, "
-                f"got {index}. The model's output has the shape {tuple(scored.shape)}."
-            )
-        for position, size in zip(index, scored.shape[1:], strict=False):
-            low = 0 if gathered else -size
-            if isinstance(position, int) and not low <= position < size:
-                raise ValueError(
-                    f"target must be an index from 0 to {size - 1}, got {position}. "
-                    f"The model's output has the shape {tuple(scored.shape)}."
-                )
-
-
-def _indices(target: Target) -> Sequence[tuple[int, ...]]:
-    if target is None:
-        return []
-    if isinstance(target, Tensor):
-        return [(int(value),) for value in target.reshape(-1).tolist()]
-    values = target if isinstance(target, list) else [target]
-    return [value if isinstance(value, tuple) else (value,) for value in values]
 
 
 def check_training_mode(forward_func: Callable[..., Any]) -> None:

@@ -21,11 +21,11 @@ from captum_iscam._inputs import Batch, check_inputs
 from captum_iscam._scoring import (
     Baselines,
     Score,
-    Target,
     TargetScore,
     check_training_mode,
     score_transform,
 )
+from captum_iscam._target import Target
 from captum_iscam.attr._checks import check_activations, check_integers
 from captum_iscam.attr._combine import combine, relative_error, softmax_over_channels
 from captum_iscam.attr._engine import Channels, check_finite

@@ -25,12 +25,12 @@ from captum_iscam._inputs import Batch, check_inputs
 from captum_iscam._scoring import (
     Baselines,
     Score,
-    Target,
     TargetScore,
     at_least_single,
     check_training_mode,
     score_transform,
 )
+from captum_iscam._target import Target
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
 from captum_iscam.attr._layer import (
     ReshapeTransform,

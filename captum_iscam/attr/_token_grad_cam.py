@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_iscam._captum import log_usage
-from captum_iscam._scoring import Target
+from captum_iscam._target import Target
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._views import Change

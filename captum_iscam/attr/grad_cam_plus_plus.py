@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captum_iscam._captum import log_usage
 from captum_iscam._inputs import Batch
-from captum_iscam._scoring import Target
+from captum_iscam._target import Target
 from captum_iscam._warnings import warn_user
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._combine import combine

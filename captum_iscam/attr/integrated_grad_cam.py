@@ -6,7 +6,8 @@ from torch import Tensor
 
 from captum_iscam._captum import log_usage
 from captum_iscam._inputs import Batch
-from captum_iscam._scoring import Baselines, Target, at_least_single
+from captum_iscam._scoring import Baselines, at_least_single
+from captum_iscam._target import Target
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._path import path_points

@@ -21,11 +21,11 @@ from captum_iscam._numbers import as_number
 from captum_iscam._scoring import (
     Baselines,
     Score,
-    Target,
     TargetScore,
     check_training_mode,
     score_transform,
 )
+from captum_iscam._target import Target
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._random_masks import RandomMasks, weighted_sums
 

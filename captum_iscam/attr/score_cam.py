@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_iscam._captum import log_usage
-from captum_iscam._scoring import Baselines, Target
+from captum_iscam._scoring import Baselines
+from captum_iscam._target import Target
 from captum_iscam.attr._base import Explanation, LayerScoreMethod
 from captum_iscam.attr._plans import SCORE_CAM
 from captum_iscam.attr._screening import screened

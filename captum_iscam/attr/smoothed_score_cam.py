@@ -9,7 +9,8 @@ from torch import Tensor
 
 from captum_iscam._captum import log_usage
 from captum_iscam._inputs import check_generator
-from captum_iscam._scoring import Baselines, Target
+from captum_iscam._scoring import Baselines
+from captum_iscam._target import Target
 from captum_iscam.attr._base import Explanation, LayerScoreMethod
 from captum_iscam.attr._noise import (
     GaussianNoise,

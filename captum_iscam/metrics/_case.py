@@ -10,13 +10,8 @@ from torch import Tensor
 
 from captum_iscam._batching import Chunks
 from captum_iscam._inputs import Batch, check_inputs
-from captum_iscam._scoring import (
-    Baselines,
-    Score,
-    Target,
-    TargetScore,
-    check_training_mode,
-)
+from captum_iscam._scoring import Baselines, Score, TargetScore, check_training_mode
+from captum_iscam._target import Target
 from captum_iscam.metrics._maps import Attributions, check_count, check_maps, finite
 
 Inputs = Tensor | tuple[Tensor, ...]

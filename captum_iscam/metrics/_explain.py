@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_iscam._scoring import Target
+from captum_iscam._target import Target
 from captum_iscam.metrics._case import Inputs
 from captum_iscam.metrics._maps import check_maps
 

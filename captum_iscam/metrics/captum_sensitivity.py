@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_iscam._batching import Chunks
 from captum_iscam._inputs import Batch, check_generator, check_inputs
 from captum_iscam._numbers import as_number
-from captum_iscam._scoring import Target
+from captum_iscam._target import Target
 from captum_iscam.metrics._case import Inputs
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._explain import ExplanationFunc, explain

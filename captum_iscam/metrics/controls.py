@@ -20,7 +20,8 @@ from captum_iscam._captum import (
     log_usage,
 )
 from captum_iscam._hooks import heard_in_this_thread
-from captum_iscam._scoring import Baselines, Score, Target, at_least_single
+from captum_iscam._scoring import Baselines, Score, at_least_single
+from captum_iscam._target import Target
 
 
 class _Control(LayerAttribution, ABC):
