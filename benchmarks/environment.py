@@ -23,6 +23,7 @@ def environment(device: str) -> dict[str, object]:
     return {
         "versions": versions,
         "python": platform.python_version(),
+        "type": device,
         "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
     }

@@ -1,6 +1,6 @@
 """Peak memory of every method over that of one bare chunk, each in its own process.
 
-    python benchmarks/memory.py OUT.md --network resnet50
+    python benchmarks/memory.py OUT --network resnet50
 
 A process first runs the model on one chunk of inputs, as large as the methods' own,
 until its peak stands still, then the method on one photograph; reported is by how much
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from contenders import OURS, ours, raw
+from figures import save
 from photographs import as_input, network, photographs
 
 from captum_iscam._batching import Chunks
@@ -80,7 +81,7 @@ def growth(count: int) -> list[float]:
 def main() -> None:
     """Measures in processes of their own and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, help="without a suffix")
     parser.add_argument("--network", default="resnet50")
     parser.add_argument("--growth", type=int, metavar="IMAGES")
     parser.add_argument("--only", choices=OPTIONS, help="run this one here")
@@ -90,7 +91,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(2)
     if args.growth:
-        print(json.dumps(growth(args.growth)))
+        found = growth(args.growth)
+        lines = ["| images explained | in use, MB |", "|---|---|"]
+        lines += [f"| {100 * (i + 1)} | {used:.1f} |" for i, used in enumerate(found)]
+        save(args.out, found, "\n".join(lines))
         return
     if args.only:
         print(json.dumps(rise(args.network, args.only, args.device)))
@@ -99,14 +103,15 @@ def main() -> None:
         f"| method on {args.network} | bare chunk, MB | more, MB |",
         "|---|---|---|",
     ]
+    figures = {}
     for label in OPTIONS:
-        command = [sys.executable, __file__, "--network", args.network]
+        command = [sys.executable, __file__, "-", "--network", args.network]
         command += ["--device", args.device, "--only", label]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        found = json.loads(done.stdout.splitlines()[-1])
+        figures[label] = found = json.loads(done.stdout.splitlines()[-1])
         lines.append(f"| {label} | {found['bare']:.0f} | {found['added']:.0f} |")
         print(lines[-1], flush=True)
-    args.out.write_text("\n".join(lines) + "\n")
+    save(args.out, {"network": args.network, "methods": figures}, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Which rule needs how many passes, worked out on recorded outputs.
 
-    python benchmarks/passes.py FOLDER OUT.md
+    python benchmarks/passes.py FOLDER OUT
 
 reads what `record_outputs.py` wrote and compares, for every network, the maps of all
 rules of IS-CAM and of its plans with the map at the recorded Gauss-Legendre points. The
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figures import save
 from torch import Tensor
 
 from captum_iscam._captum import SUPPORTED_METHODS
@@ -174,9 +175,10 @@ def main() -> None:
     """Writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, help="without a suffix")
     args = parser.parse_args()
-    args.out.write_text(table(tabulate(args.folder)))
+    found = tabulate(args.folder)
+    save(args.out, found, table(found))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """SS-CAM with samples that no longer matter left out: error against passes.
 
-    python benchmarks/samples.py OUT.md
+    python benchmarks/samples.py OUT
 
 explains one object of each bundled scene with 35 samples, with and without `tolerance`,
 and compares with the map of many more samples.
@@ -13,6 +13,7 @@ import statistics
 from pathlib import Path
 
 import torch
+from figures import save
 from torch import Tensor
 
 from captum_iscam import LayerSmoothedScoreCAM
@@ -35,7 +36,7 @@ def explain(x: Tensor, target: int, seed: int, **options: object) -> tuple[Tenso
 def main() -> None:
     """Writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, help="without a suffix")
     parser.add_argument("--scenes", type=int, default=4)
     parser.add_argument("--stdevs", type=float, default=0.2)
     parser.add_argument("--reference", type=int, default=350, help="samples of it")
@@ -52,11 +53,13 @@ def main() -> None:
             errors[tolerance].append(float((found - fine).norm() / fine.norm()))
             costs[tolerance].append(rows)
     lines = ["| tolerance | error, median | passes of 35 samples' |", "|---|---|---|"]
+    found = []
     for tolerance in TOLERANCES:
         error = statistics.median(errors[tolerance])
         cost = sum(costs[tolerance]) / sum(costs[None])
+        found.append({"tolerance": tolerance, "error": error, "passes": cost})
         lines.append(f"| {tolerance} | {100 * error:.2f} % | {cost:.2f} |")
-    args.out.write_text("\n".join(lines) + "\n")
+    save(args.out, found, "\n".join(lines))
 
 
 if __name__ == "__main__":

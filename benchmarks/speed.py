@@ -11,7 +11,6 @@ contender of a case once, so that whatever else the machine does meets all of th
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 from contenders import BATCHES, Contender, grad_cam, ours, raw, rows_of, torchcam
 from environment import environment
+from figures import load, save
 from photographs import as_input, network, photographs
 from torch import Tensor, nn
 
@@ -166,24 +166,23 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["score-cam"])
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
     parser.add_argument("--only", nargs="+", help="contenders whose name begins so")
+    parser.add_argument("--missing", action="store_true", help="keep what is there")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu"
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    path = args.out.with_suffix(".json")
-    found = json.loads(path.read_text()) if path.is_file() else {"cases": []}
+    found = load(args.out) or {"cases": []}
     found["environment"] = environment(args.device)
     for name in args.networks:
         for method in args.methods:
-            case = measure(name, method, args)
-            same = (case["network"], case["method"])
+            same = (name, method)
             kept = [c for c in found["cases"] if (c["network"], c["method"]) != same]
-            found["cases"] = [*kept, case]
-            path.write_text(json.dumps(found, indent=1) + "\n")
-    absolute = args.device == "cuda"
-    args.out.with_suffix(".md").write_text(table(found["cases"], absolute))
+            if args.missing and len(kept) < len(found["cases"]):
+                continue
+            found["cases"] = [*kept, measure(name, method, args)]
+            save(args.out, found, table(found["cases"], args.device == "cuda"))
 
 
 if __name__ == "__main__":

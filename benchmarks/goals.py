@@ -1,0 +1,267 @@
+"""The goals of speed and of few passes beside what was measured.
+
+    python benchmarks/goals.py FOLDER OUT.md
+
+reads what `speed.py`, `memory.py`, `scaling.py`, `passes.py` and `samples.py` left in a
+folder as `speed.json` and so on, and lists every goal, what was measured, and where it
+was missed. A goal without a measurement says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from figures import load
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A measured value, where it was measured, and what it was to stay below."""
+
+    value: float
+    where: str
+    limit: float | None
+    form: str = "{:.2f}"
+
+    def __str__(self) -> str:
+        """Returns the value, in bold words where it is above the limit."""
+        shown = self.form.format(self.value)
+        missed = self.limit is not None and float(f"{self.value:.4g}") > self.limit
+        where = f" on {self.where}" if self.where else ""
+        return f"{shown}{where}{' (**missed**)' if missed else ''}"
+
+
+Readings = Iterable[Reading]
+PERCENT = "{:.1%}"
+
+
+def against_torchcam(
+    method: str, contender: str, limits: dict[str, float]
+) -> Callable[[dict], Readings]:
+    """Returns our time over torch-cam's, by network; `limits` may have an "any"."""
+
+    def read(found: dict) -> Readings:
+        for case in _cases(found, method):
+            limit = limits.get(case["network"], limits.get("any"))
+            ratios = _ratios(case, contender, "torch-cam")
+            if limit is not None and ratios:
+                yield Reading(statistics.median(ratios), case["network"], limit)
+
+    return read
+
+
+def map_error(found: dict) -> Readings:
+    """Returns how far Score-CAM under autocast is from its float32 map."""
+    for case in _cases(found, "score-cam"):
+        for one in case["contenders"]:
+            if one["name"] == "captum_iscam, bfloat16":
+                yield Reading(one["map_error"], case["network"], 0.015, PERCENT)
+
+
+def over_bare(found: dict) -> Readings:
+    """Returns the time over the bare passes, by method and network."""
+    limit = 1.10 if _on_gpu(found) else 1.08
+    for case in _cases(found):
+        ratios = _ratios(case, "captum_iscam", "raw passes")
+        if ratios:
+            where = f"{case['network']} ({case['method']})"
+            yield Reading(statistics.median(ratios), where, limit)
+
+
+def on_gpu(found: dict) -> Readings:
+    """Returns the time of torch-cam over ours, and the seconds of IS-CAM."""
+    if not _on_gpu(found):
+        return
+    for case in _cases(found, "score-cam"):
+        ratios = _ratios(case, "captum_iscam", "torch-cam")
+        if case["network"] == "resnet50" and ratios:
+            yield Reading(statistics.median(ratios), "ResNet-50, of its time", 0.25)
+    for case in _cases(found, "is-cam"):
+        if case["network"] == "resnet50":
+            seconds = statistics.median(_seconds(case, "captum_iscam"))
+            yield Reading(seconds, "ResNet-50, IS-CAM", 1.0, "{:.2f} s")
+
+
+def memory(found: dict) -> Readings:
+    """Returns how many MB each method adds."""
+    figures = found.get("memory")
+    for method, peak in (figures["methods"] if figures else {}).items():
+        yield Reading(peak["added"], method, 64, "{:.0f} MB")
+
+
+def growth(found: dict) -> Readings:
+    """Returns the memory after a hundred images and after all of them."""
+    used = found.get("growth")
+    if used:
+        yield Reading(used[0], "100 images", None, "{:.1f} MB")
+        # A page more or less is not growth.
+        yield Reading(used[-1], f"{100 * len(used)}", used[0] + 1, "{:.1f} MB")
+
+
+def linear(found: dict) -> Readings:
+    """Returns the exponent of time in each amount, less that of the bare passes."""
+    figures = found.get("scaling") or {"axes": []}
+    by_axis = {row["axis"]: row["exponent"] for row in figures["axes"]}
+    network = by_axis.pop("pixels, bare passes", None)
+    for axis, exponent in by_axis.items():
+        yield Reading(exponent, axis, 1.1)
+    if network is not None:
+        yield Reading(network, "pixels in the bare passes", None)
+
+
+def errors(plan: str, middle: float, high: float | None) -> Callable[[dict], Readings]:
+    """Returns median and 95th percentile of a plan's error, by network."""
+
+    def read(found: dict) -> Readings:
+        for network, rows in _plan(found, plan):
+            off = [error for error, _, _ in rows]
+            yield Reading(float(np.median(off)), f"{network}, median", middle, PERCENT)
+            if high is not None:
+                value = float(np.quantile(off, 0.95))
+                yield Reading(value, "95 of 100", high, PERCENT)
+
+    return read
+
+
+def passes(plan: str, limit: float) -> Callable[[dict], Readings]:
+    """Returns the mean passes per varying channel of a plan, by network."""
+
+    def read(found: dict) -> Readings:
+        for network, rows in _plan(found, plan):
+            mean = statistics.mean(cost for _, cost, _ in rows)
+            # As many digits as the goal has, for a share of channels is rounded up.
+            yield Reading(round(mean, 2), network, limit)
+
+    return read
+
+
+def delta(found: dict) -> Readings:
+    """Returns the share of photographs whose error is above delta."""
+    rows = [
+        row for _, of_network in _plan(found, "tolerance 0.01") for row in of_network
+    ]
+    if rows:
+        above = statistics.mean(error > delta for error, _, delta in rows)
+        yield Reading(above, f"{len(rows)} maps", 0.1, PERCENT)
+
+
+def samples(found: dict) -> Readings:
+    """Returns the error without stopping, and where half of the passes are made."""
+    rows = found.get("samples")
+    if rows:
+        whole = rows[0]["error"]
+        half = max((r for r in rows if r["passes"] <= 0.505), key=lambda r: r["passes"])
+        yield Reading(whole, "all passes", None, PERCENT)
+        yield Reading(half["error"], f"{half['passes']:.2f} of them", whole, PERCENT)
+
+
+GOALS: tuple[tuple[str, str, Callable[[dict], Readings]], ...] = (
+    (
+        "Score-CAM in float32, of torch-cam's time",
+        "0.35 on SqueezeNet 1.1, 0.60 on ResNet-18",
+        against_torchcam(
+            "score-cam", "captum_iscam", {"squeezenet1_1": 0.35, "resnet18": 0.6}
+        ),
+    ),
+    (
+        "Score-CAM under bfloat16 autocast, of torch-cam's time",
+        "0.25",
+        against_torchcam("score-cam", "captum_iscam, bfloat16", {"any": 0.25}),
+    ),
+    ("its map beside float32's", "1.5 %", map_error),
+    (
+        "IS-CAM left to itself, of torch-cam's IS-CAM",
+        "0.08",
+        against_torchcam("is-cam", "captum_iscam", {"any": 0.08}),
+    ),
+    (
+        "the same under autocast",
+        "0.04",
+        against_torchcam("is-cam", "captum_iscam, bfloat16", {"any": 0.04}),
+    ),
+    (
+        "SS-CAM with 35 samples, of torch-cam's",
+        "0.5",
+        against_torchcam("ss-cam", "captum_iscam", {"any": 0.5}),
+    ),
+    ("time over the bare passes", "1.08, on a GPU 1.10", over_bare),
+    ("memory over a bare chunk, ResNet-50", "64 MB", memory),
+    ("on a GPU, of torch-cam's time; seconds of IS-CAM", "0.25; 1 s", on_gpu),
+    ("exponent of the time, 1 is linear", "1", linear),
+    ("memory over many images", "flat", growth),
+    (
+        "IS-CAM left to itself, error of the map",
+        "median 1 %, 95 of 100 below 2 %",
+        errors("tolerance 0.01", 0.01, 0.02),
+    ),
+    ("its passes per channel that varies", "1.1", passes("tolerance 0.01", 1.1)),
+    (
+        "Score-CAM with `screening=0.4`, error",
+        "median 3 %",
+        errors("Score-CAM, screening 0.4", 0.03, None),
+    ),
+    (
+        "IS-CAM with `screening=0.4`, error",
+        "median 3 %",
+        errors("screening 0.4", 0.03, None),
+    ),
+    ("its passes per channel", "0.4", passes("screening 0.4", 0.4)),
+    ("SS-CAM with half the passes, error", "that of all passes", samples),
+    ("maps further off than delta says", "10 %", delta),
+)
+
+
+def table(found: dict[str, Any]) -> str:
+    """Returns the goals as a Markdown table."""
+    lines = ["| case | goal | measured |", "|---|---|---|"]
+    for case, goal, read in GOALS:
+        measured = "; ".join(map(str, read(found))) or "not measured"
+        lines.append(f"| {case} | {goal} | {measured} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cases(found: dict, method: str | None = None) -> list[dict]:
+    speed = found.get("speed") or {"cases": []}
+    return [case for case in speed["cases"] if method in (None, case["method"])]
+
+
+def _seconds(case: dict, contender: str) -> list[float]:
+    for one in case["contenders"]:
+        raw = contender == "raw passes" and one["name"].startswith(contender)
+        if raw or one["name"] == contender:
+            return list(one["seconds"])
+    return []
+
+
+def _ratios(case: dict, first: str, second: str) -> list[float]:
+    ours, others = _seconds(case, first), _seconds(case, second)
+    return [a / b for a, b in zip(ours, others, strict=True)] if ours and others else []
+
+
+def _on_gpu(found: dict) -> bool:
+    speed = found.get("speed") or {"environment": {}}
+    return bool(speed["environment"].get("type") == "cuda")
+
+
+def _plan(found: dict, plan: str) -> list[tuple[str, list]]:
+    return sorted(((found.get("passes") or {}).get(plan) or {}).items())
+
+
+def main() -> None:
+    """Writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    names = ("speed", "memory", "growth", "scaling", "passes", "samples")
+    args.out.write_text(table({name: load(args.folder / name) for name in names}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Every measurement of the page on performance, and its table of goals.
+
+    python benchmarks/performance.py FOLDER --recordings OUTPUTS
+
+runs `speed.py`, `memory.py`, `scaling.py`, `record_outputs.py` with `passes.py`, and
+`samples.py`, one after the other, and writes figures and tables into FOLDER. On two
+cores of a CPU that takes a day; with `--short`, which leaves out what is slowest, an
+hour. What is there already is kept, so a run that was stopped goes on; delete a file to
+measure it anew. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+NETWORKS = (
+    "squeezenet1_1",
+    "squeezenet1_0",
+    "resnet18",
+    "mobilenet_v2",
+    "resnet50",
+    "vgg16",
+)
+SHORT = ("squeezenet1_1", "resnet18")
+RECORDED = {"squeezenet1_1": 40, "resnet18": 40}
+"""Photographs of these networks; of the others 10."""
+
+
+def speed(folder: Path, short: bool) -> list[list[str]]:
+    """Returns the commands that time the methods."""
+    networks = SHORT if short else NETWORKS
+    score = ["--methods", "score-cam", "--networks", *networks]
+    slow = ["--methods", "is-cam", "--networks", *networks, "--repeats", "1"]
+    slowest = ["--methods", "ss-cam", "--networks", networks[0], "--repeats", "1"]
+    first = ["speed.py", str(folder / "speed"), "--missing"]
+    return [[*first, *of] for of in (score, slow, slowest)]
+
+
+def recordings(folder: Path, short: bool) -> list[list[str]]:
+    """Returns the commands that keep what networks answer."""
+    found = []
+    for name in SHORT if short else NETWORKS[:-1]:
+        count = 3 if short else RECORDED.get(name, 10)
+        of = ["--network", name, "--photographs", str(count)]
+        found.append(["record_outputs.py", str(folder), *of])
+    return found
+
+
+def main() -> None:
+    """Runs what is missing, then writes the table of goals."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--recordings", type=Path, required=True)
+    parser.add_argument("--short", action="store_true")
+    args = parser.parse_args()
+    out = args.folder
+    steps = {
+        "speed": speed(out, args.short),
+        "memory": [["memory.py", str(out / "memory")]],
+        "growth": [["memory.py", str(out / "growth"), "--growth", "1000"]],
+        "scaling": [["scaling.py", str(out / "scaling")]],
+        "passes": [
+            *recordings(args.recordings, args.short),
+            ["passes.py", str(args.recordings), str(out / "passes")],
+        ],
+        "samples": [["samples.py", str(out / "samples")]],
+    }
+    for name, commands in steps.items():
+        # What was timed is kept case by case.
+        if name != "speed" and (out / f"{name}.json").is_file():
+            continue
+        for script, *words in commands:
+            print(script, *words, flush=True)
+            subprocess.run([sys.executable, HERE / script, *words], check=True)
+    goals = [HERE / "goals.py", str(out), str(out / "goals.md")]
+    subprocess.run([sys.executable, *goals], check=True)
+
+
+if __name__ == "__main__":
+    main()
