@@ -2,11 +2,11 @@
 
     python benchmarks/performance.py FOLDER --recordings OUTPUTS
 
-runs `speed.py`, `memory.py`, `scaling.py`, `record_outputs.py` with `passes.py`, and
-`samples.py`, one after the other, and writes figures and tables into FOLDER. On two
-cores of a CPU that takes a day; with `--short`, which leaves out what is slowest, an
-hour. What is there already is kept, so a run that was stopped goes on; delete a file to
-measure it anew. Nothing else should run meanwhile.
+runs `speed.py`, `precision.py`, `memory.py`, `scaling.py`, `record_outputs.py` with
+`passes.py`, and `samples.py`, one after the other, and writes figures and tables into
+FOLDER. On two cores of a CPU that takes a day; with `--short`, which leaves out what is
+slowest, an hour. What is there already is kept, so a run that was stopped goes on;
+delete a file to measure it anew. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -58,8 +58,10 @@ def main() -> None:
     parser.add_argument("--short", action="store_true")
     args = parser.parse_args()
     out = args.folder
+    trained = SHORT if args.short else NETWORKS[:-1]
     steps = {
         "speed": speed(out, args.short),
+        "precision": [["precision.py", str(out / "precision"), "--networks", *trained]],
         "memory": [["memory.py", str(out / "memory")]],
         "growth": [["memory.py", str(out / "growth"), "--growth", "1000"]],
         "scaling": [["scaling.py", str(out / "scaling")]],
