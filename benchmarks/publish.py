@@ -46,8 +46,12 @@ def page(folder: Path, title: str, made_by: str) -> str:
 
 
 def without_folders(run: dict[str, object]) -> dict[str, object]:
-    """Returns the record without the command and the place of the data."""
+    """Returns the record without the command, the place of the data and long lists."""
     kept = {name: value for name, value in run.items() if name != "command"}
+    kept["models"] = {
+        name: {k: v for k, v in model.items() if k != "class_names"}
+        for name, model in kept["models"].items()
+    }
     data = dict(kept["data"])
     data["path"] = Path(str(data["path"])).name
     return {**kept, "data": data}

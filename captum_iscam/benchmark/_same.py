@@ -46,7 +46,7 @@ def same_record(folder: Path, new: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_experiment(run: Mapping[str, Any]) -> dict[str, Any]:
     models = {
-        name: {k: v for k, v in model.items() if k != "top1"}
+        name: {k: v for k, v in model.items() if k not in ("top1", "class_names")}
         for name, model in run["models"].items()
     }
     data = {k: v for k, v in run["data"].items() if k not in ("path", "images")}

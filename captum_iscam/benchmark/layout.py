@@ -23,15 +23,17 @@
                           "class": "star"}, ...]},
      "models": {"squeezenet1_1": {"layer": "features", "weights": "squeezenet1_1.pt",
                 "sha256": "...", "classes": 1000, "preprocessing": {...},
-                "top1": 0.585}, ...},
+                "top1": 0.585, "class_names": {"91": "coucal", ...}}, ...},
      "methods": {"is-cam": {"title": "IS-CAM", "settings": {...}}, ...},
      "metrics": {"insertion": {"higher_is_better": true, "unit": "score",
                  "settings": {"substrate": "blur", ...}}, ...}}
 
 `images` lists all images of the run in order. A model's `top1` is the share of its
 images whose prediction is the label; it is null until the run is over and where no
-image has a label. `metrics` lists "seconds", "forward_passes" and "backward_passes" as
-well; their rows come with every map. Model and method names are the names in the rows.
+image has a label. `class_names` are the model's names of the classes in the rows, there
+when the run is over. `metrics` lists "seconds", "forward_passes" and "backward_passes"
+as well; their rows come with every map. Model and method names are the names in the
+rows.
 """
 
 from __future__ import annotations

@@ -64,11 +64,7 @@ def _extras(results: Results) -> dict[str, Any]:
     return {
         "command": _command(results.run.get("command")),
         "groups": sorted(groups.items()),
-        "classes": {
-            image["label"]: image["class"]
-            for image in images
-            if image.get("label") is not None and image.get("class") is not None
-        },
+        "classes": _class_names(results),
         "part": PART,
         "disagreement": (
             "Disagreement is one minus the mean rank correlation between the maps of "
@@ -76,6 +72,17 @@ def _extras(results: Results) -> dict[str, Any]:
             "the image alike, about 1 where they have nothing in common."
         ),
     }
+
+
+def _class_names(results: Results) -> dict[str, str]:
+    """Returns names by index: the data's own, for other classes the networks'."""
+    names: dict[str, str] = {}
+    for model in results.run["models"].values():
+        names |= model.get("class_names") or {}
+    for image in results.images:
+        if image.get("label") is not None and image.get("class") is not None:
+            names[str(image["label"])] = image["class"]
+    return names
 
 
 def _command(command: object) -> str:

@@ -64,7 +64,7 @@ def run(
         with Store(folder, group.rank) as store:
             _work(RowMaker(plan, store, done), group)
         group.wait()
-        group.first(lambda: _finish(folder))
+        group.first(lambda: _finish(folder, plan))
         group.leave()
 
 
@@ -122,19 +122,28 @@ def _work(work: RowMaker, group: Group) -> None:
         ) from error
 
 
-def _finish(folder: Path) -> None:
+def _finish(folder: Path, plan: Plan) -> None:
     """Adds what only all rows together say: top-1, summary and report."""
     from captum_iscam.benchmark.report import write_report
     from captum_iscam.benchmark.summary import summarise
 
     record = read_run(folder)
     right: dict[str, dict[str, bool]] = {name: {} for name in record["models"]}
+    seen: dict[str, set[int]] = {name: set() for name in record["models"]}
     for row in read_lines(folder / ROWS):
-        if row["label"] is not None and row["prediction"] is not None:
+        if row["prediction"] is None:
+            continue
+        seen[row["model"]] |= {row["target"], row["prediction"]}
+        if row["label"] is not None:
             right[row["model"]][row["image"]] = row["prediction"] == row["label"]
-    for name, model in record["models"].items():
-        hits = right[name].values()
-        model["top1"] = sum(hits) / len(hits) if hits else None
+    for subject in plan.subjects:
+        hits = right[subject.name].values()
+        # Names of all classes would make up most of the record.
+        named = {str(i): subject.network.classes[i] for i in sorted(seen[subject.name])}
+        record["models"][subject.name] |= {
+            "top1": sum(hits) / len(hits) if hits else None,
+            "class_names": named,
+        }
     write_whole(folder / RUN, as_json(record))
     write_report(folder, summarise(folder))
 

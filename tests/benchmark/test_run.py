@@ -94,6 +94,12 @@ def test_the_record_holds_what_repeats_the_run(finished):
         (row.image, row.prediction == row.label) for row in rows(finished).values()
     }
     assert model["top1"] == sum(right for _, right in labelled) / 3
+    shown = {str(row.target) for row in rows(finished).values()}
+    assert shown <= model["class_names"].keys()
+    page = (finished / "report.html").read_text()
+    for index, name in model["class_names"].items():
+        assert name == CLASSES[int(index)]
+        assert f'"{index}":"{name}"' in page
     steps = record["metrics"]["insertion"]["settings"]
     assert (steps["steps"], steps["substrate"], steps["score"]) == (
         4,
