@@ -42,6 +42,8 @@ class Options:
             the method. Default: None
         show_progress (bool): Show a bar on standard error. Default: False
         n_masks (int): Random masks of each input. Default: 4000
+        stdevs (float or None): Standard deviation of the noise; None leaves it to the
+            method. Default: None
     """
 
     n_samples: int = 35
@@ -49,6 +51,7 @@ class Options:
     internal_batch_size: int | None = None
     show_progress: bool = False
     n_masks: int = 4000
+    stdevs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -181,10 +184,11 @@ def _positive_sum(attributions: Tensor) -> Tensor:
 
 
 _SCORED = ("internal_batch_size", "show_progress")
+_NOISY = ("n_samples", "stdevs", "seed")
 
 METHODS: dict[str, Method] = {
     "is-cam": Method("IS-CAM", LayerIntegratedScoreCAM, _SCORED),
-    "ss-cam": Method("SS-CAM", LayerSmoothedScoreCAM, ("n_samples", "seed", *_SCORED)),
+    "ss-cam": Method("SS-CAM", LayerSmoothedScoreCAM, (*_NOISY, *_SCORED)),
     "score-cam": Method("Score-CAM", LayerScoreCAM, _SCORED),
     "integrated-grad-cam": Method(
         "Integrated Grad-CAM", LayerIntegratedGradCAM, ("internal_batch_size",)
@@ -199,7 +203,7 @@ METHODS: dict[str, Method] = {
     "smooth-grad-cam++": Method(
         "Smooth Grad-CAM++",
         LayerSmoothGradCAMPlusPlus,
-        ("n_samples", "seed", "internal_batch_size"),
+        (*_NOISY, "internal_batch_size"),
     ),
     "rise": Method("RISE", RISE, ("n_masks", "seed", *_SCORED), of_layer=False),
     # Left to itself Captum keeps all its 50 steps in memory at once.

@@ -154,6 +154,30 @@ def test_the_number_of_random_masks_is_taken(explain, photo, tmp_path):
     assert record_of(tmp_path)["maps"][0]["forward_passes"] == 7
 
 
+def test_the_deviation_of_the_noise_is_taken(explain, photo, tmp_path):
+    for words in ([], ["--stdevs", 0]):
+        explain(photo(), "--n-samples", 2, *words, method="ss-cam,smooth-grad-cam++")
+        maps = record_of(tmp_path)["maps"]
+        assert [m["settings"]["stdevs"] for m in maps] == (
+            [0, 0] if words else [None, 0.3]
+        )
+
+    with np.load(tmp_path / "out" / "photo.npz") as arrays:
+        noisy = next(arrays[name] for name in arrays if name.startswith("ss-cam"))
+    explain(photo(), method="score-cam")
+    with np.load(tmp_path / "out" / "photo.npz") as arrays:
+        (plain,) = arrays.values()
+    np.testing.assert_allclose(noisy, plain, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "much"])
+def test_a_deviation_that_is_none_is_refused(explain, photo, text, capsys):
+    code = explain(photo(), f"--stdevs={text}")
+
+    assert code == 2
+    assert "--stdevs" in capsys.readouterr().err
+
+
 def test_an_image_that_cannot_be_read_is_named_and_the_next_one_explained(
     explain, photo, tmp_path, capsys
 ):

@@ -1,8 +1,34 @@
-"""Values of options, checked while the command line is read."""
+"""Options that commands share, and values checked while the command line is read."""
 
 from __future__ import annotations
 
 import argparse
+from math import isfinite
+
+
+def add_randomness(group: argparse._ActionsContainer) -> None:
+    """Adds the options of what is drawn at random."""
+    group.add_argument(
+        "--n-samples",
+        type=positive,
+        default=35,
+        metavar="N",
+        help="noisy copies, for ss-cam and smooth-grad-cam++ (default: %(default)s)",
+    )
+    group.add_argument(
+        "--stdevs",
+        type=deviation,
+        metavar="S",
+        help="standard deviation of their noise, in the units of the preprocessed "
+        "picture (default: each method's own)",
+    )
+    group.add_argument(
+        "--n-masks",
+        type=positive,
+        default=4000,
+        metavar="N",
+        help="random masks, for rise (default: %(default)s)",
+    )
 
 
 def seed(text: str) -> int:
@@ -31,3 +57,13 @@ def not_negative(text: str) -> int:
             f"must be an integer of at least 0, got {text!r}"
         )
     return int(text)
+
+
+def deviation(text: str) -> float:
+    """Returns a finite number of at least 0."""
+    number = float(text)
+    if not (isfinite(number) and number >= 0):
+        raise argparse.ArgumentTypeError(
+            f"must be a finite number of at least 0, got {text!r}"
+        )
+    return number

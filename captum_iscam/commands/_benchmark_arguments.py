@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_iscam.commands._arguments import not_negative, positive, seed
+from captum_iscam.commands._arguments import (
+    add_randomness,
+    not_negative,
+    positive,
+    seed,
+)
 
 METHODS = (
     "is-cam,ss-cam,score-cam,integrated-grad-cam,grad-cam,"
@@ -135,20 +140,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="of the choice of images, of noise and of masks (default: %(default)s)",
     )
-    group.add_argument(
-        "--n-samples",
-        type=positive,
-        default=35,
-        metavar="N",
-        help="noisy copies, for ss-cam and smooth-grad-cam++ (default: %(default)s)",
-    )
-    group.add_argument(
-        "--n-masks",
-        type=positive,
-        default=4000,
-        metavar="N",
-        help="random masks, for rise (default: %(default)s)",
-    )
+    add_randomness(group)
     group.add_argument(
         "--steps",
         type=positive,

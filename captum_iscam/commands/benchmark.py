@@ -76,6 +76,7 @@ def _plan(args: argparse.Namespace, group: Group) -> Plan:
             seed=args.seed,
             internal_batch_size=args.internal_batch_size,
             n_masks=args.n_masks,
+            stdevs=args.stdevs,
         ),
         args.target_class,
         args.autocast,

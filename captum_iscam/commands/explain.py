@@ -117,6 +117,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
         internal_batch_size=args.batch_size,
         show_progress=sys.stderr.isatty(),
         n_masks=args.n_masks,
+        stdevs=args.stdevs,
     )
     return _Job(
         network,
