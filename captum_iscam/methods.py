@@ -27,6 +27,7 @@ from captum_iscam.attr import (
     LayerSmoothGradCAMPlusPlus,
 )
 from captum_iscam.attr._token_grad_cam import TokenGradCAM
+from captum_iscam.attr.integrated_score_cam import TOLERANCE
 from captum_iscam.metrics.controls import CenterMap, ChannelMean, RandomMap
 from captum_iscam.transformers import reshape_transform_for
 
@@ -71,6 +72,8 @@ class Method:
             Default: False
         built_with_generator (bool): Whether the class, not `attribute`, takes the
             generator that the seed makes. Default: False
+        resolved (Mapping[str, Any]): What arguments that are None come to, for the
+            record.
         finish (Callable): Makes a map `(N, 1, *spatial)` of what `attribute` gives.
     """
 
@@ -82,6 +85,7 @@ class Method:
     of_tokens: type[Any] | None = None
     control: bool = False
     built_with_generator: bool = False
+    resolved: Mapping[str, Any] = field(default_factory=dict)
     finish: Callable[[Tensor], Tensor] = torch.Tensor.detach
 
     def attribute(
@@ -154,6 +158,7 @@ class Method:
             if isinstance(parameter.default, plain) and name not in _NO_SETTING
         }
         record.update(self._arguments(options))
+        record.update({k: v for k, v in self.resolved.items() if record[k] is None})
         if "seed" in self.takes:
             record["seed"] = options.seed
         return record
@@ -187,8 +192,21 @@ _SCORED = ("internal_batch_size", "show_progress")
 _NOISY = ("n_samples", "stdevs", "seed")
 
 METHODS: dict[str, Method] = {
-    "is-cam": Method("IS-CAM", LayerIntegratedScoreCAM, _SCORED),
-    "ss-cam": Method("SS-CAM", LayerSmoothedScoreCAM, (*_NOISY, *_SCORED)),
+    "is-cam": Method(
+        "IS-CAM",
+        LayerIntegratedScoreCAM,
+        _SCORED,
+        resolved={
+            "method": "Gauss-Radau for a sample of channels, one strength for others",
+            "tolerance": TOLERANCE,
+        },
+    ),
+    "ss-cam": Method(
+        "SS-CAM",
+        LayerSmoothedScoreCAM,
+        (*_NOISY, *_SCORED),
+        resolved={"stdevs": "(2 / range)**2 of the masked input"},
+    ),
     "score-cam": Method("Score-CAM", LayerScoreCAM, _SCORED),
     "integrated-grad-cam": Method(
         "Integrated Grad-CAM", LayerIntegratedGradCAM, ("internal_batch_size",)

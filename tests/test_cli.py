@@ -158,9 +158,9 @@ def test_the_deviation_of_the_noise_is_taken(explain, photo, tmp_path):
     for words in ([], ["--stdevs", 0]):
         explain(photo(), "--n-samples", 2, *words, method="ss-cam,smooth-grad-cam++")
         maps = record_of(tmp_path)["maps"]
-        assert [m["settings"]["stdevs"] for m in maps] == (
-            [0, 0] if words else [None, 0.3]
-        )
+        found = [m["settings"]["stdevs"] for m in maps]
+        rule = "(2 / range)**2 of the masked input"
+        assert found == ([0, 0] if words else [rule, 0.3])
 
     with np.load(tmp_path / "out" / "photo.npz") as arrays:
         noisy = next(arrays[name] for name in arrays if name.startswith("ss-cam"))

@@ -1,4 +1,3 @@
-import inspect
 import json
 
 import pytest
@@ -137,10 +136,12 @@ def test_settings_hold_defaults_and_what_was_asked_for():
     noisy, integral = (METHODS[n].settings(options) for n in ("ss-cam", "is-cam"))
 
     assert (noisy["n_samples"], noisy["seed"], noisy["noise"]) == (4, 3, "input")
-    own = inspect.signature(LayerIntegratedScoreCAM.attribute).parameters
-    for name in ("n_steps", "method"):
-        assert integral[name] == own[name].default
-    assert noisy["stdevs"] is None
+    assert integral["screening"] is None
+    assert integral["tolerance"] == 0.01
+    assert "Gauss-Radau" in integral["method"]
+    assert noisy["stdevs"] == "(2 / range)**2 of the masked input"
+    of_size = METHODS["ss-cam"].settings(Options(stdevs=0.2))
+    assert of_size["stdevs"] == 0.2
     assert integral["internal_batch_size"] == 8
     assert "n_samples" not in integral
 

@@ -67,11 +67,13 @@ def contents(results: Results, reference: str) -> dict[str, Any]:
 
 def _model(results: Results, model: str) -> dict[str, Any]:
     shown = [row for row in results.seen[model] if row is not None]
-    labelled = [row for row in shown if row.label is not None]
+    predicted = [row for row in shown if row.prediction is not None]
+    labelled = [row for row in predicted if row.label is not None]
     right = sum(row.prediction == row.label for row in labelled)
     return {
         "images": len(shown),
         "waiting": results.waiting(model),
+        "labelled": len(labelled),
         "top1": right / len(labelled) if labelled else None,
     }
 

@@ -12,8 +12,9 @@ from captum_iscam.benchmark.layout import RUN, read_run
 def same_record(folder: Path, new: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what `run.json` holds, which is of the same experiment as a new record.
 
-    Not compared is what cannot change a result: the command's words, the path of the
-    data, notes, the card, how many processes, workers and inputs per pass there are.
+    Not compared is what changes no more than the last digits of a result: the command's
+    words, the path of the data, notes, the card, how many threads, processes, workers
+    and inputs per pass there are.
 
     Args:
         folder (Path): Where the file is.
@@ -61,6 +62,7 @@ def _of_experiment(run: Mapping[str, Any]) -> dict[str, Any]:
             **data,
             "images": [image["id"] for image in images],
             "labels": [image["label"] for image in images],
+            "digests": {image["id"]: image.get("digest") for image in images},
         },
         "versions": versions,
         "device": {"type": run["device"]["type"]},

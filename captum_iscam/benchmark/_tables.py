@@ -64,7 +64,8 @@ def _model(content: dict[str, Any], model: str) -> list[str]:
     shown = _count(found["images"], "image")
     about = f"Layer {_text(settings.get('layer'))}, {shown}"
     if found["top1"] is not None:
-        about += f", {found['top1']:.1%} of them classified as labelled"
+        of = "them" if found["labelled"] == found["images"] else found["labelled"]
+        about += f", {found['top1']:.1%} of {of} classified as labelled"
     blocks = [f"## {_text(model)}", about + "."]
     means = [entry for entry in content["means"] if entry["model"] == model]
     metrics = list(dict.fromkeys(entry["metric"] for entry in means))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from captum_iscam._images import read_image
 from captum_iscam.benchmark._regions import Box, Label, Mask, Regions, check, draw
+from captum_iscam.networks import sha256
 
 _Marked = TypeVar("_Marked", "Box", "Mask")
 
@@ -35,7 +36,16 @@ class Item(ABC):
     @property
     @abstractmethod
     def has_regions(self) -> bool:
-        """Whether there is a box or a mask."""
+        """Whether there is a box or a mask of a class that is known."""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether its file is not there."""
+        return False
+
+    def digest(self) -> str | None:
+        """Returns what changes when the image does; None where nothing can."""
+        return None
 
     @abstractmethod
     def read(self) -> tuple[Image.Image, Regions]:
@@ -56,8 +66,23 @@ class FileItem(Item):
 
     @property
     def has_regions(self) -> bool:
-        """Whether there is a box or a mask."""
-        return bool(self.boxes or self.masks)
+        """Whether there is a box or a mask of a class that is known."""
+        labels = [m.label for m in self.boxes] + [m.label for m in self.masks]
+        own = self.label is not None
+        return any(own or label is not None for label in labels)
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether its file is not there."""
+        return not self.file.exists()
+
+    def digest(self) -> str | None:
+        """Returns a digest of the picture, the boxes and the masks."""
+        corners = [(box.label, box.x0, box.y0, box.x1, box.y1) for box in self.boxes]
+        masks = [
+            (mask.label, mask.value, _digest_of_file(mask.file)) for mask in self.masks
+        ]
+        return _digest(repr((_digest_of_file(self.file), corners, masks))).hex()[:16]
 
     def read(self) -> tuple[Image.Image, Regions]:
         """Returns the image as RGB, and where each class is."""
@@ -88,7 +113,7 @@ class DataSet:
 
     @property
     def has_regions(self) -> bool:
-        """Whether any image has a box or a mask."""
+        """Whether any image has a box or a mask of a class that is known."""
         return any(item.has_regions for item in self.items)
 
     def subset(self, samples: int, seed: int) -> DataSet:
@@ -120,8 +145,21 @@ class DataSet:
                 size.
         """
         for item in self.items:
-            if isinstance(item, FileItem) and item.has_regions:
+            if isinstance(item, FileItem) and (item.boxes or item.masks):
                 check(item.id, item.file, item.boxes, item.masks)
+
+    def check_files(self) -> None:
+        """Raises where no image is there; single ones are left for the run to report.
+
+        Raises:
+            ValueError: If all are missing.
+        """
+        if self.items and all(item.is_missing for item in self.items):
+            first = next(i for i in self.items if isinstance(i, FileItem))
+            raise ValueError(
+                f"data must name files that are there, got {len(self.items)} that are "
+                f"not, such as {str(first.file)!r}. Correct the folder they start from."
+            )
 
     def without_labels(self) -> DataSet:
         """Returns the images alone, for a model that knows other classes."""
@@ -137,8 +175,9 @@ class DataSet:
 def resolve(data: DataSet, classes: Sequence[str]) -> DataSet:
     """Returns the data with every label as an index into the model's classes.
 
-    Names are looked up among the model's; where they are not there, folders named by
-    numbers are indices, and as many classes as the model has are taken in their order.
+    Names are looked up among the model's. Where none of the data's is there, folders
+    named by numbers are indices, and as many classes as the model has are taken in
+    their order.
 
     Args:
         data (DataSet): The images.
@@ -192,7 +231,8 @@ def _lookup(
         return {name: known.index(plain) for name, plain in wanted.items()}
     if all(name.isdecimal() for name in names):
         return {name: int(name) for name in names}
-    if len(ordered) == len(classes):
+    # One known name shows that the folders are named by classes, and one is misspelt.
+    if len(ordered) == len(classes) and not {_plain(n) for n in ordered} & {*known}:
         return {name: ordered.index(name) for name in names}
     strange = [n for n, plain in wanted.items() if known.count(plain) != 1]
     many = [n for n in strange if _plain(n) in known]
@@ -206,6 +246,14 @@ def _lookup(
 
 def _plain(name: str) -> str:
     return name.casefold().replace("_", " ").strip()
+
+
+def _digest_of_file(file: Path) -> str | None:
+    """Returns the SHA-256 of a file, None where it cannot be read."""
+    try:
+        return sha256(file)
+    except OSError:
+        return None
 
 
 def _digest(text: str) -> bytes:

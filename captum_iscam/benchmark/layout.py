@@ -20,7 +20,7 @@
      "notes": ["..."],
      "data": {"kind": "scenes", "path": null, "samples": null, "seed": 0,
               "images": [{"id": "scene_0", "key": "scene_0-1f...", "label": 3,
-                          "class": "star"}, ...]},
+                          "class": "star", "digest": null}, ...]},
      "models": {"squeezenet1_1": {"layer": "features", "weights": "squeezenet1_1.pt",
                 "sha256": "...", "classes": 1000, "preprocessing": {...},
                 "top1": 0.585, "class_names": {"91": "coucal", ...}}, ...},
@@ -28,7 +28,8 @@
      "metrics": {"insertion": {"higher_is_better": true, "unit": "score",
                  "settings": {"substrate": "blur", ...}}, ...}}
 
-`images` lists all images of the run in order. A model's `top1` is the share of its
+`images` lists all images of the run in order; a digest changes when the file, its boxes
+or its masks do. A model's `top1` is the share of its
 images whose prediction is the label; it is null until the run is over and where no
 image has a label. `class_names` are the model's names of the classes in the rows, there
 when the run is over. `metrics` lists "seconds", "forward_passes" and "backward_passes"
@@ -218,4 +219,18 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
         with file.open("rb") as stream:
             for line in stream:
                 if line.endswith(b"\n"):
-                    yield json.loads(line)
+                    yield _record(line, file)
+
+
+def _record(line: bytes, file: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        record = error
+    if not isinstance(record, dict):
+        raise ValueError(
+            f"out must be a folder whose rows are as they were written, got the line "
+            f"{line[:60]!r} in {str(file)!r}. Delete it, and give the command again to "
+            "make it anew."
+        )
+    return record

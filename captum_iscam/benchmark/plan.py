@@ -135,6 +135,7 @@ def _data(data: DataSet) -> dict[str, Any]:
                 "key": image_key(item.id),
                 "label": item.label,
                 "class": item.class_name,
+                "digest": item.digest(),
             }
             for item in data.items
         ],

@@ -24,6 +24,8 @@ from captum_iscam.benchmark.subjects import Subject
 from captum_iscam.methods import METHODS
 
 _UNREADABLE: Cell = (None, None, None)
+# What models, methods and metrics raise of an input; Captum asserts.
+_OF_THE_IMAGE = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 
 
 class RowMaker:
@@ -61,7 +63,7 @@ class RowMaker:
         base = replace(base, model=subject.name)
         try:
             probabilities = self._probabilities(model, inputs)
-        except (ValueError, RuntimeError) as error:
+        except _OF_THE_IMAGE as error:
             for method, metrics in wanted.items():
                 self._fail(replace(base, method=method), metrics, error)
             return
@@ -109,7 +111,7 @@ class RowMaker:
                 start = _now(self.plan.device)
                 maps = question.explain(question.inputs, target=question.target)
                 seconds = _now(self.plan.device) - start
-        except (ValueError, RuntimeError) as error:
+        except _OF_THE_IMAGE as error:
             self._fail(base, metrics, error)
             return
         key = image_key(base.image)
@@ -131,7 +133,7 @@ class RowMaker:
         try:
             with self._warnings_of(row), precision(self.plan):
                 answer = self.plan.measures[metric].answer(question)
-        except (ValueError, RuntimeError) as error:
+        except _OF_THE_IMAGE as error:
             return replace(row, error=_said_of(error))
         if answer.fractions is not None and answer.scores is not None:
             about = (row.image, str(row.model), str(row.method), metric)

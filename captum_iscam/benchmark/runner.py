@@ -43,7 +43,8 @@ def run(
     Args:
         plan (Plan): What to do.
         folder (Path): Where to; it is there.
-        record (Mapping[str, Any]): What :meth:`Plan.describe` gave.
+        record (Mapping[str, Any]): What :meth:`Plan.describe` gave; the first
+            process alone needs it.
         group (Group, optional): The processes that share the work. Default: None, this
             one alone
 

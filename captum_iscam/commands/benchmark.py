@@ -30,11 +30,12 @@ def run(args: argparse.Namespace) -> int:
     _apply_preset(args)
     folder = make_folder(args.out)
     plan = _plan(args, group)
-    record = plan.describe(
-        ["captum-iscam", *args.words], versions(), args.note, group.size
-    )
+    record = {}
     if group.rank == 0:
         tqdm.write(_announcement(plan), file=sys.stderr)
+        record = plan.describe(
+            ["captum-iscam", *args.words], versions(), args.note, group.size
+        )
     run_plan(plan, folder, json.loads(json.dumps(record)), group)
     if group.rank == 0:
         # What repeats the run is for the file; a terminal has the command.
@@ -53,6 +54,16 @@ def _apply_preset(args: argparse.Namespace) -> None:
         # ImageNet's networks know none of the drawn objects.
         for name in ("model", "layer", "samples"):
             preset.pop(name, None)
+    args.at_most = args.samples is None
+    if args.model is not None:
+        # A preset's layers are those of its own networks, of which some may run.
+        names = {name.strip() for name in args.model.split(",")}
+        layers = [
+            part
+            for part in str(preset.get("layer", "")).split(",")
+            if part.partition("=")[0] in names
+        ]
+        preset["layer"] = ",".join(layers) or None
     for name, value in preset.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -90,11 +101,10 @@ def _data(args: argparse.Namespace) -> DataSet:
     data = find_data(args.data) if given else bundled_scenes(args.samples)
     if args.ignore_labels:
         data = data.without_labels()
-    samples = args.samples
-    if args.preset and samples == PRESETS[args.preset].get("samples"):
-        samples = min(samples, len(data.items))
-    if samples is not None:
-        data = data.subset(samples, args.seed)
+    if args.samples is not None:
+        most = len(data.items) if args.at_most else args.samples
+        data = data.subset(min(args.samples, most), args.seed)
+    data.check_files()
     data.check_regions()
     return data
 
@@ -158,7 +168,9 @@ def _labelled(data: DataSet, subjects: list[Subject]) -> DataSet:
 
 def _announcement(plan: Plan) -> str:
     networks = ", ".join(f"{s.name} ({s.layer_name})" for s in plan.subjects)
+    missing = sum(item.is_missing for item in plan.data.items)
+    lost = f", {missing} of them missing" if missing else ""
     return (
-        f"{len(plan.data.items)} images ({plan.data.kind}), {networks}, "
+        f"{len(plan.data.items)} images ({plan.data.kind}){lost}, {networks}, "
         f"{len(plan.methods)} methods, {len(plan.measures)} metrics, on {plan.device}"
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from PIL import Image
 from captum_iscam._files import LOCK
 from captum_iscam.benchmark import layout
 from captum_iscam.cli import main
+from captum_iscam.commands._benchmark_arguments import PRESETS
 from captum_iscam.demo import CLASSES, load_network, load_scenes, preprocess
 from captum_iscam.methods import METHODS as TABLE
 from captum_iscam.methods import Method
@@ -234,6 +236,51 @@ def test_other_labels_are_refused(tmp_path):
     assert "data.labels is [3], now [4]" in said
 
 
+@pytest.mark.parametrize("changed", ["box", "mask", "picture"])
+def test_other_pictures_boxes_or_masks_are_refused(tmp_path, changed):
+    data = photographs(tmp_path / "photographs", 1)
+    file = next(data.rglob("*.png"))
+    name = file.relative_to(data)
+    with Image.open(file) as picture:
+        mask = Image.new("L", picture.size, 255)
+    mask.save(data / "mask.png")
+    (data / "labels.csv").write_text(f"file,class_index,mask\n{name},3,mask.png\n")
+    boxes = f"file,class_index,x0,y0,x1,y1\n{name},3,0,0,9,{{}}\n"
+    (data / "boxes.csv").write_text(boxes.format(9))
+    words = ["--data", data, "--model", "scene-net", "--samples", "1"]
+    words += ["--metric", "sparseness", "--method", "center-map"]
+    assert run(tmp_path / "out", *words)[0] == 0
+    assert run(tmp_path / "out", *words)[0] == 0
+
+    if changed == "box":
+        (data / "boxes.csv").write_text(boxes.format(8))
+    elif changed == "mask":
+        mask.point(lambda value: 0).save(data / "mask.png")
+    else:
+        with Image.open(file) as picture:
+            picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file)
+    code, said = run(tmp_path / "out", *words)
+
+    assert code == 2
+    assert f"whose data.digests.{name} is" in said
+
+
+def test_a_damaged_row_is_named(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "out")
+    file = layout.rank_file(tmp_path / "out", layout.ROWS, 0)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[:3], b"\0" * 40 + b"\n", *lines[4:]]))
+
+    code, said = run(tmp_path / "out")
+
+    assert code == 2
+    assert "out must be a folder whose rows are as they were written" in said
+    assert "rank0.jsonl" in said
+    file.write_bytes(b"".join([*lines[:3], *lines[4:]]))
+    assert run(tmp_path / "out")[0] == 0
+    assert rows(tmp_path / "out").keys() == rows(finished).keys()
+
+
 def test_what_changes_no_result_is_not_refused(finished):
     code, _ = run(finished, "--internal-batch-size", "3", "--note", "x", "--workers", 1)
 
@@ -310,12 +357,13 @@ def test_an_unreadable_image_is_a_row(tmp_path):
     assert rows(out) == before
 
 
-def test_a_method_that_fails_is_an_error_of_its_rows(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError, IndexError, TypeError])
+def test_a_method_that_fails_is_an_error_of_its_rows(tmp_path, monkeypatch, kind):
     attribute = Method.attribute
 
     def fail(method, *args):
         if method.title == "Grad-CAM":
-            raise RuntimeError("the model gave NaN\nin pass 3")
+            raise kind("the model gave NaN\nin pass 3")
         return attribute(method, *args)
 
     monkeypatch.setattr(Method, "attribute", fail)
@@ -325,7 +373,7 @@ def test_a_method_that_fails_is_an_error_of_its_rows(tmp_path, monkeypatch):
     assert code == 0
     for key, row in rows(tmp_path).items():
         if key.method == "grad-cam":
-            assert row.error == "RuntimeError: the model gave NaN in pass 3"
+            assert row.error == f"{kind.__name__}: the model gave NaN in pass 3"
             assert row.value is None
         else:
             assert row.error is None
@@ -485,12 +533,51 @@ def test_the_preset_without_data_runs_offline(tmp_path):
 
 
 def test_warnings_are_said_once_with_what_they_are_about(tmp_path, capsys):
-    code = main(command(tmp_path, "--samples", "8", "--method", "ss-cam", "--metric",
-                        "sparseness", "--n-samples", "1"))  # fmt: skip
+    words = ["--samples", "4", "--method", "ss-cam", "--metric", "sparseness"]
+    code = main(command(tmp_path, *words, "--n-samples", "2", "--stdevs", "50"))
 
     said = capsys.readouterr().err
     assert code == 0
-    assert said.count("said once") == len(set(said.splitlines())) - 1
+    assert said.count("The noise leaves no channel") == 1
+    assert ", scene-net, ss-cam: The noise" in said
+
+
+def test_a_preset_takes_models_and_samples_of_your_own(tmp_path, monkeypatch):
+    data = photographs(tmp_path / "data")
+    known = {**PRESETS["poster"], "layer": "vgg16=features,scene-net=features.6"}
+    monkeypatch.setitem(PRESETS, "poster", known)
+    words = ["benchmark", "--preset", "poster", "--method", "center-map", "--data"]
+    words += [str(data), "--model", "scene-net", "--steps", "2", "--out", str(tmp_path)]
+
+    assert main(words) == 0
+
+    record = layout.read_run(tmp_path)
+    assert record["models"]["scene-net"]["layer"] == "features.6"
+    assert len(record["data"]["images"]) == 3
+    assert main([*words, "--samples", "2000"]) == 2
+
+
+def test_files_that_are_all_missing_are_said_at_the_start(tmp_path):
+    (tmp_path / "labels.csv").write_text("file\na.png\nb.png\n")
+    words = ["--data", tmp_path, "--model", "scene-net", "--samples", "2"]
+
+    code, said = run(tmp_path / "out", *words, "--metric", "sparseness")
+
+    assert code == 2
+    assert "data must name files that are there, got 2 that are not" in said
+    assert "a.png" in said
+
+
+def test_masks_of_no_known_class_answer_no_metric(tmp_path):
+    data = photographs(tmp_path / "data", 1)
+    name = next(data.rglob("*.png")).relative_to(data)
+    (data / "labels.csv").write_text(f"file,mask\n{name},{name}\n")
+    words = ["--data", data, "--model", "scene-net", "--samples", "1"]
+
+    code, said = run(tmp_path / "out", *words, "--metric", "mask_iou")
+
+    assert code == 2
+    assert "mask_iou" in said
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Images, labels, boxes and masks of every kind of data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,21 @@ def test_as_many_folders_as_classes_are_in_their_order(tmp_path):
     data = resolve(find_data(tmp_path), ["class 0", "class 1", "class 2"])
 
     assert labels(data) == {"apple/a.png": 0, "melon/a.png": 1, "zebra/a.png": 2}
+
+
+@pytest.mark.parametrize("samples", [2, 1])
+def test_a_misspelt_folder_does_not_move_the_others(tmp_path, samples):
+    for name in ("zebra", "aple", "melon"):
+        picture(tmp_path / name / "a.png")
+    classes = ["zebra", "melon", "apple"]
+    data = find_data(tmp_path)
+
+    with pytest.raises(ValueError, match="got 'aple', not one of them"):
+        resolve(data, classes)
+    kept = tuple(item for item in data.items if item.label != "aple")[:samples]
+    few = resolve(replace(data, items=kept), classes)
+
+    assert all(classes[item.label] == item.class_name for item in few.items)
 
 
 def test_images_without_folders_have_no_label(tmp_path):

@@ -194,6 +194,20 @@ def test_top1_counts_predictions_that_are_the_label(tmp_path):
     assert content["models"]["net"]["top1"] == 0.75
 
 
+def test_top1_leaves_out_images_without_a_prediction(tmp_path):
+    run, rows = by_hand(tmp_path)
+    first = run["data"]["images"][0]["id"]
+    failed = {"prediction": None, "value": None, "error": "RuntimeError: none"}
+    lost = [replace(r, **failed) if r.image == first else r for r in rows]
+    write_records(tmp_path, layout.ROWS, lost)
+
+    content = summarise(tmp_path).content["models"]["net"]
+
+    assert content["images"] == content["labelled"] + 1
+    text = (tmp_path / "summary.md").read_text()
+    assert f"{content['top1']:.1%} of {content['labelled']} classified as" in text
+
+
 def test_top1_does_not_look_at_the_class_that_is_explained(tmp_path):
     run, rows = by_hand(tmp_path)
     first = run["data"]["images"][0]["id"]
