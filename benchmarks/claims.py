@@ -5,7 +5,8 @@
 reads folders of `captum-iscam benchmark` that hold IS-CAM and writes OUT/claims.md: for
 each network and rival the mean difference on the same images, in IS-CAM's favour where
 it is above zero whatever the metric's direction, with its 95 % interval and IS-CAM's
-share of wins. OUT/poster.md compares average drop and increase with what the IS-CAM
+share of wins; the number of images stands beside where it is smaller, and below 30
+nothing is bold. OUT/poster.md compares average drop and increase with what the IS-CAM
 poster prints, and with the most that one of the two leaves to the other.
 """
 
@@ -15,7 +16,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from captum_iscam.benchmark.summary import summarise
+from captum_iscam.benchmark._comparison import contents
+from captum_iscam.benchmark._results import read_results
 
 METRICS = (
     *("average_drop", "average_increase", "average_gain", "insertion", "deletion"),
@@ -56,12 +58,21 @@ def favour(content: dict[str, Any], rivals: list[str]) -> list[str]:
                 continue
             title = content["run"]["methods"][rival]["title"]
             count = known[rival, "insertion"]["n"]
-            cells = [_cell(content, known.get((rival, m)), m) for m in METRICS]
-            lines.append(f"| {model}, {count} | {title} | {' | '.join(cells)} |")
+            cells = [_cell(content, known.get((rival, m)), m, count) for m in METRICS]
+            name = named(content["run"], model)
+            lines.append(f"| {name}, {count} | {title} | {' | '.join(cells)} |")
     return lines
 
 
-def _cell(content: dict[str, Any], pair: dict[str, Any] | None, metric: str) -> str:
+def named(run: dict[str, Any], model: str) -> str:
+    """Returns a network's name with the notes of its run."""
+    notes = ", ".join(run["notes"])
+    return f"{model} ({notes})" if notes else model
+
+
+def _cell(
+    content: dict[str, Any], pair: dict[str, Any] | None, metric: str, usual: int
+) -> str:
     if pair is None or pair["mean"] is None:
         return "-"
     about = content["run"]["metrics"][metric]
@@ -70,8 +81,10 @@ def _cell(content: dict[str, Any], pair: dict[str, Any] | None, metric: str) -> 
         ends = [-ends[0], -ends[2], -ends[1]]
     digits = 1 if about["unit"] == "percent" else 3
     mean, low, high = (f"{end + 0.0:+.{digits}f}" for end in ends)
-    mean = mean if ends[1] <= 0 <= ends[2] else f"**{mean}**"
-    return f"{mean} [{low}, {high}], {pair['wins']:.0%}"
+    if pair["n"] >= 30 and not ends[1] <= 0 <= ends[2]:
+        mean = f"**{mean}**"
+    of = "" if pair["n"] == usual else f" of {pair['n']}"
+    return f"{mean} [{low}, {high}], {pair['wins']:.0%}{of}"
 
 
 def beside_the_poster(contents: list[dict[str, Any]]) -> list[str]:
@@ -89,7 +102,8 @@ def beside_the_poster(contents: list[dict[str, Any]]) -> list[str]:
                 increase = found[model, method, "average_increase"]
                 source = f"here, {drop['n']} photographs"
                 ends = drop["mean"], increase["mean"]
-                lines.append(_bound(source, model, title, *ends))
+                name = named(content["run"], model)
+                lines.append(_bound(source, name, title, *ends))
     return lines
 
 
@@ -108,16 +122,16 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--rivals", default="score-cam,grad-cam")
     args = parser.parse_args()
-    contents = [summarise(folder).content for folder in args.folders]
+    runs = [contents(read_results(folder), "is-cam") for folder in args.folders]
     heads = " | ".join(metric.replace("_", " ") for metric in METRICS)
     claims = [f"| network, images | against | {heads} |", "|---|---|" + "---|" * 7]
-    for content in contents:
+    for content in runs:
         claims += favour(content, args.rivals.split(","))
     poster = [
         "| source | network | method | average drop | average increase | "
         "100 - increase | possible |",
         "|---|---|---|---:|---:|---:|---|",
-        *beside_the_poster(contents),
+        *beside_the_poster(runs),
     ]
     for name, lines in (("claims", claims), ("poster", poster)):
         (args.out / f"{name}.md").write_text("\n".join(lines) + "\n")

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from claims import named
 
 from captum_iscam.benchmark._results import Results, read_results
 from captum_iscam.benchmark._statistics import bootstrap
@@ -35,8 +36,8 @@ def lines(results: Results, only: str) -> list[str]:
                 f"{x.mean[place]:.2f} [{x.low[place]:.2f}, {x.high[place]:.2f}]"
                 for x in means.values()
             ]
-            title = results.title(method)
-            found.append(f"| {model}, {whole.sum()} | {title} | {' | '.join(cells)} |")
+            title, name = results.title(method), named(results.run, model)
+            found.append(f"| {name}, {whole.sum()} | {title} | {' | '.join(cells)} |")
     return found
 
 

@@ -19,7 +19,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from variants import DEVIATIONS
 
-from captum_iscam.benchmark.summary import summarise
+from captum_iscam.benchmark._comparison import contents
+from captum_iscam.benchmark._results import read_results
 
 METRICS = ("insertion", "deletion", "average_drop")
 COLOURS = {"input": "tab:blue", "mask": "tab:orange"}
@@ -34,7 +35,7 @@ class Run:
     """A folder's means by method and metric."""
 
     def __init__(self, folder: Path) -> None:
-        content = summarise(folder, reference="score-cam").content
+        content = contents(read_results(folder), "score-cam")
         self.network = next(iter(content["run"]["models"]))
         self.about = content["run"]["metrics"]
         self.found = {(e["method"], e["metric"]): e for e in content["means"]}

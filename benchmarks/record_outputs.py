@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from captum_iscam._inputs import check_inputs
 from captum_iscam.attr._layer import evaluate_layer
-from captum_iscam.attr._masking import Exposure, MaskedInputs
+from captum_iscam.attr._masking import MaskedInputs
 
 ROWS = 8
 Ask = Callable[..., Tensor]
@@ -46,7 +46,7 @@ def record(
     flat = maps[0].flatten(2)[0]
     varying = (flat.amax(1) > flat.amin(1)).nonzero().squeeze(1)
     views = MaskedInputs(batch, maps[0])
-    shown = [Exposure(t, 1.0) for t in strengths(points)]
+    shown = strengths(points)
     total = len(varying) * len(shown)
     outputs = output.new_empty(total, output.shape[1])
     for start in range(0, total, ROWS):
@@ -57,11 +57,12 @@ def record(
         rows = slice(start - first * len(shown), stop - first * len(shown))
         few = varying[first:last]
         examples = torch.zeros_like(few)
-        outputs[start:stop] = ask(*views.show(examples, few, shown, rows, None))
+        of_each = torch.tensor(shown, dtype=torch.float64).expand(len(few), -1)
+        outputs[start:stop] = ask(*views.show(examples, few, of_each, rows))
     return {
         "activations": maps[0][0],
         "varying": varying,
-        "strengths": [e.strength for e in shown],
+        "strengths": shown,
         "outputs": outputs.view(len(varying), len(shown), -1),
         "of_input": output[0],
         "of_baseline": model(*views.baseline(torch.zeros(1, dtype=torch.long)))[0],

@@ -1,0 +1,67 @@
+"""Which deviations the rule of the SS-CAM authors' code comes to, channel by channel.
+
+    python benchmarks/noise_rule.py OUT.md --photographs 40
+
+masks photographs by each channel that varies and lists the deviations `(2 / range)**2`:
+over channels the smallest, the median, the 90th percentile and the largest, each the
+median over photographs. No masked photograph is shown to the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from photographs import LAYERS, as_input, network, photographs
+from torch import Tensor, nn
+
+from captum_iscam._inputs import check_inputs
+from captum_iscam.attr._layer import evaluate_layer
+from captum_iscam.attr._masking import MaskedInputs
+from captum_iscam.attr._noise import _authors_stdev
+
+QUANTILES = (0.0, 0.5, 0.9, 1.0)
+
+
+@torch.no_grad()
+def deviations(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
+    """Returns the deviation for each channel that varies."""
+    batch = check_inputs(x, None, model)
+    maps, _ = evaluate_layer(model, layer, batch.inputs, None, None, False)
+    flat = maps[0].flatten(2)[0]
+    varying = (flat.amax(1) > flat.amin(1)).nonzero().squeeze(1)
+    views, found = MaskedInputs(batch, maps[0]), []
+    for few in varying.split(64):
+        whole = torch.ones(len(few), 1)
+        (masked,) = views.show(torch.zeros_like(few), few, whole, slice(0, len(few)))
+        found.append(_authors_stdev(masked).flatten())
+    return torch.cat(found)
+
+
+def main() -> None:
+    """Writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--photographs", type=int, default=40)
+    parser.add_argument(
+        "--networks", nargs="+", default=[n for n in LAYERS if n != "vgg16"]
+    )
+    args = parser.parse_args()
+    inputs = [as_input(file) for file in photographs(args.photographs)]
+    lines = [
+        f"| deviation, {len(inputs)} photographs | smallest | median | 90th percentile "
+        "| largest |",
+        "|---|---|---|---|---|",
+    ]
+    for name in args.networks:
+        model, layer = network(name)
+        of_each = [np.quantile(deviations(model, layer, x), QUANTILES) for x in inputs]
+        cells = [f"{value:.2f}" for value in np.median(of_each, axis=0)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    args.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""The scripts that measure still go with the package."""
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """Lets the scripts find each other, for one test."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if (SCRIPTS / f"{name}.py").is_file():
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("file", sorted(SCRIPTS.glob("*.py")), ids=lambda f: f.stem)
+def test_a_script_finds_what_it_imports(scripts, file, monkeypatch):
+    # By its file, for tests has a package called reliability as well.
+    spec = spec_from_file_location(f"measuring_{file.stem}", file)
+    script = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, script)
+    try:
+        spec.loader.exec_module(script)
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] not in ("torchcam", "pytorch_grad_cam"):
+            raise
+        pytest.skip("needs the extra bench")
+
+    assert script.__doc__
