@@ -30,6 +30,7 @@ from captum_iscam.attr._path import path_points
 from captum_iscam.attr._plans import SCORE_CAM, Plan, Quadrature
 from captum_iscam.attr._refinement import Refinement
 from captum_iscam.attr._screening import screened
+from captum_iscam.attr.integrated_score_cam import TOLERANCE
 
 STEPS = range(1, 11)
 TOLERANCES = (0.05, 0.03, 0.02, 0.015, 0.01, 0.005)
@@ -103,30 +104,43 @@ def plans() -> dict[str, Plan]:
     for tolerance in TOLERANCES:
         found[f"tolerance {tolerance:g}"] = Refinement(tolerance)
     for share in SHARES:
-        found[f"screening {share:g}"] = screened(Refinement(0.02), share)
+        found[f"screening {share:g}"] = screened(Refinement(TOLERANCE), share)
     return found
 
 
 def compare(
-    channels: Recorded, plan: Plan, reference: Tensor, check: bool
+    channels: Recorded, plan: Plan, reference: Tensor, check: int | None
 ) -> tuple[float, float, float]:
-    """Returns relative error, passes per varying channel, and delta."""
+    """Returns relative error, passes per varying channel, and delta.
+
+    The delta is checked at so many points, or not at all.
+    """
     channels.passes = 0
     weights = plan.weigh(channels)
     passes = channels.passes / len(channels.varying)
     found = channels.map_of(weights.values)
     error = float((found - reference).norm() / reference.norm())
-    if check:
-        weights = Checked(plan, 8).weigh(channels)
+    if check is not None:
+        weights = Checked(plan, check).weigh(channels)
     delta = relative_error(weights.error, found.unsqueeze(0))
     return error, passes, float(delta)
+
+
+def finest(folder: Path) -> list[tuple[str, Path]]:
+    """Returns network and file of each photograph, recorded at the most points."""
+    found: dict[tuple[str, str], tuple[int, Path]] = {}
+    for file in folder.glob("*.pt"):
+        of = re.match(r"(.+?)_(\d+)_((?:nips17|scorecam|train|val).*)", file.stem)
+        name, points, photograph = of.groups()
+        known = found.get((name, photograph), (0, file))
+        found[name, photograph] = max(known, (int(points), file))
+    return [(name, file) for (name, _), (_, file) in sorted(found.items())]
 
 
 def tabulate(folder: Path) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
     """Returns errors, passes and deltas by name and network."""
     found: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
-    for file in sorted(folder.glob("*.pt")):
-        name = re.match(r"(.+?)_\d+_(?:nips17|train|val)", file.stem).group(1)
+    for name, file in finest(folder):
         answers = torch.load(file, weights_only=True)
         channels = Recorded(answers)
         points = len(channels._points) - 1
@@ -135,14 +149,17 @@ def tabulate(folder: Path) -> dict[str, dict[str, list[tuple[float, float, float
         integral = Quadrature(list(recorded)).weigh(channels).values
         fine = channels.map_of(integral)
         for label, plan in (rules() | plans()).items():
-            steps = label.split()[-1]
-            if not steps.isdigit() or int(steps) <= points:
-                found[label][name].append(compare(channels, plan, fine, True))
+            word = label.split()[-1]
+            steps = int(word) if word.isdigit() else 1
+            if steps <= points:
+                # As many points as the package takes.
+                check = max(8, 2 * steps)
+                found[label][name].append(compare(channels, plan, fine, check))
         whole = channels.map_of(SCORE_CAM.weigh(channels).values)
         for share in SHARES:
             label = f"Score-CAM, screening {share:g}"
             plan = screened(SCORE_CAM, share)
-            found[label][name].append(compare(channels, plan, whole, False))
+            found[label][name].append(compare(channels, plan, whole, None))
     return found
 
 

@@ -53,4 +53,6 @@ def relative_error(error: Tensor, attributions: Tensor) -> Tensor:
     of 20 where errors are normally distributed. 0 for a map that is exact.
     """
     norms = attributions.flatten(1).norm(dim=1).to(error)
-    return torch.where(error > 0, 2 * error / norms, torch.zeros_like(error))
+    found = torch.where(error == 0, torch.zeros_like(error), 2 * error / norms)
+    # What cannot be told must not pass for exact.
+    return found.nan_to_num(nan=torch.inf, posinf=torch.inf)

@@ -108,11 +108,14 @@ class _Samples:
         together; the rounds are independent.
         """
         nothing = self._channels.nothing
-        if len(self._rounds) < 2:
-            return torch.full_like(nothing, torch.inf)
         found = torch.zeros_like(nothing)
+        known = len(self._rounds) > 1
+        deviations = self._deviations() if known else nothing
         for example in self._channels.of_examples():
-            rounds = self._deviations()[:, example.rows.to(nothing.device)]
+            if not known:
+                found[example.number] = torch.inf
+                continue
+            rounds = deviations[:, example.rows.to(nothing.device)]
             found[example.number] = sum(map(example.squared_norm, rounds)) ** 0.5
         return found
 

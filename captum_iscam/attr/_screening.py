@@ -63,6 +63,8 @@ class Screening:
         values = channels.gather(weights.values)
         squared = weights.error.double().cpu() ** 2
         for example, chosen, guess in zip(examples, scored, guesses, strict=True):
+            if len(chosen) == len(guess):
+                continue  # nothing is left to be guessed
             mine, weaker = values[example.rows], chosen[len(chosen) // 2 :]
             ratio = ratio_of(mine[weaker], guess[weaker], example.norms[weaker])
             stronger = chosen[: len(chosen) // 2]

@@ -212,6 +212,39 @@ def test_the_delta_covers_the_error(wide, x, rule):
     torch.testing.assert_close(ours, explained(wide, x, **rule))
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"n_steps": 1},
+        {"n_steps": 1, "method": "riemann_right"},
+        {"n_steps": 4, "method": "riemann_right"},
+        {"screening": 0.9},
+    ],
+)
+def test_a_sample_without_weight_does_not_pass_for_an_exact_map(rule):
+    net, x = RightHalf(), torch.ones(1, 3, 12, 12, dtype=torch.double)
+    explain = LayerIntegratedScoreCAM(net, net.features, score=lambda out: out**2)
+    fine = explain.attribute(x, target=0, n_steps=24)
+
+    ours, delta = explain.attribute(x, 0, return_convergence_delta=True, **rule)
+
+    error = (ours - fine).norm() / fine.norm()
+    assert error > 0.01
+    assert delta >= error
+
+
+def test_the_delta_of_a_layer_that_is_followed_whole_is_its_error():
+    net, x = Wide(6).double(), images(2)
+    fine = explained(net, x, n_steps=24)
+
+    ours, delta = explained(net, x, n_steps=2, return_convergence_delta=True)
+
+    error = (ours - fine).flatten(1).norm(dim=1) / fine.flatten(1).norm(dim=1)
+    assert (error <= delta).all()
+    # Rectified, a map may be nearer than its weights.
+    assert (delta <= 10 * error).all()
+
+
 def test_a_rule_that_is_named_runs_on_every_channel(wide, x):
     for rule, passes in (
         ({"n_steps": 3}, 3),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from reference.networks import ConvNet, images
 from reference.spies import Calls
 from torch import nn
 
@@ -179,6 +180,37 @@ def smoothed(net, x, model=None, seed=1, **options):
     return explained(
         LayerSmoothedScoreCAM, net, x, model, generator=generator, **options
     )
+
+
+def test_nothing_is_guessed_where_every_channel_is_scored():
+    net = ConvNet().double()
+    explain = LayerScoreCAM(net, net.features, score=lambda out: out * 0 + 0.5)
+
+    maps, delta = explain.attribute(
+        images(2),
+        target=0,
+        screening=1.0,
+        relu_attributions=False,
+        return_convergence_delta=True,
+    )
+
+    assert torch.equal(maps, torch.zeros_like(maps))
+    assert torch.equal(delta, torch.zeros_like(delta))
+
+
+@pytest.mark.filterwarnings("ignore:The map is zero")
+def test_a_constant_example_is_exact_alone_and_in_a_batch():
+    net = ConvNet().double()
+    varied = images(1)
+    constant = torch.zeros_like(varied)
+    options = {"n_samples": 2, "stdevs": 0.1, "return_convergence_delta": True}
+    explain = LayerSmoothedScoreCAM(net, net.features)
+
+    _, alone = explain.attribute(constant, target=0, **options)
+    _, both = explain.attribute(torch.cat([constant, varied]), target=0, **options)
+
+    assert alone.tolist() == [0.0]
+    assert both.tolist() == [0.0, torch.inf]
 
 
 def test_channels_that_no_longer_matter_are_sampled_no_more(x):
