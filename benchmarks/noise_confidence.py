@@ -11,12 +11,10 @@ of channels can be.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-from pathlib import Path
 
 import torch
-from photographs import LAYERS, as_input, network, photographs
+from photographs import as_input, asked, network, photographs
 from torch import Tensor, nn
 from variants import DEVIATIONS
 
@@ -62,13 +60,7 @@ def title(setting: Setting) -> str:
 
 def main() -> None:
     """Measures and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--photographs", type=int, default=40)
-    parser.add_argument(
-        "--networks", nargs="+", default=[n for n in LAYERS if n != "vgg16"]
-    )
-    args = parser.parse_args()
+    args = asked(__doc__)
     inputs = [as_input(file) for file in photographs(args.photographs)]
     shares = {}
     for name in args.networks:

@@ -9,12 +9,9 @@ median over photographs. No masked photograph is shown to the network.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
-from photographs import LAYERS, as_input, network, photographs
+from photographs import as_input, asked, network, photographs
 from torch import Tensor, nn
 
 from captum_iscam._inputs import check_inputs
@@ -42,13 +39,7 @@ def deviations(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
 
 def main() -> None:
     """Writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--photographs", type=int, default=40)
-    parser.add_argument(
-        "--networks", nargs="+", default=[n for n in LAYERS if n != "vgg16"]
-    )
-    args = parser.parse_args()
+    args = asked(__doc__)
     inputs = [as_input(file) for file in photographs(args.photographs)]
     lines = [
         f"| deviation, {len(inputs)} photographs | smallest | median | 90th percentile "

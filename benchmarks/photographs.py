@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import random
@@ -35,6 +36,16 @@ LAYERS = {
     "mobilenet_v2": "features",
     "vgg16": "features",
 }
+
+
+def asked(about: str) -> argparse.Namespace:
+    """Returns where to write, how many photographs and which networks with weights."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--photographs", type=int, default=40)
+    trained = [name for name in LAYERS if name != "vgg16"]
+    parser.add_argument("--networks", nargs="+", default=trained)
+    return parser.parse_args()
 
 
 def network(name: str) -> tuple[nn.Module, nn.Module]:

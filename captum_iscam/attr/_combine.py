@@ -47,10 +47,11 @@ def warn_of_examples(which: Tensor, text: str) -> None:
 
 
 def relative_error(error: Tensor, attributions: Tensor) -> Tensor:
-    """Returns a bound on the relative error of each map, `(N,)`.
+    """Returns an estimate of the relative error of each map, `(N,)`.
 
     Twice the standard error over the norm of the map: it holds for about 19 maps out
-    of 20 where errors are normally distributed. 0 for a map that is exact.
+    of 20 where errors are normally distributed. 0 for a map that is exact,
+    infinite where nothing is known.
     """
     norms = attributions.flatten(1).norm(dim=1).to(error)
     found = torch.where(error == 0, torch.zeros_like(error), 2 * error / norms)

@@ -109,12 +109,12 @@ class _Samples:
         """
         nothing = self._channels.nothing
         found = torch.zeros_like(nothing)
-        known = len(self._rounds) > 1
-        deviations = self._deviations() if known else nothing
-        for example in self._channels.of_examples():
-            if not known:
-                found[example.number] = torch.inf
-                continue
+        examples = self._channels.of_examples()
+        if len(self._rounds) < 2:
+            found[[example.number for example in examples]] = torch.inf
+            return found
+        deviations = self._deviations()
+        for example in examples:
             rounds = deviations[:, example.rows.to(nothing.device)]
             found[example.number] = sum(map(example.squared_norm, rounds)) ** 0.5
         return found

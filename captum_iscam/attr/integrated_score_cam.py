@@ -123,9 +123,9 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
                 for less. Default: None, that is 0.01
             screening (float, optional): See :meth:`LayerScoreCAM.attribute`.
                 Default: None
-            return_convergence_delta (bool, optional): Return, beside the maps, a bound
-                on the relative error of each. A sample of the channels (1.5 %, at
-                least 8) is followed at eight points or twice `n_steps` to find it.
+            return_convergence_delta (bool, optional): Return, beside the maps, an
+                estimate of the relative error of each. A sample of the channels (1.5 %,
+                at least 8) is followed at eight points or twice `n_steps` to find it.
                 Default: False
             internal_batch_size (int, optional): See :meth:`LayerScoreCAM.attribute`.
             show_progress (bool, optional): See :meth:`LayerScoreCAM.attribute`.

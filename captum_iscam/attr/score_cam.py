@@ -111,8 +111,9 @@ class LayerScoreCAM(LayerScoreMethod):
                 much of the input they show. It cuts the cost to that share, for a map
                 that is off by a few percent. None scores every channel that is not
                 constant. Default: None
-            return_convergence_delta (bool, optional): Return, beside the maps, a bound
-                on the relative error that estimating left in each. Default: False
+            return_convergence_delta (bool, optional): Return, beside the maps, an
+                estimate of the relative error that screening left in each.
+                Default: False
             internal_batch_size (int, optional): Masked inputs per forward pass, over
                 examples, channels and steps alike. It bounds the memory. None picks a
                 number and halves it when memory runs out. Default: None

@@ -127,9 +127,9 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
                 every channel. Default: None
             screening (float, optional): See :meth:`LayerScoreCAM.attribute`.
                 Default: None
-            return_convergence_delta (bool, optional): Return, beside the maps, a bound
-                on the relative error of each: twice its standard error over the
-                samples. Default: False
+            return_convergence_delta (bool, optional): Return, beside the maps, an
+                estimate of the relative error of each: twice its standard error over
+                the samples. Default: False
             internal_batch_size (int, optional): See :meth:`LayerScoreCAM.attribute`.
             show_progress (bool, optional): See :meth:`LayerScoreCAM.attribute`.
 
