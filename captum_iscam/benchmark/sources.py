@@ -15,7 +15,8 @@ from captum_iscam._tensors import read_tensors
 from captum_iscam.benchmark._csv import read_table
 from captum_iscam.benchmark._regions import Regions
 from captum_iscam.benchmark._voc import read_voc, voc_root
-from captum_iscam.benchmark.data import DataSet, FileItem, Item, resolve
+from captum_iscam.benchmark.data import DataSet, FileItem, Item
+from captum_iscam.benchmark.labels import resolve
 from captum_iscam.demo import CLASSES, Scene, draw_scene, load_scenes
 from captum_iscam.demo.pictures import RECIPES
 

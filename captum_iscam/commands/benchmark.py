@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from captum_iscam.benchmark.data import DataSet, resolve
+from captum_iscam.benchmark.data import DataSet
 from captum_iscam.benchmark.group import Group
+from captum_iscam.benchmark.labels import resolve
 from captum_iscam.benchmark.measures import find_measures, with_settings
 from captum_iscam.benchmark.plan import Plan
 from captum_iscam.benchmark.runner import run as run_plan

@@ -10,7 +10,8 @@ from reference.real import FOLDER, needs_real_data, photograph
 from reference.real import rows as real_rows
 
 from captum_iscam._images import UnreadableImageError
-from captum_iscam.benchmark.data import DataSet, FileItem, resolve
+from captum_iscam.benchmark.data import DataSet, FileItem
+from captum_iscam.benchmark.labels import resolve
 from captum_iscam.benchmark.loading import load
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
 from captum_iscam.benchmark.subjects import load_subject
