@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam.attr._engine import Channels, OfExample
-from captum_iscam.attr._estimates import ratio_of, sample_channels
+from captum_iscam.attr._estimates import draw_by_importance, sample_size
 from captum_iscam.attr._path import path_points
 from captum_iscam.attr._plans import Plan, Quadrature, Weights
 
@@ -14,9 +14,11 @@ from captum_iscam.attr._plans import Plan, Quadrature, Weights
 class Checked:
     """A plan for the integral, and how its weights compare with a fine rule's.
 
-    A sample of the channels is followed at `n_steps` Gauss-Legendre points. Its ratio
-    to the plan's weights, their mean and their spread, is what all channels may be off.
-    Where the sample is all channels, that is known.
+    A sample of the channels is followed at `n_steps` Gauss-Legendre points. It is drawn
+    in proportion to what each adds to the map, and lies between the channels that the
+    plan itself may have sampled: those would agree with it too well. The mean of the
+    ratios of the true weights to the plan's, and their spread, is what all channels may
+    be off. Where the sample is all channels, that is known.
 
     Args:
         plan (Plan): Whose weights are checked.
@@ -31,37 +33,55 @@ class Checked:
         """Returns the weights of the plan, with the error that was found added."""
         weights = self._plan.weigh(channels)
         squared = weights.error.double().cpu() ** 2
-        examples = channels.of_examples()
-        drawn = [sample_channels(example) for example in examples]
-        rows = [e.rows[sample] for e, sample in zip(examples, drawn, strict=True)]
+        found = channels.gather(weights.values)
+        checks = [_Check(one, found[one.rows]) for one in channels.of_examples()]
+        rows = [check.channels.rows[check.sample] for check in checks]
         pairs = channels.varying[torch.cat(rows)] if rows else channels.varying[:0]
         fine = self._fine.of(channels, pairs).double().cpu()
-        true = fine.split([len(sample) for sample in drawn])
-        found = channels.gather(weights.values)
-        for example, sample, exact in zip(examples, drawn, true, strict=True):
-            mine = found[example.rows]
-            squared[example.number] += _squared_error(mine, sample, exact, example)
+        true = fine.split([len(check.sample) for check in checks])
+        for check, exact in zip(checks, true, strict=True):
+            squared[check.channels.number] += check.squared_error(exact)
         return Weights(weights.values, squared.sqrt().to(weights.error))
 
 
-def _squared_error(
-    mine: Tensor, sample: Tensor, exact: Tensor, example: OfExample
-) -> float:
-    """Returns the expected squared norm of the error of one example's map.
+class _Check:
+    """The channels of one example that are followed, and what they tell of all.
 
     Args:
-        mine (Tensor): The weights of all its channels.
-        sample (Tensor): Which of them were followed.
-        exact (Tensor): The weights that came out.
-        example (OfExample): The channels.
+        channels (OfExample): The channels.
+        mine (Tensor): The weights of all of them that are to be checked.
     """
-    if len(sample) == len(mine) or not (mine.any() or exact.any()):
-        off = torch.zeros_like(mine)
-        off[sample] = exact - mine[sample]
-        return example.squared_norm(off)
-    ratio = ratio_of(exact, mine[sample], example.norms[sample])
-    if ratio.variance == torch.inf:
-        # The sample says that something is off, and not how far the others are.
-        return torch.inf
-    bias = (ratio.kappa - 1) ** 2 * example.squared_norm(mine)
-    return bias + ratio.kappa**2 * ratio.squared_error(mine, example)
+
+    def __init__(self, channels: OfExample, mine: Tensor) -> None:
+        self.channels = channels
+        self._mine = mine
+        count = sample_size(len(mine))
+        if len(mine) <= count:
+            self.sample = torch.arange(len(mine))
+            self._times = torch.ones(len(mine))
+            return
+        importance = mine.abs() * channels.norms
+        if not importance.any():
+            importance = channels.norms * channels.spreads
+        self.sample, self._times = draw_by_importance(importance, count)
+
+    def squared_error(self, exact: Tensor) -> float:
+        """Returns the expected squared norm of the error of the map.
+
+        Args:
+            exact (Tensor): The weights of the sample, as the fine rule has them.
+        """
+        mine = self._mine[self.sample]
+        if len(self.sample) == len(self._mine):
+            return self.channels.squared_norm(exact - mine)
+        if not mine.all():
+            # No channel has weight. Where one should, nothing tells what others should.
+            return torch.inf if exact.any() else 0.0
+        ratios, times = exact / mine, self._times / self._times.sum()
+        mean = (ratios * times).sum()
+        # As many are drawn as there are steps, however often a channel is.
+        drawn = self._times.sum()
+        spread = ((ratios - mean).square() * times).sum() * drawn / (drawn - 1)
+        shared = (mean - 1).square() * self.channels.squared_norm(self._mine)
+        own = spread * (self._mine * self.channels.norms).square().sum()
+        return float(shared + own)

@@ -37,12 +37,13 @@ class Ratio:
     def variance(self) -> float:
         """The variance of a single ratio, relative to `kappa` squared.
 
-        Little more than one channel says nothing of the spread; the ratio is then as
-        uncertain as it is large.
+        Two channels go into the ratio itself and the choice of what it is a ratio of.
+        Little more than two say nothing of the spread; the ratio is then as uncertain
+        as it is large.
         """
-        if self.count <= 1.5:
+        if self.count <= 2.5:
             return max(self.spread, 1.0)
-        return self.spread * self.count / (self.count - 1)
+        return self.spread * self.count / (self.count - 2)
 
     def squared_error(self, weights: Tensor, channels: OfExample) -> float:
         """Returns the expected squared norm of the error of `sum_k a_k A_k`.
@@ -85,25 +86,49 @@ def sample_channels(channels: OfExample) -> Tensor:
     they add to the map, and how much of the input their mask tells from the rest.
     """
     importance = channels.norms * channels.spreads
-    count = max(FEWEST, round(SAMPLED * len(importance)))
-    return sample_by_importance(importance, count)
+    return sample_by_importance(importance, sample_size(len(importance)))
+
+
+def sample_size(count: int) -> int:
+    """Returns how many of so many channels stand for all of them."""
+    return max(FEWEST, round(SAMPLED * count))
 
 
 def sample_by_importance(importance: Tensor, count: int) -> Tensor:
     """Returns the indices of channels, drawn in proportion to their importance.
 
-    The draw is systematic, without chance: steps of equal width along the channels
-    lined up by importance. Channels wider than a step would be drawn twice; the most
-    important of the others take their place.
+    Channels that are drawn more than once leave room; the most important of the others
+    take it.
     """
     order = importance.argsort(descending=True, stable=True)
     if not len(order):
         return order
-    along = importance[order].double().cumsum(0)
     count = min(count, len(order))
-    steps = (torch.arange(count) + 0.5) / count * along[-1]
     drawn = torch.zeros(len(order), dtype=torch.bool)
-    drawn[torch.searchsorted(along, steps).clamp(max=len(order) - 1)] = True
+    drawn[_steps_along(importance[order], count, 0.5)] = True
     missing = count - int(drawn.sum())
     drawn[(~drawn).nonzero().squeeze(1)[:missing]] = True
     return order[drawn]
+
+
+def draw_by_importance(importance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns indices drawn in proportion to importance, and how often each was.
+
+    Weighted by how often it was drawn, each channel counts as much as it is important.
+    The draw lies between the channels that `sample_by_importance` draws first.
+    """
+    order = importance.argsort(descending=True, stable=True)
+    places = _steps_along(importance[order], count, 0.25)
+    drawn, times = places.unique(return_counts=True)
+    return order[drawn], times
+
+
+def _steps_along(importance: Tensor, count: int, phase: float) -> Tensor:
+    """Returns the places of so many steps along channels lined up by importance.
+
+    All steps are equally wide, so nothing is left to chance, and a channel wider than a
+    step appears more than once.
+    """
+    along = importance.double().cumsum(0)
+    steps = (torch.arange(count) + phase) / count * along[-1]
+    return torch.searchsorted(along, steps).clamp(max=len(along) - 1)

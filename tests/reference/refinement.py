@@ -37,16 +37,22 @@ def integral(points, values):
     return polynomial(points, values).integ()(1.0)
 
 
-def drawn(importance, count):
-    """A systematic sample in proportion to importance, filled up from the top."""
+def stepped(importance, count, phase):
+    """The channels met on walking along them in steps of one width."""
     order = sorted(importance, key=lambda k: -importance[k])
     ends = np.cumsum([importance[k] for k in order])
-    count = min(count, len(order))
-    sample = set()
+    met = []
     for i in range(count):
-        step = (i + 0.5) / count * ends[-1]
-        sample.add(next(k for k, end in zip(order, ends, strict=True) if end >= step))
-    for k in order:
+        step = (i + phase) / count * ends[-1]
+        met.append(next(k for k, end in zip(order, ends, strict=True) if end >= step))
+    return met
+
+
+def drawn(importance, count):
+    """A systematic sample in proportion to importance, filled up from the top."""
+    count = min(count, len(importance))
+    sample = set(stepped(importance, count, 0.5))
+    for k in sorted(importance, key=lambda k: -importance[k]):
         if len(sample) < count:
             sample.add(k)
     return sample
@@ -90,7 +96,7 @@ def refined_map(curves, tolerance):
         if single:
             shared = np.linalg.norm(sum(weights[k] * maps[k] for k in single)) ** 2
             own = sum((weights[k] * norms[k]) ** 2 for k in single)
-            variance = spread * count / (count - 1) if count > 1.5 else max(spread, 1)
+            variance = spread * count / (count - 2) if count > 2.5 else max(spread, 1)
             error = float(np.sqrt(variance * (shared / count + own)))
         if error <= tolerance * np.linalg.norm(total):
             total = np.maximum(total, 0)
@@ -104,3 +110,17 @@ def refined_map(curves, tolerance):
             exact[k] = integral([*further, strength], [*values, single.pop(k)])
         sample |= new
         kappa, spread, count = ratio({k: exact[k] for k in sample}, at_strength, norms)
+
+
+@torch.no_grad()
+def checked_error(curves, weights, points):
+    """The standard error that following some channels at `(t, w)` tells of weights."""
+    maps = {k: curves.maps[k].flatten().numpy() for k in curves.varying}
+    norms = {k: float(np.linalg.norm(maps[k])) for k in maps}
+    importance = {k: abs(weights[k]) * norms[k] for k in maps}
+    sample = stepped(importance, max(8, round(0.015 * len(maps))), 0.25)
+    ratios = [sum(w * curves(k, t) for t, w in points) / weights[k] for k in sample]
+    shared = np.linalg.norm(sum(weights[k] * maps[k] for k in maps)) ** 2
+    own = sum(value**2 for value in importance.values())
+    off = (np.mean(ratios) - 1) ** 2 * shared + np.var(ratios, ddof=1) * own
+    return float(np.sqrt(off))
