@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -58,12 +57,9 @@ def write_report(folder: Path | str, summary: Summary | None = None) -> Path:
 
 def _extras(results: Results) -> dict[str, Any]:
     """What the page needs beyond the summary."""
-    images = results.images
-    groups = Counter(i["class"] for i in images if i.get("class") is not None)
     titles = [results.title(method) for method in compared(results)]
     return {
         "command": _command(results.run.get("command")),
-        "groups": sorted(groups.items()),
         "classes": _class_names(results),
         "part": PART,
         "disagreement": (

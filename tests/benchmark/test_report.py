@@ -210,6 +210,27 @@ def test_the_gallery_is_filtered_by_class_and_prediction(visit, folder):
     assert page.locator(".card .wrong").count() == 2
 
 
+def test_without_labels_the_gallery_is_filtered_by_the_class_explained(visit, tmp_path):
+    run = full_folder(tmp_path, n_images=12)
+    for image in run["data"]["images"]:
+        image["label"] = image["class"] = None
+    for model in run["models"].values():
+        model["class_names"] = {"0": "cat", "1": "dog", "2": "owl"}
+    write_run(tmp_path, run)
+    write_report(tmp_path)
+    page = visit(tmp_path)
+    settled(page, "12 images, page 1 of 2")
+
+    assert page.locator("#class option").all_inner_texts() == [
+        *("all", "cat (4)", "dog (4)", "owl (4)")
+    ]
+    page.select_option("#class", "dog")
+    settled(page, "4 images, page 1 of 1")
+
+    # Of every fourth image the class before the next one is explained.
+    assert cards(page) == [f"photos/image_{i:04d}.jpg" for i in (1, 3, 4, 10)]
+
+
 def test_images_are_ordered_by_disagreement(visit, folder):
     page = visit(folder)
 

@@ -14,6 +14,8 @@ async function showGallery(model) {
   try {
     const images = await load("images");
     const seen = await load(`model${models.indexOf(model)}`);
+    if (turn !== latest) return;
+    offerClasses(model, images.map((image, i) => groupOf(image, seen[i])));
     const chosen = choose(images, seen);
     const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
     page = Math.min(page, last);
@@ -30,12 +32,34 @@ async function showGallery(model) {
   }
 }
 
+// What has no label is grouped by the class that was explained.
+function groupOf(image, seen) {
+  return image.group ?? (seen ? label(seen.target) : null);
+}
+
+function offerClasses(model, groups) {
+  const select = byId("class");
+  if (select.dataset.model === model) return;
+  select.dataset.model = model;
+  const counts = new Map();
+  for (const group of groups) {
+    if (group !== null) counts.set(group, (counts.get(group) ?? 0) + 1);
+  }
+  const before = select.value;
+  const offered = [...counts.keys()].sort();
+  fillSelect(select, [
+    ["", "all"],
+    ...offered.map((group) => [group, `${group} (${counts.get(group)})`]),
+  ]);
+  select.value = counts.has(before) ? before : "";
+}
+
 function choose(images, seen) {
   const group = byId("class").value;
   const prediction = byId("prediction").value;
   const order = byId("order").value;
   const chosen = [...images.keys()].filter((i) => {
-    if (group !== "" && String(images[i].group) !== group) return false;
+    if (group !== "" && groupOf(images[i], seen[i]) !== group) return false;
     if (prediction === "") return true;
     const known = seen[i] !== null && images[i].label !== null;
     return known && (seen[i].prediction === images[i].label) === (prediction === "right");

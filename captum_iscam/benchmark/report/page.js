@@ -122,10 +122,6 @@ function start() {
     ["", "means"],
     ...methods.map((method) => [method, `differences to ${titleOf(method)}`]),
   ]);
-  fillSelect(byId("class"), [
-    ["", "all"],
-    ...report.groups.map(([group, count]) => [group, `${group} (${count})`]),
-  ]);
   showLegend(() => showCurves(byId("model").value));
   buildPagers(() => showGallery(byId("model").value));
   byId("model").addEventListener("change", showModel);
