@@ -5,15 +5,19 @@
 reads what `record_outputs.py` wrote and compares, for every network, the maps of all
 rules of IS-CAM and of its plans with the map at the recorded Gauss-Legendre points. The
 plans are the package's own; only the forward passes are replaced, by the polynomial
-through the recorded scores.
+through the recorded scores. Rules are carried out on all photographs, plans on those of
+which every channel was kept; photographs kept at more than 16 points tell how good 16
+are as the reference.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import statistics
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +36,8 @@ from captum_iscam.attr._refinement import Refinement
 from captum_iscam.attr._screening import screened
 from captum_iscam.attr.integrated_score_cam import TOLERANCE
 
+POINTS = 16
+"""Of the rule that is the reference."""
 STEPS = range(1, 11)
 TOLERANCES = (0.05, 0.03, 0.02, 0.015, 0.01, 0.005)
 SHARES = (0.2, 0.3, 0.35, 0.4, 0.5)
@@ -111,7 +117,8 @@ def plans() -> dict[str, Plan]:
 def compare(
     channels: Recorded, plan: Plan, reference: Tensor, check: int | None
 ) -> tuple[float, float, float]:
-    """Returns relative error, passes per varying channel, and delta.
+    """Returns relative error, passes per varying channel, and delta, which is relative
+    to the reference as well.
 
     The delta is checked at so many points, or not at all.
     """
@@ -123,47 +130,89 @@ def compare(
     if check is not None:
         weights = Checked(plan, check).weigh(channels)
     delta = relative_error(weights.error, found.unsqueeze(0))
-    return error, passes, float(delta)
+    return error, passes, float(delta * found.norm() / reference.norm())
 
 
-def finest(folder: Path) -> list[tuple[str, Path]]:
-    """Returns network and file of each photograph, recorded at the most points."""
-    found: dict[tuple[str, str], tuple[int, Path]] = {}
-    for file in folder.glob("*.pt"):
-        of = re.match(r"(.+?)_(\d+)_((?:nips17|scorecam|train|val).*)", file.stem)
-        name, points, photograph = of.groups()
-        known = found.get((name, photograph), (0, file))
-        found[name, photograph] = max(known, (int(points), file))
-    return [(name, file) for (name, _), (_, file) in sorted(found.items())]
+@dataclass(frozen=True, order=True)
+class Recording:
+    """One photograph seen by one network; the greater one is the better record."""
+
+    points: int
+    channels: float
+    network: str
+    photograph: str
+    file: Path
+
+    @classmethod
+    def of(cls, file: Path) -> Recording:
+        """Returns what a file's name tells."""
+        found = re.match(
+            r"(.+?)_(\d+)(?:x(\d+))?_((?:nips17|scorecam|train|val).*)", file.stem
+        )
+        network, points, channels, photograph = found.groups()
+        count = math.inf if channels is None else int(channels)
+        return cls(int(points), count, network, photograph, file)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every channel was kept."""
+        return self.channels == math.inf
 
 
-def tabulate(folder: Path) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
-    """Returns errors, passes and deltas by name and network."""
-    found: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
-    for name, file in finest(folder):
-        answers = torch.load(file, weights_only=True)
-        channels = Recorded(answers)
-        points = len(channels._points) - 1
-        _, weights = np.polynomial.legendre.leggauss(points)
-        recorded = zip(channels._points, weights / 2, strict=False)
-        integral = Quadrature(list(recorded)).weigh(channels).values
-        fine = channels.map_of(integral)
-        for label, plan in (rules() | plans()).items():
-            word = label.split()[-1]
-            steps = int(word) if word.isdigit() else 1
-            if steps <= points:
+def best(recordings: list[Recording]) -> list[Recording]:
+    """Returns the best record of each photograph and network."""
+    found: dict[tuple[str, str], Recording] = {}
+    for one in recordings:
+        key = one.network, one.photograph
+        found[key] = max(found.get(key, one), one)
+    return sorted(found.values(), key=lambda one: (one.network, one.photograph))
+
+
+def read(one: Recording) -> tuple[Recorded, Tensor]:
+    """Returns the channels of a photograph, and its map at all recorded points."""
+    channels = Recorded(torch.load(one.file, weights_only=True))
+    _, weights = np.polynomial.legendre.leggauss(one.points)
+    recorded = zip(channels._points, weights / 2, strict=False)
+    integral = Quadrature(list(recorded)).weigh(channels).values
+    return channels, channels.map_of(integral)
+
+
+Rows = dict[str, dict[str, list[tuple[float, float, float]]]]
+
+
+def tabulate(folder: Path) -> tuple[Rows, Rows]:
+    """Returns errors, passes and deltas by name and network, of rules and of plans."""
+    every = [Recording.of(file) for file in folder.glob("*.pt")]
+    usual = [one for one in every if one.points <= POINTS]
+    of_rules: Rows = defaultdict(lambda: defaultdict(list))
+    for one in best(usual):
+        channels, fine = read(one)
+        for label, plan in rules().items():
+            steps = int(label.split()[-1])
+            if steps <= one.points:
                 # As many points as the package takes.
-                check = max(8, 2 * steps)
-                found[label][name].append(compare(channels, plan, fine, check))
+                row = compare(channels, plan, fine, max(8, 2 * steps))
+                of_rules[label][one.network].append(row)
+    for one in best([one for one in every if one.points > POINTS]):
+        channels, fine = read(one)
+        plan = Quadrature(path_points(POINTS, "gausslegendre"))
+        label = f"gausslegendre {POINTS}, against {one.points}"
+        row = compare(channels, plan, fine, 2 * POINTS)
+        of_rules[label][one.network].append(row)
+    of_plans: Rows = defaultdict(lambda: defaultdict(list))
+    for one in best([one for one in usual if one.whole]):
+        channels, fine = read(one)
+        for label, plan in plans().items():
+            of_plans[label][one.network].append(compare(channels, plan, fine, 8))
         whole = channels.map_of(SCORE_CAM.weigh(channels).values)
         for share in SHARES:
             label = f"Score-CAM, screening {share:g}"
-            plan = screened(SCORE_CAM, share)
-            found[label][name].append(compare(channels, plan, whole, None))
-    return found
+            row = compare(channels, screened(SCORE_CAM, share), whole, None)
+            of_plans[label][one.network].append(row)
+    return of_rules, of_plans
 
 
-def table(found: dict[str, dict[str, list[tuple[float, float, float]]]]) -> str:
+def table(found: Rows) -> str:
     """Returns a Markdown table: a row for each rule or plan, a column a network."""
     networks = sorted({name for by_network in found.values() for name in by_network})
     counts = {n: max(len(rows.get(n, [])) for rows in found.values()) for n in networks}
@@ -194,8 +243,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path, help="without a suffix")
     args = parser.parse_args()
-    found = tabulate(args.folder)
-    save(args.out, found, table(found))
+    of_rules, of_plans = tabulate(args.folder)
+    text = "\n".join([table(of_plans), table(of_rules)])
+    save(args.out, of_plans | of_rules, text)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@
 
 writes one file for each photograph: the activations, the output for the photograph and
 the baseline, and the outputs for every channel that is not constant at Gauss-Legendre
-strengths and at strength 1. Files that are there are left alone, so a run that was
-stopped goes on. What an integration rule or a choice of channels makes of a map is then
-a matter of arithmetic.
+strengths and at strength 1; with `--channels`, for so many of them, drawn at random.
+Files that are there are left alone, so a run that was stopped goes on. What an
+integration rule makes of a map is then a matter of arithmetic, and so is, where all
+channels were kept, what a choice of channels makes of it.
 """
 
 from __future__ import annotations
@@ -38,13 +39,22 @@ def strengths(points: int) -> list[float]:
 
 @torch.no_grad()
 def record(
-    model: nn.Module, layer: nn.Module, ask: Ask, image: Tensor, points: int
+    model: nn.Module,
+    layer: nn.Module,
+    ask: Ask,
+    image: Tensor,
+    points: int,
+    channels: int | None,
 ) -> dict[str, object]:
     """Returns the answers for one photograph, see the module's text."""
     batch = check_inputs(image, None, model)
     maps, output = evaluate_layer(model, layer, batch.inputs, None, None, False)
     flat = maps[0].flatten(2)[0]
     varying = (flat.amax(1) > flat.amin(1)).nonzero().squeeze(1)
+    if channels is not None:
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randperm(len(varying), generator=generator)[:channels]
+        varying = varying[drawn.sort().values]
     views = MaskedInputs(batch, maps[0])
     shown = strengths(points)
     total = len(varying) * len(shown)
@@ -70,11 +80,13 @@ def record(
 
 
 def main() -> None:
+    """Records what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--network", required=True)
     parser.add_argument("--photographs", type=int, default=40)
     parser.add_argument("--points", type=int, default=16)
+    parser.add_argument("--channels", type=int, help="how many, all unless told")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="faster, after a minute")
     args = parser.parse_args()
@@ -85,12 +97,14 @@ def main() -> None:
         torch._inductor.config.freezing = True
         ask = torch.compile(model, dynamic=False)
     args.folder.mkdir(parents=True, exist_ok=True)
+    kept = args.points if args.channels is None else f"{args.points}x{args.channels}"
     for file in photographs(args.photographs):
-        target = args.folder / f"{args.network}_{args.points}_{file.stem}.pt"
+        target = args.folder / f"{args.network}_{kept}_{file.stem}.pt"
         if target.is_file():
             continue
         started = time.perf_counter()
-        answers = record(model, layer, ask, as_input(file), args.points)
+        image = as_input(file)
+        answers = record(model, layer, ask, image, args.points, args.channels)
         part = target.with_suffix(".part")
         torch.save(answers, part)
         part.rename(target)
