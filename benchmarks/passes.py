@@ -199,6 +199,8 @@ def tabulate(folder: Path) -> tuple[Rows, Rows]:
         label = f"gausslegendre {POINTS}, against {one.points}"
         row = compare(channels, plan, fine, 2 * POINTS)
         of_rules[label][one.network].append(row)
+    # The finest rules may have come last, for not every record is fine enough.
+    ordered = [label for label in (*rules(), *of_rules) if label in of_rules]
     of_plans: Rows = defaultdict(lambda: defaultdict(list))
     for one in best([one for one in usual if one.whole]):
         channels, fine = read(one)
@@ -209,7 +211,7 @@ def tabulate(folder: Path) -> tuple[Rows, Rows]:
             label = f"Score-CAM, screening {share:g}"
             row = compare(channels, screened(SCORE_CAM, share), whole, None)
             of_plans[label][one.network].append(row)
-    return of_rules, of_plans
+    return {label: of_rules[label] for label in ordered}, of_plans
 
 
 def table(found: Rows) -> str:
