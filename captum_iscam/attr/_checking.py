@@ -15,8 +15,8 @@ class Checked:
     """A plan for the integral, and how its weights compare with a fine rule's.
 
     A sample of the channels is followed at `n_steps` Gauss-Legendre points. It is drawn
-    in proportion to what each adds to the map, and lies between the channels that the
-    plan itself may have sampled: those would agree with it too well. The mean of the
+    in proportion to what each adds to the map, at other places along the channels than
+    the plan's own sample, which would agree with it too well. The mean of the
     ratios of the true weights to the plan's, and their spread, is what all channels may
     be off. Where the sample is all channels, that is known.
 

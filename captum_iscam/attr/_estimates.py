@@ -115,7 +115,7 @@ def draw_by_importance(importance: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Returns indices drawn in proportion to importance, and how often each was.
 
     Weighted by how often it was drawn, each channel counts as much as it is important.
-    The draw lies between the channels that `sample_by_importance` draws first.
+    The steps stop at other places than those of `sample_by_importance`.
     """
     order = importance.argsort(descending=True, stable=True)
     places = _steps_along(importance[order], count, 0.25)

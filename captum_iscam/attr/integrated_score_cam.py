@@ -18,6 +18,7 @@ from captum_iscam.attr._screening import screened
 # and the points of a rule of which only the name is given.
 TOLERANCE = 0.01
 STEPS = {"gausslegendre": 4, "riemann_middle": 5, "riemann_trapezoid": 8}
+OTHER_STEPS = 10
 
 
 class LayerIntegratedScoreCAM(LayerScoreMethod):
@@ -145,7 +146,7 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
             AssertionError: As in :meth:`LayerScoreCAM.attribute`.
             RuntimeError: As in :meth:`LayerScoreCAM.attribute`.
         """
-        plan = _plan_for(n_steps, method, tolerance)
+        plan = screened(_plan_for(n_steps, method, tolerance), screening)
         if return_convergence_delta:
             plan = _checked(plan, n_steps, method)
         return self._attribute(
@@ -158,7 +159,7 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
             channel_softmax=channel_softmax,
             internal_batch_size=internal_batch_size,
             show_progress=show_progress,
-            plan=screened(plan, screening),
+            plan=plan,
             return_convergence_delta=return_convergence_delta,
         )
 
@@ -175,7 +176,7 @@ def _plan_for(n_steps: int | None, method: str | None, tolerance: float | None) 
         )
     method = method or "gausslegendre"
     if n_steps is None:
-        n_steps = STEPS.get(method, 10)
+        n_steps = STEPS.get(method, OTHER_STEPS)
     return Quadrature(path_points(n_steps, method, extra=(RECURRENCE,)))
 
 
@@ -185,4 +186,6 @@ def _checked(plan: Plan, n_steps: int | None, method: str | None) -> Plan:
             'return_convergence_delta must be False for method="recurrence", got True. '
             "The recurrence is no rule for an integral that it could miss."
         )
+    if n_steps is None and method is not None:
+        n_steps = STEPS.get(method, OTHER_STEPS)
     return Checked(plan, max(8, 2 * (n_steps or 0)))

@@ -229,6 +229,24 @@ def test_the_delta_equals_the_one_told_slowly(x, width):
     assert float(delta) == pytest.approx(2 * error / float(slow.norm()), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("method", "n_steps"), [("riemann_trapezoid", 8), ("riemann_left", 10)]
+)
+def test_the_delta_of_a_rule_without_steps_is_as_closely_checked(
+    wide, x, method, n_steps
+):
+    found = []
+    for steps in (None, n_steps):
+        model = Calls(wide)
+        explain = LayerIntegratedScoreCAM(model, wide.features)
+        _, delta = explain.attribute(
+            x, 2, method=method, n_steps=steps, return_convergence_delta=True
+        )
+        found.append((sum(model.rows), delta.tolist()))
+
+    assert found[0] == found[1]
+
+
 @pytest.fixture(scope="module")
 def objects():
     """Objects of the bundled scenes: the input, the class, and its map to the end."""
