@@ -43,6 +43,8 @@ def test_the_delta_covered_nine_of_ten_errors_on_real_photographs():
 
     for plan, by_network in found.items():
         maps = [row for rows in by_network.values() for row in rows]
+        if len(maps) < 10:
+            continue  # the reference itself, on a few photographs
         held = sum(error <= delta for error, _, delta in maps)
         assert held >= 0.9 * len(maps), plan
     assert sum(map(len, found["tolerance 0.01"].values())) > 50
