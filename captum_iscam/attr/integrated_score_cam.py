@@ -146,6 +146,7 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
             AssertionError: As in :meth:`LayerScoreCAM.attribute`.
             RuntimeError: As in :meth:`LayerScoreCAM.attribute`.
         """
+        n_steps = _steps_of(n_steps, method)
         plan = screened(_plan_for(n_steps, method, tolerance), screening)
         if return_convergence_delta:
             plan = _checked(plan, n_steps, method)
@@ -164,10 +165,17 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
         )
 
 
+def _steps_of(n_steps: int | None, method: str | None) -> int | None:
+    """Returns how many points a rule has, None where no rule is named."""
+    if n_steps is None and method is not None:
+        return STEPS.get(method, OTHER_STEPS)
+    return n_steps
+
+
 def _plan_for(n_steps: int | None, method: str | None, tolerance: float | None) -> Plan:
     """Returns the rule that is named, or else the plan that goes by the tolerance."""
     check_tolerance(tolerance)
-    if n_steps is None and method is None:
+    if n_steps is None:
         return Refinement(TOLERANCE if tolerance is None else tolerance)
     if tolerance is not None:
         raise ValueError(
@@ -175,8 +183,6 @@ def _plan_for(n_steps: int | None, method: str | None, tolerance: float | None) 
             f"{tolerance!r}. A rule is carried out for every channel."
         )
     method = method or "gausslegendre"
-    if n_steps is None:
-        n_steps = STEPS.get(method, OTHER_STEPS)
     return Quadrature(path_points(n_steps, method, extra=(RECURRENCE,)))
 
 
@@ -186,6 +192,4 @@ def _checked(plan: Plan, n_steps: int | None, method: str | None) -> Plan:
             'return_convergence_delta must be False for method="recurrence", got True. '
             "The recurrence is no rule for an integral that it could miss."
         )
-    if n_steps is None and method is not None:
-        n_steps = STEPS.get(method, OTHER_STEPS)
     return Checked(plan, max(8, 2 * (n_steps or 0)))

@@ -281,6 +281,12 @@ def test_the_delta_covers_nine_of_ten_errors_on_the_bundled_scenes(objects, rule
         {"n_steps": 1},
         {"n_steps": 1, "method": "riemann_right"},
         {"n_steps": 4, "method": "riemann_right"},
+        pytest.param(
+            {"screening": 0.9},
+            marks=pytest.mark.xfail(
+                strict=True, reason="what screening leaves out is unlike what it scores"
+            ),
+        ),
     ],
 )
 def test_a_sample_without_weight_does_not_pass_for_an_exact_map(rule):
