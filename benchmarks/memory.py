@@ -2,10 +2,11 @@
 
     python benchmarks/memory.py OUT --network resnet50
 
-A process first runs the model on one chunk of inputs, as large as the methods' own,
+A process first runs the model on one chunk of inputs, as large as our methods' own,
 until its peak stands still, then the method on one photograph; reported is by how much
-the peak rises. `--growth` instead explains many images in one process and reports how
-the memory in use goes from the first hundred to the last.
+the peak rises. Score-CAM of torch-cam and grad-cam is measured the same way. `--growth`
+instead explains many images in one process and reports how the memory in use goes from
+the first hundred to the last.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 
 import torch
-from contenders import OURS, ours, raw
+from contenders import OURS, grad_cam, ours, raw, torchcam
 from figures import save
 from photographs import as_input, network, photographs
 
@@ -31,6 +32,10 @@ OPTIONS: dict[str, dict[str, object]] = {
     "is-cam": {"screening": 0.1},
     "is-cam, n_steps=3": {"screening": 0.1, "n_steps": 3},
     "ss-cam": {"screening": 0.1, "n_samples": 4, "stdevs": 0.5},
+}
+PEERS = {
+    "torch-cam, score-cam": lambda model, layer: torchcam("score-cam", model, layer),
+    "grad-cam, score-cam": grad_cam,
 }
 MEGABYTE = 2**20
 
@@ -59,8 +64,11 @@ def rise(name: str, label: str, device: str) -> dict[str, float]:
     bare = peak(device)
     with torch.no_grad():
         target = int(model(x).argmax())
-    method = label.partition(",")[0]
-    ours(method, model, layer, **OPTIONS[label])(x, target)
+    if label in PEERS:
+        PEERS[label](model, layer)(x, target)
+    else:
+        method = label.partition(",")[0]
+        ours(method, model, layer, **OPTIONS[label])(x, target)
     return {"bare": bare, "added": peak(device) - bare}
 
 
@@ -84,7 +92,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="without a suffix")
     parser.add_argument("--network", default="resnet50")
     parser.add_argument("--growth", type=int, metavar="IMAGES")
-    parser.add_argument("--only", choices=OPTIONS, help="run this one here")
+    parser.add_argument("--only", choices=[*OPTIONS, *PEERS], help="run it here")
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu"
     )
@@ -104,7 +112,7 @@ def main() -> None:
         "|---|---|---|",
     ]
     figures = {}
-    for label in OPTIONS:
+    for label in (*OPTIONS, *PEERS):
         command = [sys.executable, __file__, "-", "--network", args.network]
         command += ["--device", args.device, "--only", label]
         done = subprocess.run(command, check=True, capture_output=True, text=True)

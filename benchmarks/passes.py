@@ -39,7 +39,7 @@ from captum_iscam.attr.integrated_score_cam import TOLERANCE
 POINTS = 16
 """Of the rule that is the reference."""
 STEPS = range(1, 11)
-TOLERANCES = (0.05, 0.03, 0.02, 0.015, 0.01, 0.005)
+TOLERANCES = (0.05, 0.03, 0.02, 0.01, TOLERANCE, 0.006, 0.004)
 SHARES = (0.2, 0.3, 0.35, 0.4, 0.5)
 
 
@@ -110,7 +110,7 @@ def plans() -> dict[str, Plan]:
     for tolerance in TOLERANCES:
         found[f"tolerance {tolerance:g}"] = Refinement(tolerance)
     for share in SHARES:
-        found[f"screening {share:g}"] = screened(Refinement(TOLERANCE), share)
+        found[f"screening {share:g}"] = Refinement(TOLERANCE, share)
     return found
 
 

@@ -46,11 +46,16 @@ class OfExample:
         self.spreads = maps.std(dim=1, correction=0)[channels].double().cpu()
 
     @property
-    def mask_means(self) -> Tensor:
-        """The mean over the layer's places of each channel scaled to [0, 1]."""
-        low, high = self._maps.amin(1), self._maps.amax(1)
-        means = (self._maps.mean(1) - low) / (high - low)
-        return means[self._channels].double().cpu()
+    def masks(self) -> Tensor:
+        """Each channel scaled to [0, 1] at the layer's places, `(P, places)`."""
+        maps = self.maps
+        low, high = maps.amin(1, keepdim=True), maps.amax(1, keepdim=True)
+        return (maps - low) / (high - low)
+
+    @property
+    def maps(self) -> Tensor:
+        """`A` of the channels that vary, `(P, places)`."""
+        return self._maps[self._channels].double().cpu()
 
     def total(self, weights: Tensor) -> Tensor:
         """Returns `sum_k a_k A_k`, `(places,)`, for weights `(P,)`."""

@@ -2,11 +2,13 @@
 
 The curves `C_k(t)` of a layer rise alike. A sample of the channels is followed along
 the whole path; it shows at which strength a single value is most nearly proportional
-to the integral, and by which factor. Every other channel is shown at that strength
-only. Where the spread of the factor says that the map may be off by more than is
-tolerated, more channels are followed along the path, half of them those that matter
-most, half of them drawn from the others. The first would mislead about the factor,
-since what is largest is so by luck as well; the drawn ones sharpen it.
+to the integral, and by which factor. The other channels are shown at that strength
+only, those that can matter most first, and the last of them not at all where their
+masks tell what they would say. Where the spread of the factor says that the map may be
+off by more than is tolerated, more channels are followed along the path, half of them
+those that matter most, half of them drawn from the others. The first would mislead
+about the factor, since what is largest is so by luck as well; the drawn ones sharpen
+it.
 """
 
 from __future__ import annotations
@@ -23,9 +25,14 @@ from captum_iscam.attr._estimates import (
     sample_channels,
 )
 from captum_iscam.attr._plans import Weights
+from captum_iscam.attr._regression import foretell
+from captum_iscam.attr._screening import most_shown
 
 POINTS = radau_points(4)
 STEP = 0.02  # of the channels, followed at a time where the map is not good enough
+SHOWN = 0.4  # of the channels are shown at least,
+MORE = 0.1  # so many more at a time where the others cannot be foretold,
+LEFT = 0.5  # of the variance that is tolerated may come from those
 STRENGTHS = torch.arange(30, 101, dtype=torch.double) / 100
 
 
@@ -35,44 +42,56 @@ class Refinement:
     Args:
         tolerance (float): Standard error of the map that is good enough, relative to
             the map.
+        screening (float, optional): How many of the channels are shown at all, instead
+            of as many as the tolerance asks for.
     """
 
-    def __init__(self, tolerance: float) -> None:
+    def __init__(self, tolerance: float, screening: float | None = None) -> None:
         self._tolerance = tolerance
+        self._screening = screening
 
     def weigh(self, channels: Channels) -> Weights:
         """Returns the weights of the channels."""
-        examples = [_Example(one) for one in channels.of_examples()]
+        goal = self._tolerance, self._screening
+        examples = [_Example(one, *goal) for one in channels.of_examples()]
         asked = [(e.channels.rows[e.followed], POINTS) for e in examples]
         for example, curves in _answers(channels, examples, asked):
             example.take_curves(curves)
-        asked = [(e.channels.rows[~e.followed], [e.strength]) for e in examples]
-        for example, curves in _answers(channels, examples, asked):
-            example.shown[~example.followed] = curves[:, 0]
-        while waiting := [e for e in examples if e.choose(self._tolerance)]:
+        while waiting := [e for e in examples if e.choose_to_show()]:
+            asked = [(e.channels.rows[e.chosen], [e.strength]) for e in waiting]
+            for example, curves in _answers(channels, waiting, asked):
+                example.take_values(curves[:, 0])
+        while waiting := [e for e in examples if e.choose_to_follow()]:
             asked = [(e.channels.rows[e.chosen], e.further) for e in waiting]
             for example, curves in _answers(channels, waiting, asked):
                 example.take_more(curves)
         values = torch.zeros(len(channels.varying), dtype=torch.double)
         error = torch.zeros(len(channels.activations), dtype=torch.double)
         for example in examples:
-            values[example.channels.rows] = example.weights()
-            error[example.channels.number] = example.squared_error() ** 0.5
+            weights, left, read = example.estimate()
+            values[example.channels.rows] = weights
+            error[example.channels.number] = (left + read) ** 0.5
         return Weights(channels.scatter(values), error.to(channels.nothing))
 
 
 class _Example:
     """What is known of one example's channels, in the order of `OfExample`."""
 
-    def __init__(self, channels: OfExample) -> None:
+    def __init__(
+        self, channels: OfExample, tolerance: float, screening: float | None
+    ) -> None:
         self.channels = channels
+        self._tolerance = tolerance
+        self._screening = screening
         count = len(channels.rows)
         self.followed = torch.zeros(count, dtype=torch.bool)
         self.followed[sample_channels(channels)] = True
         self._drawn = self.followed.clone()
         self.chosen = torch.empty(0, dtype=torch.long)
         self.strength = 1.0
-        self.shown = torch.zeros(count, dtype=torch.double)
+        self._order = most_shown(channels, 1.0)
+        self._known = self.followed.clone()
+        self._shown = torch.zeros(count, dtype=torch.double)
         self._exact = torch.zeros(count, dtype=torch.double)
         self._ratio = Ratio(0.0, 0.0, 1.0)
 
@@ -86,7 +105,7 @@ class _Example:
         self.strength = float(STRENGTHS[best])
         self._ratio = ratios[best]
         self._exact[self.followed] = exact
-        self.shown[self.followed] = values[:, best]
+        self._shown[self.followed] = values[:, best]
 
     @property
     def further(self) -> list[float]:
@@ -96,33 +115,56 @@ class _Example:
 
     def take_more(self, curves: Tensor) -> None:
         """Takes the curves of the chosen channels at the further points."""
-        values = torch.cat([curves, self.shown[self.chosen].unsqueeze(1)], dim=1)
+        values = torch.cat([curves, self._shown[self.chosen].unsqueeze(1)], dim=1)
         weights = integral_weights([*self.further, self.strength])
         self._exact[self.chosen] = (values * weights).sum(1)
         self.followed[self.chosen] = True
         drawn = self._drawn
         self._ratio = ratio_of(
-            self._exact[drawn], self.shown[drawn], self.channels.norms[drawn]
+            self._exact[drawn], self._shown[drawn], self.channels.norms[drawn]
         )
 
-    def weights(self) -> Tensor:
-        """Returns `a` of the example's channels."""
-        return torch.where(self.followed, self._exact, self._ratio.kappa * self.shown)
+    def take_values(self, values: Tensor) -> None:
+        """Takes the chosen channels' values at the one strength."""
+        self._shown[self.chosen] = values
+        self._known[self.chosen] = True
 
-    def squared_error(self) -> float:
-        """Returns the expected squared norm of the error of the map."""
+    def estimate(self) -> tuple[Tensor, float, float]:
+        """Returns the weights, and the expected squared norm of the error of the map.
+
+        The latter twice: from channels that were not shown, and from those shown once.
+        """
+        read = torch.where(self.followed, self._exact, self._ratio.kappa * self._shown)
+        weights, left = foretell(self.channels, self._known, read)
         if self.followed.all():
-            return 0.0
-        guessed = torch.where(self.followed, 0, self.weights())
-        return self._ratio.squared_error(guessed, self.channels)
+            return weights, 0.0, 0.0
+        guessed = torch.where(self.followed, 0, weights)
+        return weights, left, self._ratio.squared_error(guessed, self.channels)
 
-    def choose(self, tolerance: float) -> bool:
+    def choose_to_show(self) -> bool:
+        """Chooses channels to show next; returns False where enough were shown."""
+        waiting = self._order[~self._known[self._order]]
+        share = SHOWN if self._screening is None else self._screening
+        missing = round(share * len(self._order)) - int(self._known.sum())
+        if missing <= 0:
+            if not len(waiting) or self._screening is not None:
+                return False
+            weights, left, _ = self.estimate()
+            if left <= LEFT * self._tolerated(weights):
+                return False
+            missing = max(1, round(MORE * len(self._order)))
+        self.chosen = waiting[:missing]
+        return True
+
+    def choose_to_follow(self) -> bool:
         """Chooses channels to follow next; returns False where the map will do."""
-        weights = self.weights()
-        bound = tolerance**2 * self.channels.squared_norm(weights)
-        if self.followed.all() or self.squared_error() <= bound:
+        guessed = (self._known & ~self.followed).nonzero().squeeze(1)
+        if not len(guessed):
             return False
-        guessed = (~self.followed).nonzero().squeeze(1)
+        weights, left, read = self.estimate()
+        # To read the others closer than those left out are known would be in vain.
+        if read <= max(left, self._tolerated(weights) - left):
+            return False
         matter = weights[guessed].abs() * self.channels.norms[guessed]
         order = guessed[matter.argsort(descending=True, stable=True)]
         count = max(1, round(STEP * len(weights) / 2))
@@ -132,6 +174,9 @@ class _Example:
         self._drawn[drawn] = True
         self.chosen = torch.cat([most, drawn])
         return True
+
+    def _tolerated(self, weights: Tensor) -> float:
+        return self._tolerance**2 * self.channels.squared_norm(weights)
 
 
 def _answers(

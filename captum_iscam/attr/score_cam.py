@@ -107,10 +107,10 @@ class LayerScoreCAM(LayerScoreMethod):
                 Default: False
             screening (float, optional): The share of the channels, above 0 and up to
                 1, that is scored: those that show most of the input, times the norm
-                of their activation. The weights of the others are estimated from how
-                much of the input they show. It cuts the cost to that share, for a map
-                that is off by a few percent. None scores every channel that is not
-                constant. Default: None
+                of their activation. The weights of the others are foretold from theirs
+                by a Gaussian process on the masks. It cuts the cost to that share, for
+                a map that is off by one or a few percent. None scores every channel
+                that is not constant. Default: None
             return_convergence_delta (bool, optional): Return, beside the maps, an
                 estimate of the relative error that screening left in each.
                 Default: False

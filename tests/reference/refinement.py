@@ -68,48 +68,132 @@ def ratio(true, single, norms):
     return kappa, spread / kappa**2, count
 
 
-@torch.no_grad()
-def refined_map(curves, tolerance):
-    """The map `L`, its standard error, and the strength that was chosen."""
-    maps = {k: curves.maps[k].flatten().numpy() for k in curves.varying}
-    norms = {k: float(np.linalg.norm(maps[k])) for k in maps}
-    importance = {k: norms[k] * float(np.std(maps[k])) for k in maps}
-    followed = drawn(importance, max(8, round(0.015 * len(maps))))
-    paths = {k: [curves(k, t) for t in POINTS] for k in followed}
-    exact = {k: integral(POINTS, values) for k, values in paths.items()}
-    sample = set(followed)
-    best = None
-    for t in np.arange(30, 101) / 100:
-        single = {k: polynomial(POINTS, paths[k])(t) for k in followed}
-        found = (*ratio(exact, single, norms), t)
-        if best is None or found[1] < best[1]:
-            best = found
-    kappa, spread, count, strength = best
-    at_strength = {k: polynomial(POINTS, paths[k])(strength) for k in followed}
-    single = {k: curves(k, strength) for k in maps if k not in followed}
-    at_strength |= single
-    further = sorted(POINTS, key=lambda point: abs(point - strength))[1:]
-    while True:
-        weights = {k: kappa * value for k, value in single.items()} | exact
+def alike(masks):
+    """The correlation of the weights of channels, by pairs."""
+    pairs = [(j, k) for j in masks for k in masks]
+    distances = {(j, k): np.sum((masks[j] - masks[k]) ** 2) for j, k in pairs}
+    d = np.mean(list(distances.values()))
+    sizes = {k: np.linalg.norm(mask) for k, mask in masks.items()}
+    return {
+        (j, k): (masks[j] @ masks[k] / sizes[j] / sizes[k]) ** 2
+        * (np.exp(-distances[j, k] / d) if d else 1)
+        for j, k in pairs
+    }
+
+
+def foretold(masks, pairs, known):
+    """The weights of all channels, and the covariance of those that are not known.
+
+    A Gaussian process that learns one known channel after the other; its scale is how
+    far each was off from what those before it foretold.
+    """
+
+    def covariance(first, second):
+        table = [[pairs[j, k] + 0.01 * (j == k) for k in second] for j in first]
+        return np.array(table).reshape(len(first), len(second))
+
+    def given(some, others):
+        weight = covariance(others, some) @ np.linalg.inv(covariance(some, some))
+        mean = weight @ np.array([known[k] / (masks[k] @ masks[k]) for k in some])
+        return mean, covariance(others, others) - weight @ covariance(some, others)
+
+    some, others = sorted(known), [k for k in masks if k not in known]
+    surprise = []
+    for i, k in enumerate(some):
+        mean, variance = given(some[:i], [k])
+        off = known[k] / (masks[k] @ masks[k]) - mean[0]
+        surprise.append(off**2 / variance[0, 0])
+    mean, spread = given(some, others)
+    sizes = np.array([masks[k] @ masks[k] for k in others])
+    weights = known | dict(zip(others, mean * sizes, strict=True))
+    return weights, others, np.mean(surprise) * spread * np.outer(sizes, sizes)
+
+
+class Refined:
+    """The default plan: what is known so far of each channel."""
+
+    def __init__(self, curves):
+        self.curves = curves
+        self.maps = {k: curves.maps[k].flatten().numpy() for k in curves.varying}
+        self.masks = {
+            k: (a - a.min()) / (a.max() - a.min()) for k, a in self.maps.items()
+        }
+        self.norms = {k: float(np.linalg.norm(a)) for k, a in self.maps.items()}
+        self.pairs = alike(self.masks)
+        self.single = {}  # at the one strength, of channels that are not followed
+
+    def follow_a_sample(self):
+        maps = self.maps
+        importance = {k: self.norms[k] * float(np.std(maps[k])) for k in maps}
+        self.sample = drawn(importance, max(8, round(0.015 * len(maps))))
+        paths = {k: [self.curves(k, t) for t in POINTS] for k in self.sample}
+        self.exact = {k: integral(POINTS, values) for k, values in paths.items()}
+        best = None
+        for t in np.arange(30, 101) / 100:
+            single = {k: polynomial(POINTS, path)(t) for k, path in paths.items()}
+            found = (*ratio(self.exact, single, self.norms), t)
+            if best is None or found[1] < best[1]:
+                best, self.at_strength = found, single
+        *self.ratio, self.strength = best
+
+    def estimate(self):
+        """The weights, the map, and the variances of what was foretold and read."""
+        maps, (kappa, spread, count) = self.maps, self.ratio
+        known = {k: kappa * value for k, value in self.single.items()} | self.exact
+        weights, others, covariance = foretold(self.masks, self.pairs, known)
         total = sum(weights[k] * maps[k] for k in maps)
-        error = 0.0
-        if single:
-            shared = np.linalg.norm(sum(weights[k] * maps[k] for k in single)) ** 2
-            own = sum((weights[k] * norms[k]) ** 2 for k in single)
-            variance = spread * count / (count - 2) if count > 2.5 else max(spread, 1)
-            error = float(np.sqrt(variance * (shared / count + own)))
-        if error <= tolerance * np.linalg.norm(total):
-            total = np.maximum(total, 0)
-            return total.reshape(curves.maps[0].shape), error, strength
-        importance = {k: abs(weights[k]) * norms[k] for k in single}
-        order = sorted(single, key=lambda k: -importance[k])
-        count = max(1, round(0.01 * len(maps)))
-        new = drawn({k: importance[k] for k in order[count:]}, count)
-        for k in [*order[:count], *new]:
-            values = [curves(k, t) for t in further]
-            exact[k] = integral([*further, strength], [*values, single.pop(k)])
-        sample |= new
-        kappa, spread, count = ratio({k: exact[k] for k in sample}, at_strength, norms)
+        grams = np.array([[maps[j] @ maps[k] for k in others] for j in others])
+        left = np.sum(covariance * grams) if others else 0.0
+        guessed = [k for k in maps if k not in self.exact]
+        if not guessed:
+            return weights, total, left, 0.0
+        shared = np.linalg.norm(sum(weights[k] * maps[k] for k in guessed)) ** 2
+        own = sum((weights[k] * self.norms[k]) ** 2 for k in guessed)
+        variance = spread * count / (count - 2) if count > 2.5 else max(spread, 1)
+        return weights, total, left, variance * (shared / count + own)
+
+    def show(self, tolerance, screening):
+        order = sorted(self.maps, key=lambda k: -self.masks[k].mean() * self.norms[k])
+        waiting = [k for k in order if k not in self.exact]
+        wanted = round((screening or 0.4) * len(self.maps)) - len(self.exact)
+        while waiting:
+            new, waiting = waiting[: max(0, wanted)], waiting[max(0, wanted) :]
+            self.single |= {k: self.curves(k, self.strength) for k in new}
+            _, total, left, _ = self.estimate()
+            if screening or left <= 0.5 * (tolerance * np.linalg.norm(total)) ** 2:
+                return
+            wanted = max(1, round(0.1 * len(self.maps)))
+
+    def follow(self, tolerance):
+        strength = self.strength
+        further = sorted(POINTS, key=lambda point: abs(point - strength))[1:]
+        while self.single:
+            weights, total, left, read = self.estimate()
+            tolerated = (tolerance * np.linalg.norm(total)) ** 2
+            if read <= max(left, tolerated - left):
+                return
+            importance = {k: abs(weights[k]) * self.norms[k] for k in self.single}
+            order = sorted(self.single, key=lambda k: -importance[k])
+            count = max(1, round(0.01 * len(self.maps)))
+            new = drawn({k: importance[k] for k in order[count:]}, count)
+            for k in [*order[:count], *new]:
+                values = [self.curves(k, t) for t in further]
+                self.at_strength[k] = value = self.single.pop(k)
+                self.exact[k] = integral([*further, strength], [*values, value])
+            self.sample |= new
+            sampled = {k: self.exact[k] for k in self.sample}
+            self.ratio = ratio(sampled, self.at_strength, self.norms)
+
+
+@torch.no_grad()
+def refined_map(curves, tolerance, screening=None):
+    """The map `L`."""
+    plan = Refined(curves)
+    plan.follow_a_sample()
+    plan.show(tolerance, screening)
+    plan.follow(tolerance)
+    _, total, _, _ = plan.estimate()
+    return np.maximum(total, 0).reshape(curves.maps[0].shape)
 
 
 @torch.no_grad()
