@@ -28,6 +28,9 @@ NETWORKS = (
 SHORT = ("squeezenet1_1", "resnet18")
 RECORDED = {"squeezenet1_1": 40, "resnet18": 40}
 """Photographs of these networks; of the others 10."""
+CHANNELS = 128
+"""Drawn for the rules, which are the same for every channel, of all networks but the
+first; for the plans all channels are kept, at fewer strengths."""
 
 
 def speed(folder: Path, short: bool) -> list[list[str]]:
@@ -44,9 +47,14 @@ def recordings(folder: Path, short: bool) -> list[list[str]]:
     """Returns the commands that keep what networks answer."""
     found = []
     for name in SHORT if short else NETWORKS[:-1]:
-        count = 3 if short else RECORDED.get(name, 10)
-        of = ["--network", name, "--photographs", str(count)]
-        found.append(["record_outputs.py", str(folder), *of])
+        count = str(3 if short else RECORDED.get(name, 10))
+        of = ["record_outputs.py", str(folder), "--compile", "--network", name]
+        of += ["--photographs", count]
+        if name == NETWORKS[0]:
+            found.append(of)
+        else:
+            found.append([*of, "--channels", str(CHANNELS)])
+            found.append([*of, "--points", "8"])
     return found
 
 
