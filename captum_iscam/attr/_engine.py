@@ -28,6 +28,7 @@ class OfExample:
         rows (Tensor): Their rows of `Channels.varying`.
         channels (Tensor): Which channels they are.
         maps (Tensor): `A` of all channels, `(K, places)`; never copied.
+        rise (float): `s(x) - s(b)`, what a mask of ones would score.
 
     Attributes:
         norms (Tensor): `||A_k||` of each, `(P,)`, on the CPU in double precision, as
@@ -36,14 +37,20 @@ class OfExample:
     """
 
     def __init__(
-        self, number: int, rows: Tensor, channels: Tensor, maps: Tensor
+        self,
+        number: int,
+        rows: Tensor,
+        channels: Tensor,
+        maps: Tensor,
+        rise: float,
     ) -> None:
         self.number = number
         self.rows = rows
+        self.rise = rise
         self._channels = channels
         self._maps = maps
-        self.norms = maps.norm(dim=1)[channels].double().cpu()
-        self.spreads = maps.std(dim=1, correction=0)[channels].double().cpu()
+        self.norms = maps.norm(dim=1)[channels].cpu().double()
+        self.spreads = maps.std(dim=1, correction=0)[channels].cpu().double()
 
     @property
     def masks(self) -> Tensor:
@@ -55,7 +62,7 @@ class OfExample:
     @property
     def maps(self) -> Tensor:
         """`A` of the channels that vary, `(P, places)`."""
-        return self._maps[self._channels].double().cpu()
+        return self._maps[self._channels].cpu().double()
 
     def total(self, weights: Tensor) -> Tensor:
         """Returns `sum_k a_k A_k`, `(places,)`, for weights `(P,)`."""
@@ -134,12 +141,14 @@ class Channels:
     def of_examples(self) -> list[OfExample]:
         """Returns the channels of each example that has any that vary."""
         numbers = self.varying[:, 0].unique().tolist()
+        rises = (self.confidence - self.nothing).tolist()
         return [
             OfExample(
                 number,
                 rows := (self.varying[:, 0] == number).nonzero().squeeze(1),
                 self.varying[rows, 1].to(self.activations.device),
                 self.activations[number].flatten(1),
+                rises[number],
             )
             for number in numbers
         ]
@@ -201,7 +210,7 @@ class Channels:
     def gather(self, weights: Tensor) -> Tensor:
         """Returns weights `(N, K)` as one value per row of `varying`, on the CPU."""
         examples, channels = self.varying.to(weights.device).unbind(1)
-        return weights[examples, channels].double().cpu()
+        return weights[examples, channels].cpu().double()
 
     def _baseline_scores(self) -> Tensor:
         try:

@@ -25,14 +25,14 @@ from captum_iscam.attr._estimates import (
     sample_channels,
 )
 from captum_iscam.attr._plans import Weights
-from captum_iscam.attr._regression import foretell
+from captum_iscam.attr._regression import MaskRegression
 from captum_iscam.attr._screening import most_shown
 
 POINTS = radau_points(4)
 STEP = 0.02  # of the channels, followed at a time where the map is not good enough
-SHOWN = 0.4  # of the channels are shown at least,
-MORE = 0.1  # so many more at a time where the others cannot be foretold,
-LEFT = 0.5  # of the variance that is tolerated may come from those
+SHOWN = 0.4  # of the channels, shown at the least
+MORE = 0.1  # of the channels, shown at a time where the others cannot be foretold
+FORETOLD = 0.5  # of the tolerated variance, which what is foretold may have
 STRENGTHS = torch.arange(30, 101, dtype=torch.double) / 100
 
 
@@ -57,20 +57,23 @@ class Refinement:
         asked = [(e.channels.rows[e.followed], POINTS) for e in examples]
         for example, curves in _answers(channels, examples, asked):
             example.take_curves(curves)
-        while waiting := [e for e in examples if e.choose_to_show()]:
-            asked = [(e.channels.rows[e.chosen], [e.strength]) for e in waiting]
-            for example, curves in _answers(channels, waiting, asked):
-                example.take_values(curves[:, 0])
-        while waiting := [e for e in examples if e.choose_to_follow()]:
+        waiting = examples
+        while waiting:
+            showing = waiting
+            while showing := [e for e in showing if e.choose_to_show()]:
+                asked = [(e.channels.rows[e.chosen], [e.strength]) for e in showing]
+                for example, curves in _answers(channels, showing, asked):
+                    example.take_values(curves[:, 0])
+            waiting = [e for e in waiting if e.choose_to_follow()]
             asked = [(e.channels.rows[e.chosen], e.further) for e in waiting]
             for example, curves in _answers(channels, waiting, asked):
                 example.take_more(curves)
         values = torch.zeros(len(channels.varying), dtype=torch.double)
         error = torch.zeros(len(channels.activations), dtype=torch.double)
         for example in examples:
-            weights, left, read = example.estimate()
+            weights, foretold, scaled = example.estimate()
             values[example.channels.rows] = weights
-            error[example.channels.number] = (left + read) ** 0.5
+            error[example.channels.number] = (foretold + scaled) ** 0.5
         return Weights(channels.scatter(values), error.to(channels.nothing))
 
 
@@ -90,7 +93,8 @@ class _Example:
         self.chosen = torch.empty(0, dtype=torch.long)
         self.strength = 1.0
         self._order = most_shown(channels, 1.0)
-        self._known = self.followed.clone()
+        self._regression = MaskRegression(channels)
+        self._seen = self.followed.clone()
         self._shown = torch.zeros(count, dtype=torch.double)
         self._exact = torch.zeros(count, dtype=torch.double)
         self._ratio = Ratio(0.0, 0.0, 1.0)
@@ -127,30 +131,35 @@ class _Example:
     def take_values(self, values: Tensor) -> None:
         """Takes the chosen channels' values at the one strength."""
         self._shown[self.chosen] = values
-        self._known[self.chosen] = True
+        self._seen[self.chosen] = True
 
     def estimate(self) -> tuple[Tensor, float, float]:
         """Returns the weights, and the expected squared norm of the error of the map.
 
-        The latter twice: from channels that were not shown, and from those shown once.
+        The latter twice: from channels that were not shown, whose weights are foretold,
+        and from those shown once, whose values are scaled.
         """
-        read = torch.where(self.followed, self._exact, self._ratio.kappa * self._shown)
-        weights, left = foretell(self.channels, self._known, read)
-        if self.followed.all():
-            return weights, 0.0, 0.0
-        guessed = torch.where(self.followed, 0, weights)
-        return weights, left, self._ratio.squared_error(guessed, self.channels)
+        once = self._seen & ~self.followed
+        weights = torch.where(once, self._ratio.kappa * self._shown, self._exact)
+        weights, foretold = self._regression.fill(self._seen, weights)
+        if not once.any():
+            return weights, foretold, 0.0
+        scaled = torch.where(once, weights, 0)
+        # What is foretold from scaled values goes up and down with them.
+        going_along = torch.where(self.followed, 0, weights)
+        error = self._ratio.squared_error(scaled, going_along, self.channels)
+        return weights, foretold, error
 
     def choose_to_show(self) -> bool:
         """Chooses channels to show next; returns False where enough were shown."""
-        waiting = self._order[~self._known[self._order]]
+        waiting = self._order[~self._seen[self._order]]
         share = SHOWN if self._screening is None else self._screening
-        missing = round(share * len(self._order)) - int(self._known.sum())
+        missing = round(share * len(self._order)) - int(self._seen.sum())
         if missing <= 0:
             if not len(waiting) or self._screening is not None:
                 return False
-            weights, left, _ = self.estimate()
-            if left <= LEFT * self._tolerated(weights):
+            weights, foretold, _ = self.estimate()
+            if foretold <= FORETOLD * self._tolerated(weights):
                 return False
             missing = max(1, round(MORE * len(self._order)))
         self.chosen = waiting[:missing]
@@ -158,12 +167,12 @@ class _Example:
 
     def choose_to_follow(self) -> bool:
         """Chooses channels to follow next; returns False where the map will do."""
-        guessed = (self._known & ~self.followed).nonzero().squeeze(1)
+        guessed = (self._seen & ~self.followed).nonzero().squeeze(1)
         if not len(guessed):
             return False
-        weights, left, read = self.estimate()
-        # To read the others closer than those left out are known would be in vain.
-        if read <= max(left, self._tolerated(weights) - left):
+        weights, foretold, scaled = self.estimate()
+        # To know the others better than those left out would be in vain.
+        if scaled <= max(foretold, self._tolerated(weights) - foretold):
             return False
         matter = weights[guessed].abs() * self.channels.norms[guessed]
         order = guessed[matter.argsort(descending=True, stable=True)]
@@ -199,6 +208,6 @@ def _answers(
         ]
     )
     channels.expect(table.numel())
-    found = channels.increase(pairs, table).double().cpu()
+    found = channels.increase(pairs, table).cpu().double()
     parts = found.split([len(rows) for rows, _ in asked])
     return list(zip(examples, parts, strict=True))

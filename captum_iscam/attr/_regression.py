@@ -8,68 +8,103 @@ from torch import Tensor
 from captum_iscam.attr._engine import OfExample
 
 OWN = 0.01  # of the variance is each channel's own, whatever its mask
-ALIKE = 1e-9  # of the mean squared size: masks no further apart are the same
+SAME = 1e-9  # of the mean squared size: masks no further apart are the same
+BLOCK = 256  # channels whose covariance with all others is held at a time
 
 
-def foretell(
-    channels: OfExample, known: Tensor, weights: Tensor
-) -> tuple[Tensor, float]:
-    r"""Returns all weights of an example's channels from some, by their masks.
+class MaskRegression:
+    r"""Foretells weights of an example's channels from others, by their masks.
 
-    What a channel scores depends on its mask `M_k` alone, and smoothly. The weights are
-    taken as a Gaussian process with the covariance
+    What a channel scores depends on its mask alone, and smoothly. The weights are taken
+    as a Gaussian process on the masks `m_k` at the layer's size with the covariance
 
     .. math::
-        \sigma^2 (M_j \cdot M_k)^2 \, e^{-\|M_j - M_k\|^2 / d},
+        \sigma^2 \Big[ (m_j \cdot m_k)^2 \, e^{-\|m_j - m_k\|^2 / d}
+            + \tfrac{1}{100} \|m_k\|^4 \, [j = k] \Big],
 
-    `d` being the mean squared distance of two masks, and a hundredth more for a channel
-    with itself: a score grows like the square of a small mask, and similar masks score
-    alike. `sigma` is the one under which the known weights are most likely (Rasmussen,
-    Williams 2006, Gaussian Processes for Machine Learning, section 5.4.1).
+    `d` being the mean squared distance of two masks. The square was found to fit best.
+    `sigma` is the one under which the known weights are most likely (Rasmussen,
+    Williams 2006, Gaussian Processes for Machine Learning, section 5.4.1), and no less
+    than what the whole input scores would make it, whose mask is one everywhere:
+    channels that do next to nothing do not tell that others do nothing.
 
     Args:
         channels (OfExample): The channels.
-        known (Tensor): Which weights are known, `(P,)` of bool.
-        weights (Tensor): `(P,)`; those that are not known are left aside.
-
-    Returns:
-        The weights, and the expected squared norm of the error of the map.
     """
-    if known.all():
-        return weights, 0.0
-    if not weights[known].any():
-        # Channels that do nothing at all say nothing of the others.
-        return torch.where(known, weights, 0), torch.inf
-    masks = channels.masks
-    # Nothing of this outlives the call: it is as large as the layer, or as all pairs.
-    sizes = masks.square().sum(1)
-    distance = 2 * float(sizes.mean() - masks.mean(0).square().sum())
-    if distance < ALIKE * float(sizes.mean()):
-        distance = torch.inf  # all masks are the same but for roundings
-    shown, hidden = masks[known], masks[~known]
-    factor = torch.linalg.cholesky(_own(_alike(shown, shown, distance)))
-    across = _alike(shown, hidden, distance)
-    relative = (weights[known] / sizes[known]).unsqueeze(1)
-    solved = torch.cholesky_solve(relative, factor)
-    filled = weights.clone()
-    filled[~known] = (across.T @ solved).squeeze(1) * sizes[~known]
-    scale = (relative * solved).mean()
-    explained = torch.linalg.solve_triangular(factor, across, upper=False)
-    variance = _own(_alike(hidden, hidden, distance)) - explained.T @ explained
-    maps = channels.maps[~known] * sizes[~known].unsqueeze(1)
-    squared = scale * ((maps @ maps.T) * variance).sum()
-    return filled, max(0.0, float(squared))
+
+    def __init__(self, channels: OfExample) -> None:
+        self._channels = channels
+        # The variance does not depend on the weights, so it is found once for those
+        # that are known. Nothing else is kept: it would be as large as the layer.
+        self._known = torch.empty(0, dtype=torch.bool)
+        self._variance = 0.0
+
+    def fill(self, known: Tensor, weights: Tensor) -> tuple[Tensor, float]:
+        """Returns all weights, and the expected squared norm of the error of the map.
+
+        Args:
+            known (Tensor): Which weights are known, `(P,)` of bool.
+            weights (Tensor): `(P,)`; those that are not known are left aside.
+        """
+        if known.all():
+            return weights, 0.0
+        if not weights[known].any():
+            # Channels that do nothing at all say nothing of the others.
+            return torch.where(known, weights, 0), torch.inf
+        masks = self._channels.masks
+        sizes = masks.square().sum(1)
+        distance = _mean_distance(masks, sizes)
+        shown, hidden = masks[known], masks[~known]
+        factor = torch.linalg.cholesky(_with_own(_correlation(shown, shown, distance)))
+        across = _correlation(shown, hidden, distance)
+        relative = (weights[known] / sizes[known]).unsqueeze(1)
+        solved = torch.cholesky_solve(relative, factor)
+        filled = weights.clone()
+        filled[~known] = (across.T @ solved).squeeze(1) * sizes[~known]
+        floor = (self._channels.rise / masks.shape[1]) ** 2 / len(shown)
+        scale = max(float((relative * solved).mean()), floor)
+        if not torch.equal(self._known, known):
+            explained = torch.linalg.solve_triangular(factor, across, upper=False)
+            maps = self._channels.maps[~known] * sizes[~known].unsqueeze(1)
+            self._variance = _variance(hidden, maps, explained, distance)
+            self._known = known.clone()
+        squared = scale * self._variance
+        # What overflows is not known at all.
+        return filled, squared if squared < torch.inf else torch.inf
 
 
-def _alike(some: Tensor, others: Tensor, distance: float) -> Tensor:
-    """Returns the correlation of the weights over `||M_k||^2` of channels."""
+def _mean_distance(masks: Tensor, sizes: Tensor) -> float:
+    """Returns the mean squared distance of two masks."""
+    mean = float(sizes.mean())
+    found = 2 * (mean - float(masks.mean(0).square().sum()))
+    return found if found > SAME * mean else torch.inf
+
+
+def _correlation(some: Tensor, others: Tensor, distance: float) -> Tensor:
+    """Returns the correlation of the weights over `||m_k||^2` of channels."""
     products = some @ others.T
     first, second = some.square().sum(1, keepdim=True), others.square().sum(1)
     apart = (first + second - 2 * products).clamp_(min=0).div_(-distance).exp_()
     return products.square_().div_(first * second).mul_(apart)
 
 
-def _own(alike: Tensor) -> Tensor:
-    """Returns the correlation with what is each channel's own added."""
-    alike.diagonal().add_(OWN)
-    return alike
+def _with_own(correlation: Tensor) -> Tensor:
+    """Adds what is each channel's own, in place, and returns it."""
+    correlation.diagonal().add_(OWN)
+    return correlation
+
+
+def _variance(masks: Tensor, maps: Tensor, explained: Tensor, distance: float) -> float:
+    """Returns the expected squared norm of `sum_k e_k A_k ||m_k||^2`.
+
+    The errors `e_k` of the channels have the covariance that is left where `explained`,
+    `(known, P)`, is known.
+    """
+    total = 0.0
+    for start in range(0, len(masks), BLOCK):
+        rows = slice(start, start + BLOCK)
+        left = _correlation(masks[rows], masks, distance)
+        left.diagonal(start).add_(OWN)
+        left -= explained[:, rows].T @ explained
+        total += float(left.mul_(maps[rows] @ maps.T).sum())
+    return max(total, 0.0)

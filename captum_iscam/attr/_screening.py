@@ -8,7 +8,7 @@ from torch import Tensor
 from captum_iscam._numbers import as_number
 from captum_iscam.attr._engine import Channels, OfExample
 from captum_iscam.attr._plans import Plan, Weights
-from captum_iscam.attr._regression import foretell
+from captum_iscam.attr._regression import MaskRegression
 
 UNSURE = 2.0
 """How much larger the variance is than the regression knows, whose kernel is a guess
@@ -37,7 +37,7 @@ class Screening:
 
     The channels that show most of the input, by the mean of their mask, times the norm
     of their activation, are scored; the weights of the others are foretold from theirs
-    by :func:`foretell`.
+    by :class:`MaskRegression`.
 
     Args:
         plan (Plan): What is done for the channels that are scored.
@@ -63,7 +63,8 @@ class Screening:
         for example, chosen in zip(examples, scored, strict=True):
             known = torch.zeros(len(example.rows), dtype=torch.bool)
             known[chosen] = True
-            values[example.rows], error = foretell(example, known, values[example.rows])
+            regression = MaskRegression(example)
+            values[example.rows], error = regression.fill(known, values[example.rows])
             squared[example.number] += UNSURE * error
         return Weights(channels.scatter(values), squared.sqrt().to(weights.error))
 

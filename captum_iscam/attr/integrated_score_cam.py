@@ -39,7 +39,7 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
     to full strength, at four Gauss-Radau points; these curves show at which strength
     one value is most nearly proportional to the integral, and by which factor. The
     other channels are shown at that strength once, those first that show most of the
-    input and weigh most. After 40 % of the channels, and then after every further
+    input and have the largest activations. After 40 % of the channels, and then after every further
     tenth, a regression on the masks says what the remaining ones would score, and the
     class stops showing channels when their part of the error is tolerated. Where the
     spread of the factor says that the map may still be off by more than `tolerance`,
@@ -126,7 +126,8 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
                 is named. However small, the map stays some 0.4 % off: name `n_steps`
                 for less. Default: None, that is 0.008
             screening (float, optional): See :meth:`LayerScoreCAM.attribute`. Where no
-                rule is named, the sampled channels count among those that are scored.
+                rule is named, the sampled channels count among those that are scored,
+                and following them comes on top.
                 Default: None
             return_convergence_delta (bool, optional): Return, beside the maps, an
                 estimate of the relative error of each. A sample of the channels (1.5 %,

@@ -109,8 +109,8 @@ class LayerScoreCAM(LayerScoreMethod):
                 1, that is scored: those that show most of the input, times the norm
                 of their activation. The weights of the others are foretold from theirs
                 by a Gaussian process on the masks. It cuts the cost to that share, for
-                a map that is off by one or a few percent. None scores every channel
-                that is not constant. Default: None
+                a map that is off by one or a few percent on layers of 500 channels and
+                more. None scores every channel that is not constant. Default: None
             return_convergence_delta (bool, optional): Return, beside the maps, an
                 estimate of the relative error that screening left in each.
                 Default: False

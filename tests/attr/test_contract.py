@@ -118,9 +118,11 @@ def test_memory_grows_with_one_copy_of_the_layer_alone(name):
     grown = peaks[1] - peaks[0]
 
     # The clean pass holds the layer's output and Captum's copy of it; a few numbers
-    # per channel and exposure come on top, and IS-CAM's of pairs of channels.
-    pairs = 8 * (88**2 - 24**2) if name == "is-cam" else 0
-    assert grown <= 2 * (layer_bytes[1] - layer_bytes[0]) + 64 * 100 + pairs
+    # per channel and exposure come on top. IS-CAM's regression holds some more copies
+    # in double precision, and of numbers for pairs of channels one for each.
+    regression = 8 * (88**2 - 24**2) if name == "is-cam" else 0
+    copies = 6 if name == "is-cam" else 2
+    assert grown <= copies * (layer_bytes[1] - layer_bytes[0]) + 64 * 100 + regression
     assert grown < 64 * 64 * 64  # far from one mask per channel
 
 

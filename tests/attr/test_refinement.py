@@ -11,6 +11,7 @@ from torch import nn
 
 from captum_iscam import LayerIntegratedScoreCAM, LayerScoreCAM
 from captum_iscam.attr._path import path_points
+from captum_iscam.attr._refinement import Refinement
 from captum_iscam.demo import load_network, load_scenes, preprocess
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
@@ -82,13 +83,27 @@ def test_equal_to_the_plan_told_slowly(x, width, tolerance, screening):
     model = Calls(wide)
     explain = LayerIntegratedScoreCAM(model, wide.features)
 
-    ours = explain.attribute(x, target=2, tolerance=tolerance, screening=screening)
+    ours, delta = explain._attribute(
+        x,
+        2,
+        None,
+        False,
+        True,
+        baselines=None,
+        channel_softmax=False,
+        internal_batch_size=None,
+        show_progress=False,
+        plan=Refinement(tolerance, screening),
+        return_convergence_delta=True,
+    )
 
     passes = 0
     for i, one in enumerate(x):
         curves = Curves(wide, wide.features, one, 2)
-        slow = refined_map(curves, tolerance, screening)
+        slow, error = refined_map(curves, tolerance, screening)
         torch.testing.assert_close(ours[i, 0], torch.from_numpy(slow), **EXACT)
+        stated = 2 * error / np.linalg.norm(slow)
+        assert float(delta[i]) == pytest.approx(stated, rel=1e-6, abs=1e-6)
         passes += curves.passes
     assert sum(model.rows) == 2 * len(x) + passes
 
@@ -138,15 +153,20 @@ class RightHalf(nn.Module):
             maps[0, k, :side, left : left + side] = 1 if k >= 32 else 5 + k
         self.register_buffer("maps", maps.double())
         self.features = nn.Identity()
+        self.elsewhere = 0.0
         self.eval()
 
     def forward(self, x):
         self.features(self.maps * x.mean((1, 2, 3), keepdim=True))
-        return x[..., 6:].flatten(1).sum(1, keepdim=True)
+        everything = x.flatten(1).sum(1, keepdim=True)
+        right = x[..., 6:].flatten(1).sum(1, keepdim=True)
+        return right + self.elsewhere * everything
 
 
-def test_a_sample_that_does_nothing_says_nothing_of_the_others():
+@pytest.mark.parametrize("elsewhere", [0.0, 1e-12, 1e-3])
+def test_a_sample_that_does_nothing_says_nothing_of_the_others(elsewhere):
     net = RightHalf()
+    net.elsewhere = elsewhere
     x = torch.ones(1, 3, 12, 12, dtype=torch.double)
 
     ours = LayerIntegratedScoreCAM(net, net.features, score="identity").attribute(

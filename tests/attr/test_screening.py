@@ -87,7 +87,9 @@ def test_screening_equals_the_regression_told_slowly(x, screening, rule):
     # The score is linear, so a path of any rule comes to half of it.
     whole = {k: (masks[k] @ taste) / (1 if rule is None else 2) for k in maps}
     known = {k: whole[k] for k in order[: max(1, round(screening * 39))]}
-    weights, others, covariance = foretold(masks, alike(masks), known)
+    weights, others, covariance = foretold(
+        masks, alike(masks), known, taste.sum() / len(taste)
+    )
     slow = sum(weights[k] * maps[k] for k in maps)
     torch.testing.assert_close(ours[0].flatten(), torch.from_numpy(slow))
     grams = np.array([[maps[j] @ maps[k] for k in others] for j in others])

@@ -16,6 +16,9 @@ class Curves:
         self.maps = layer(x[None])[0]
         self.varying = [k for k, a in enumerate(self.maps) if a.max() > a.min()]
         self.at_baseline = confidence(net(0 * x[None]), target, "softmax")
+        self.rise = float(confidence(net(x[None]), target, "softmax")) - float(
+            self.at_baseline
+        )
         self.passes = 0
 
     def __call__(self, k, t):
@@ -81,11 +84,12 @@ def alike(masks):
     }
 
 
-def foretold(masks, pairs, known):
+def foretold(masks, pairs, known, floor):
     """The weights of all channels, and the covariance of those that are not known.
 
     A Gaussian process that learns one known channel after the other; its scale is how
-    far each was off from what those before it foretold.
+    far each was off from what those before it foretold, or what the whole input scores
+    at each place where that is more.
     """
 
     def covariance(first, second):
@@ -106,7 +110,8 @@ def foretold(masks, pairs, known):
     mean, spread = given(some, others)
     sizes = np.array([masks[k] @ masks[k] for k in others])
     weights = known | dict(zip(others, mean * sizes, strict=True))
-    return weights, others, np.mean(surprise) * spread * np.outer(sizes, sizes)
+    scale = max(np.mean(surprise), floor**2 / len(some))
+    return weights, others, scale * spread * np.outer(sizes, sizes)
 
 
 class Refined:
@@ -137,63 +142,75 @@ class Refined:
         *self.ratio, self.strength = best
 
     def estimate(self):
-        """The weights, the map, and the variances of what was foretold and read."""
+        """The weights, the map, and the variances of what was foretold and scaled."""
         maps, (kappa, spread, count) = self.maps, self.ratio
         known = {k: kappa * value for k, value in self.single.items()} | self.exact
-        weights, others, covariance = foretold(self.masks, self.pairs, known)
+        places = len(next(iter(maps.values())))
+        weights, others, covariance = foretold(
+            self.masks, self.pairs, known, self.curves.rise / places
+        )
         total = sum(weights[k] * maps[k] for k in maps)
         grams = np.array([[maps[j] @ maps[k] for k in others] for j in others])
         left = np.sum(covariance * grams) if others else 0.0
-        guessed = [k for k in maps if k not in self.exact]
-        if not guessed:
+        if not self.single:
             return weights, total, left, 0.0
-        shared = np.linalg.norm(sum(weights[k] * maps[k] for k in guessed)) ** 2
-        own = sum((weights[k] * self.norms[k]) ** 2 for k in guessed)
+        inexact = [k for k in maps if k not in self.exact]
+        shared = np.linalg.norm(sum(weights[k] * maps[k] for k in inexact)) ** 2
+        own = sum((weights[k] * self.norms[k]) ** 2 for k in self.single)
         variance = spread * count / (count - 2) if count > 2.5 else max(spread, 1)
         return weights, total, left, variance * (shared / count + own)
 
+    def wanted(self, tolerance, screening):
+        """How many channels to show next."""
+        seen, all_of_them = len(self.single) + len(self.exact), len(self.maps)
+        missing = round((screening or 0.4) * all_of_them) - seen
+        if missing > 0:
+            return missing
+        _, total, left, _ = self.estimate()
+        if screening or left <= 0.5 * (tolerance * np.linalg.norm(total)) ** 2:
+            return 0
+        return max(1, round(0.1 * all_of_them))
+
     def show(self, tolerance, screening):
         order = sorted(self.maps, key=lambda k: -self.masks[k].mean() * self.norms[k])
-        waiting = [k for k in order if k not in self.exact]
-        wanted = round((screening or 0.4) * len(self.maps)) - len(self.exact)
-        while waiting:
-            new, waiting = waiting[: max(0, wanted)], waiting[max(0, wanted) :]
+        waiting = [k for k in order if k not in self.exact and k not in self.single]
+        while waiting and (count := self.wanted(tolerance, screening)):
+            new, waiting = waiting[:count], waiting[count:]
             self.single |= {k: self.curves(k, self.strength) for k in new}
-            _, total, left, _ = self.estimate()
-            if screening or left <= 0.5 * (tolerance * np.linalg.norm(total)) ** 2:
-                return
-            wanted = max(1, round(0.1 * len(self.maps)))
 
     def follow(self, tolerance):
+        """Follows two channels of a hundred; whether any had to be."""
         strength = self.strength
         further = sorted(POINTS, key=lambda point: abs(point - strength))[1:]
-        while self.single:
-            weights, total, left, read = self.estimate()
-            tolerated = (tolerance * np.linalg.norm(total)) ** 2
-            if read <= max(left, tolerated - left):
-                return
-            importance = {k: abs(weights[k]) * self.norms[k] for k in self.single}
-            order = sorted(self.single, key=lambda k: -importance[k])
-            count = max(1, round(0.01 * len(self.maps)))
-            new = drawn({k: importance[k] for k in order[count:]}, count)
-            for k in [*order[:count], *new]:
-                values = [self.curves(k, t) for t in further]
-                self.at_strength[k] = value = self.single.pop(k)
-                self.exact[k] = integral([*further, strength], [*values, value])
-            self.sample |= new
-            sampled = {k: self.exact[k] for k in self.sample}
-            self.ratio = ratio(sampled, self.at_strength, self.norms)
+        weights, total, left, read = self.estimate()
+        tolerated = (tolerance * np.linalg.norm(total)) ** 2
+        if not self.single or read <= max(left, tolerated - left):
+            return False
+        importance = {k: abs(weights[k]) * self.norms[k] for k in self.single}
+        order = sorted(self.single, key=lambda k: -importance[k])
+        count = max(1, round(0.01 * len(self.maps)))
+        new = drawn({k: importance[k] for k in order[count:]}, count)
+        for k in [*order[:count], *new]:
+            values = [self.curves(k, t) for t in further]
+            self.at_strength[k] = value = self.single.pop(k)
+            self.exact[k] = integral([*further, strength], [*values, value])
+        self.sample |= new
+        sampled = {k: self.exact[k] for k in self.sample}
+        self.ratio = ratio(sampled, self.at_strength, self.norms)
+        return True
 
 
 @torch.no_grad()
 def refined_map(curves, tolerance, screening=None):
-    """The map `L`."""
+    """The map `L`, and the standard error of it that the plan states."""
     plan = Refined(curves)
     plan.follow_a_sample()
     plan.show(tolerance, screening)
-    plan.follow(tolerance)
-    _, total, _, _ = plan.estimate()
-    return np.maximum(total, 0).reshape(curves.maps[0].shape)
+    while plan.follow(tolerance):
+        plan.show(tolerance, screening)
+    _, total, left, read = plan.estimate()
+    rectified = np.maximum(total, 0).reshape(curves.maps[0].shape)
+    return rectified, float(np.sqrt(left + read))
 
 
 @torch.no_grad()
