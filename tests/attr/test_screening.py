@@ -13,6 +13,7 @@ from captum_iscam import (
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
 )
+from captum_iscam.attr import _regression
 from captum_iscam.attr._plans import SCORE_CAM
 from captum_iscam.attr._screening import Screening
 
@@ -124,6 +125,17 @@ def test_more_screening_errs_less_and_the_delta_says_how_much(x):
     # An estimate from a few channels, and most of these have each other's mask.
     assert errors[0] <= 3 * deltas[0]
     assert errors[1] <= 3 * deltas[1]
+
+
+def test_blocks_of_channels_change_nothing(x, monkeypatch):
+    options = {"screening": 0.3, "return_convergence_delta": True}
+    whole = explained(LayerScoreCAM, Patches(twist=2.0), x, **options)
+    monkeypatch.setattr(_regression, "BLOCK", 3)
+
+    blocks = explained(LayerScoreCAM, Patches(twist=2.0), x, **options)
+
+    assert whole[1].min() > 0
+    torch.testing.assert_close(whole, blocks)
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1e-14])
