@@ -39,7 +39,7 @@ from captum_iscam.attr.integrated_score_cam import TOLERANCE
 POINTS = 16
 """Of the rule that is the reference."""
 STEPS = range(1, 11)
-TOLERANCES = (0.05, 0.03, 0.02, 0.01, TOLERANCE, 0.006, 0.004)
+TOLERANCES = (0.05, 0.03, 0.02, TOLERANCE, 0.008, 0.006, 0.004)
 SHARES = (0.2, 0.3, 0.35, 0.4, 0.5)
 
 

@@ -16,7 +16,7 @@ from captum_iscam.attr._screening import check_screening, screened
 
 # Where nothing is said: the relative standard error of the map that is good enough,
 # and the points of a rule of which only the name is given.
-TOLERANCE = 0.008
+TOLERANCE = 0.01
 STEPS = {"gausslegendre": 4, "riemann_middle": 5, "riemann_trapezoid": 8}
 OTHER_STEPS = 10
 
@@ -124,7 +124,7 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
             tolerance (float, optional): The relative standard error of the map before
                 ReLU, above 0, that is good enough where neither `n_steps` nor `method`
                 is named. However small, the map stays some 0.4 % off: name `n_steps`
-                for less. Default: None, that is 0.008
+                for less. Default: None, that is 0.01
             screening (float, optional): See :meth:`LayerScoreCAM.attribute`. Where no
                 rule is named, the sampled channels count among those that are scored,
                 and following them comes on top.
