@@ -56,7 +56,8 @@ def against_torchcam(
             limit = limits.get(case["network"], limits.get("any"))
             ratios = _ratios(case, contender, "torch-cam")
             if limit is not None and ratios:
-                yield Reading(statistics.median(ratios), case["network"], limit)
+                form = "{:.2f}" if limit > 0.1 else "{:.3f}"
+                yield Reading(statistics.median(ratios), case["network"], limit, form)
 
     return read
 

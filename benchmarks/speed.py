@@ -115,7 +115,7 @@ def _map_error(one: Contender, first: Contender) -> float | None:
     if not one.name.startswith("captum_iscam") or one is first:
         return None
     mine, reference = one.answer, first.answer
-    if mine is None or reference is None:
+    if mine is None or reference is None or not reference.any():
         return None
     return float((mine.float() - reference).norm() / reference.norm())
 
