@@ -39,12 +39,12 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
     to full strength, at four Gauss-Radau points; these curves show at which strength
     one value is most nearly proportional to the integral, and by which factor. The
     other channels are shown at that strength once, those first that show most of the
-    input and have the largest activations. After 40 % of the channels, and then after every further
-    tenth, a regression on the masks says what the remaining ones would score, and the
-    class stops showing channels when their part of the error is tolerated. Where the
-    spread of the factor says that the map may still be off by more than `tolerance`,
-    more channels are followed, those that matter most among them. A layer of eight
-    channels or fewer is followed whole.
+    input and have the largest activations. After 40 % of the channels, and then after
+    every further tenth, a regression on the masks says what the remaining ones would
+    score, and the class shows no more when their part of the error is tolerated. Where
+    the spread of the factor says that the map may still be off by more than
+    `tolerance`, more channels are followed, those that matter most among them. A layer
+    of eight channels or fewer is followed whole.
 
     Naming `n_steps` or `method` runs exactly that rule on every channel, for `n_steps`
     forward passes per channel that is not constant; a step of strength 0 costs none.
