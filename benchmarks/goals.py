@@ -36,7 +36,7 @@ class Reading:
 
 
 Readings = Iterable[Reading]
-SHARES_ABOVE = (
+CHECKED = (
     "tolerance 0.01",
     "screening 0.4",
     "Score-CAM, screening 0.4",
@@ -152,9 +152,9 @@ def passes(plan: str, limit: float) -> Callable[[dict], Readings]:
 
 def delta(found: dict) -> Readings:
     """Returns the share of maps whose error is above delta, by rule or plan."""
-    for name, by_network in (found.get("passes") or {}).items():
-        rows = [row for of_network in by_network.values() for row in of_network]
-        if name in SHARES_ABOVE:
+    for name in CHECKED:
+        rows = [row for _, of_network in _plan(found, name) for row in of_network]
+        if rows:
             above = statistics.mean(error > delta for error, _, delta in rows)
             yield Reading(above, f"{name}, {len(rows)} maps", 0.1, PERCENT)
 

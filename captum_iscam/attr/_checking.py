@@ -32,12 +32,12 @@ class Checked:
     def weigh(self, channels: Channels) -> Weights:
         """Returns the weights of the plan, with the error that was found added."""
         weights = self._plan.weigh(channels)
-        squared = weights.error.double().cpu() ** 2
+        squared = weights.error.cpu().double() ** 2
         found = channels.gather(weights.values)
         checks = [_Check(one, found[one.rows]) for one in channels.of_examples()]
         rows = [check.channels.rows[check.sample] for check in checks]
         pairs = channels.varying[torch.cat(rows)] if rows else channels.varying[:0]
-        fine = self._fine.of(channels, pairs).double().cpu()
+        fine = self._fine.of(channels, pairs).cpu().double()
         true = fine.split([len(check.sample) for check in checks])
         for check, exact in zip(checks, true, strict=True):
             squared[check.channels.number] += check.squared_error(exact)

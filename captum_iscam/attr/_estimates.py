@@ -45,18 +45,20 @@ class Ratio:
             return max(self.spread, 1.0)
         return self.spread * self.count / (self.count - 2)
 
-    def squared_error(self, read: Tensor, scaled: Tensor, channels: OfExample) -> float:
+    def squared_error(
+        self, scaled: Tensor, going_along: Tensor, channels: OfExample
+    ) -> float:
         """Returns the expected squared norm of the error of `sum_k a_k A_k`.
 
         Args:
-            read (Tensor): `a` of the channels that are estimated, 0 for others.
-            scaled (Tensor): `a` of all channels that follow the ratio, 0 for others.
+            scaled (Tensor): `a` of the channels that are estimated, 0 for others.
+            going_along (Tensor): `a` of these and of all that follow from them.
             channels (OfExample): The channels.
         """
         if self.variance == torch.inf:
             return torch.inf
-        shared = channels.squared_norm(scaled)
-        own = (read * channels.norms).square().sum().item()
+        shared = channels.squared_norm(going_along)
+        own = (scaled * channels.norms).square().sum().item()
         return float(self.variance * (shared / self.count + own))
 
 

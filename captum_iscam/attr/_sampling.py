@@ -93,8 +93,8 @@ class _Samples:
 
     def drop_settled(self, tolerance: float) -> None:
         """Stops sampling the channels whose standard error no longer matters."""
-        errors = self._deviations().square().sum(0).sqrt().double().cpu()
-        means = self.means().double().cpu()
+        errors = self._deviations().square().sum(0).sqrt().cpu().double()
+        means = self.means().cpu().double()
         for example in self._channels.of_examples():
             mine = example.rows
             bound = tolerance**2 * example.squared_norm(means[mine]) / len(mine)

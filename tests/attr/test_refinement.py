@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from reference.networks import ConvNet, images
+from reference.plans import explained_by
 from reference.refinement import POINTS, Curves, checked_error, refined_map
 from reference.score_methods import score_map
 from reference.spies import Calls
@@ -83,19 +84,8 @@ def test_equal_to_the_plan_told_slowly(x, width, tolerance, screening):
     model = Calls(wide)
     explain = LayerIntegratedScoreCAM(model, wide.features)
 
-    ours, delta = explain._attribute(
-        x,
-        2,
-        None,
-        False,
-        True,
-        baselines=None,
-        channel_softmax=False,
-        internal_batch_size=None,
-        show_progress=False,
-        plan=Refinement(tolerance, screening),
-        return_convergence_delta=True,
-    )
+    plan = Refinement(tolerance, screening)
+    ours, delta = explained_by(explain, plan, x, 2, return_convergence_delta=True)
 
     passes = 0
     for i, one in enumerate(x):

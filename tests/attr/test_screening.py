@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from reference.networks import ConvNet, images
+from reference.plans import explained_by
 from reference.refinement import alike, foretold
 from reference.spies import Calls
 from torch import nn
@@ -191,19 +192,9 @@ def test_what_shows_most_of_the_input_and_weighs_most_is_scored():
     net.features = Shapes(net).eval()
     plan = Scored()
 
-    with torch.no_grad():
-        LayerScoreCAM(net, net.features, score="identity")._attribute(
-            torch.ones(1, 3, 16, 16, dtype=torch.double),
-            0,
-            None,
-            False,
-            True,
-            baselines=None,
-            channel_softmax=False,
-            internal_batch_size=None,
-            show_progress=False,
-            plan=Screening(plan, 0.25),
-        )
+    explain = LayerScoreCAM(net, net.features, score="identity")
+    x = torch.ones(1, 3, 16, 16, dtype=torch.double)
+    explained_by(explain, Screening(plan, 0.25), x, 0)
 
     assert sorted(plan.channels) == sorted(expected.tolist())
 
