@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from captum_iscam._numbers import as_integer
 from captum_iscam._warnings import warn_user
 
 # Where nothing is said, for pictures of 224 x 224; both are only a start, halved when
-# memory runs out. On a CPU the tensors of 8 pictures stay below the 32 MiB above which
-# the allocator hands them back to the system after every layer; an accelerator is
-# filled by large batches only.
+# memory runs out. On a CPU small batches are faster, as long as a layer's output stays
+# below some 26 MB: the allocator hands larger ones back to the system after every use.
+# An accelerator is filled by large batches only.
 _PLACES = 224 * 224
 _CPU_CHUNK = 8
+_CPU_SMALLEST = 4
+_CPU_BYTES = 26_000_000
 _ACCELERATOR_CHUNK = 256
 _LARGEST_CHUNK = 1024
 
@@ -51,8 +56,24 @@ class Chunks:
                 " or None",
             )
         self._may_shrink = internal_batch_size is None
+        self._on_cpu = inputs[0].device.type == "cpu"
         self._warned = False
         self.size = internal_batch_size or _chunk_for(inputs)
+
+    @contextmanager
+    def fitted_to(self, rows: int) -> Iterator[None]:
+        """Makes the chunk suit the model, of which one pass of `rows` rows runs within.
+
+        What code compiled by `torch.compile` or `torch.jit` does stays unseen, and the
+        chunk as it was.
+        """
+        if not (self._may_shrink and self._on_cpu):
+            yield
+            return
+        with _Widest(rows) as seen:
+            yield
+        fitting = _CPU_BYTES // max(1, seen.bytes_per_row)
+        self.size = min(self.size, max(_CPU_SMALLEST, fitting))
 
     def run(self, total: int, body: Callable[[int, int], None]) -> None:
         """Calls `body(start, stop)` until all of `total` items are done."""
@@ -82,6 +103,29 @@ class Chunks:
                 f"{self.size}. Pass internal_batch_size to choose the number yourself.",
                 RuntimeWarning,
             )
+
+
+class _Widest(TorchFunctionMode):
+    """Notes how large the largest output of an operation is, of those with the rows."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.bytes_per_row = 0
+        self._rows = rows
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Runs the operation as it would have run anyway."""
+        output = func(*args, **(kwargs or {}))
+        if isinstance(output, Tensor) and output.dim() and not len(output) % self._rows:
+            size = output.numel() * output.element_size() // self._rows
+            self.bytes_per_row = max(self.bytes_per_row, size)
+        return output
 
 
 def _chunk_for(inputs: Sequence[Tensor]) -> int:

@@ -181,14 +181,15 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
     def _see(self, layer: nn.Module, task: _Task) -> _Seen:
         """Returns `s(x)` and what the layer gives for the inputs."""
         batch, score = task.batch, task.score
-        evals, output = evaluate_layer(
-            self.forward_func,
-            layer,
-            batch.inputs,
-            task.additional_forward_args,
-            self.device_ids,
-            task.attribute_to_layer_input,
-        )
+        with task.chunks.fitted_to(batch.num_examples):
+            evals, output = evaluate_layer(
+                self.forward_func,
+                layer,
+                batch.inputs,
+                task.additional_forward_args,
+                self.device_ids,
+                task.attribute_to_layer_input,
+            )
         score.check(output)
         confidence = score.of_output(output, torch.arange(batch.num_examples))
         shaped = [reshaped(self.reshape_transform, value) for value in evals]

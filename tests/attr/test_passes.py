@@ -5,6 +5,7 @@ import torch
 from reference.methods import attribute
 from reference.networks import CONSTANT, DEAD, ConvNet, images
 from reference.spies import Calls
+from torch import nn
 
 pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
 
@@ -110,6 +111,34 @@ def test_memory_running_out_halves_the_chunks_with_one_warning(net):
     expected = attribute("is-cam", net, net.features, images(EXAMPLES), 1, n_steps=3)
     torch.testing.assert_close(out, expected)
     assert [rows for rows in calls[2:] if rows > 3] == [24, 12, 6]
+
+
+@pytest.mark.parametrize(
+    ("width", "chunk"),
+    # 8 images of 224 x 224 have the places of 98 of 64 x 64; one channel of those
+    # takes 16384 bytes, and a chunk's widest output is to have 26 MB at most.
+    [(3, 98), (100, 15), (1000, 4)],
+)
+def test_a_chunk_suits_the_widest_output_of_the_model(width, chunk):
+    widen = nn.Conv2d(3, width, 1)
+    features = nn.Conv2d(width, 40, 16, stride=16)
+    model = Calls(nn.Sequential(widen, features, nn.Flatten(), nn.Linear(640, 3)))
+    inputs = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    attribute("is-cam", model, features, inputs, 1, n_steps=3)
+
+    assert max(model.rows) == chunk
+    assert sum(model.rows) == 2 + 40 * 3
+
+
+def test_a_chunk_size_that_was_given_is_kept_for_wide_models():
+    widen, features = nn.Conv2d(3, 100, 1), nn.Conv2d(100, 40, 16, stride=16)
+    model = Calls(nn.Sequential(widen, features, nn.Flatten(), nn.Linear(640, 3)))
+    inputs = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    attribute("is-cam", model, features, inputs, 1, n_steps=3, internal_batch_size=20)
+
+    assert model.rows == [1, 1] + [20] * 6
 
 
 def test_a_chunk_size_that_was_given_is_kept(net):
