@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captum_iscam import __version__
-from captum_iscam.commands._arguments import add_randomness, positive, seed
+from captum_iscam.commands._arguments import add_passes, positive, seed
 from captum_iscam.commands._benchmark_arguments import add_benchmark
 
 _EXPLAIN_METHODS = "is-cam,ss-cam,score-cam,integrated-grad-cam"
@@ -113,7 +113,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
     )
-    add_randomness(parser)
+    add_passes(parser)
     _add_seed(parser)
     parser.add_argument(
         "--autocast",

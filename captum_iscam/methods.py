@@ -45,6 +45,8 @@ class Options:
         n_masks (int): Random masks of each input. Default: 4000
         stdevs (float or None): Standard deviation of the noise; None leaves it to the
             method. Default: None
+        screening (float or None): Share of the channels that is scored, the others are
+            foretold; None scores all, or as many as IS-CAM needs. Default: None
     """
 
     n_samples: int = 35
@@ -53,6 +55,7 @@ class Options:
     show_progress: bool = False
     n_masks: int = 4000
     stdevs: float | None = None
+    screening: float | None = None
 
 
 @dataclass(frozen=True)
@@ -189,13 +192,14 @@ def _positive_sum(attributions: Tensor) -> Tensor:
 
 
 _SCORED = ("internal_batch_size", "show_progress")
+_CHANNELS = ("screening", *_SCORED)
 _NOISY = ("n_samples", "stdevs", "seed")
 
 METHODS: dict[str, Method] = {
     "is-cam": Method(
         "IS-CAM",
         LayerIntegratedScoreCAM,
-        _SCORED,
+        _CHANNELS,
         resolved={
             "method": "Gauss-Radau for a sample of channels, one strength for others",
             "tolerance": TOLERANCE,
@@ -204,10 +208,10 @@ METHODS: dict[str, Method] = {
     "ss-cam": Method(
         "SS-CAM",
         LayerSmoothedScoreCAM,
-        (*_NOISY, *_SCORED),
+        (*_NOISY, *_CHANNELS),
         resolved={"stdevs": "(2 / range)**2 of the masked input"},
     ),
-    "score-cam": Method("Score-CAM", LayerScoreCAM, _SCORED),
+    "score-cam": Method("Score-CAM", LayerScoreCAM, _CHANNELS),
     "integrated-grad-cam": Method(
         "Integrated Grad-CAM", LayerIntegratedGradCAM, ("internal_batch_size",)
     ),

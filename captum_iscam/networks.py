@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,10 @@ class Network:
     """
 
     name: str
-    model: nn.Module
+    model: nn.Module = field(repr=False)
     transform: Callable[[Any], Tensor]
     preprocessing: dict[str, Any]
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = field(repr=False)
     weights: str
     sha256: str
 

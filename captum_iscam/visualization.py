@@ -17,6 +17,7 @@ from torch import Tensor
 
 from captum_iscam import _maps
 from captum_iscam._panels import Array, Style, checked_map, wrap
+from captum_iscam._warnings import warn_user
 
 _PANEL = 2.5  # inches
 _CAPTION = 0.2  # inches per line of a title
@@ -184,7 +185,8 @@ def visualize_rows(
     By default each map has its own scale, from 0 to its largest value but for outliers,
     so colours compare places in one map, not two maps. `vmin` and `vmax` give all maps
     one scale in their own units. A map without anything of the wanted sign is drawn in
-    the colour of 0, and its title says so.
+    the colour of 0, and its title says so. A warning says where a map is stretched, as
+    that of a cropped picture over the whole one would be.
 
     Args:
         rows (Sequence[Row]): The lines, of any lengths.
@@ -240,16 +242,35 @@ def visualize_rows(
         for panel in panels[1 + len(row.maps) :]:
             panel.remove()
         for panel, (title, values) in zip(panels[1:], row.maps.items(), strict=False):
-            fitted = upsample(checked_map(values, title), image.shape[:2])
+            checked = checked_map(values, title)
+            _warn_of_stretching(checked, image, title)
+            fitted = upsample(checked, image.shape[:2])
             style.draw_map(figure, panel, image, fitted[0, 0].numpy(), title)
     return figure
+
+
+def _warn_of_stretching(values: Tensor, image: Array, title: str) -> None:
+    """Warns where map and image cannot be of one shape.
+
+    A layer's side is the image's over its stride, but for a place that rounding and
+    padding take or add.
+    """
+    height, width = values.shape[2:]
+    high, wide = image.shape[:2]
+    if (height - 1) * wide <= high * width and high * (width - 1) <= height * wide:
+        return
+    warn_user(
+        f"The map {title!r} of {height} x {width} places is stretched over an image of "
+        f"{high} x {wide}, which has another shape. Pass the image as the model saw "
+        "it, cropped by the preprocessing.",
+    )
 
 
 def _check_kinds(row: Row) -> None:
     if not isinstance(row.image, Tensor):
         raise TypeError(
             f"image must be a tensor, got {type(row.image).__name__}. Pass what the "
-            "model sees, or torchvision.transforms.functional.to_tensor(image)."
+            "model sees, cropped as it sees it."
         )
     if not isinstance(row.maps, Mapping):
         raise TypeError(

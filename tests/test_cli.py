@@ -170,6 +170,25 @@ def test_the_deviation_of_the_noise_is_taken(explain, photo, tmp_path):
     np.testing.assert_allclose(noisy, plain, rtol=1e-4, atol=1e-6)
 
 
+def test_the_share_of_the_channels_is_taken(explain, photo, tmp_path):
+    passes = []
+    for share in (1, 0.25):
+        explain(photo(), "--screening", share, method="score-cam")
+        (found,) = record_of(tmp_path)["maps"]
+        assert found["settings"]["screening"] == share
+        passes.append(found["forward_passes"] - 2)
+
+    assert passes[1] == round(passes[0] / 4)
+
+
+@pytest.mark.parametrize("text", ["0", "1.1", "-1", "nan", "much"])
+def test_a_share_that_is_none_is_refused(explain, photo, text, capsys):
+    code = explain(photo(), f"--screening={text}")
+
+    assert code == 2
+    assert "--screening" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "much"])
 def test_a_deviation_that_is_none_is_refused(explain, photo, text, capsys):
     code = explain(photo(), f"--stdevs={text}")

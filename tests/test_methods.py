@@ -137,6 +137,10 @@ def test_settings_hold_defaults_and_what_was_asked_for():
 
     assert (noisy["n_samples"], noisy["seed"], noisy["noise"]) == (4, 3, "input")
     assert integral["screening"] is None
+    few = Options(screening=0.4)
+    taking = {name for name in METHODS if "screening" in METHODS[name].settings(few)}
+    assert taking == {"is-cam", "ss-cam", "score-cam"}
+    assert METHODS["ss-cam"].settings(few)["screening"] == 0.4
     assert integral["tolerance"] == 0.01
     assert "Gauss-Radau" in integral["method"]
     assert noisy["stdevs"] == "(2 / range)**2 of the masked input"

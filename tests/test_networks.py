@@ -80,6 +80,7 @@ def test_a_thousand_classes_are_those_of_imagenet(weights):
 def test_a_file_is_evaluated_at_the_usual_size(weights, name, resize, crop):
     network = load_classifier(name, weights(fresh(3, name).state_dict()))
 
+    assert len(repr(network)) < 500  # not the model's layers, nor every class
     said = network.preprocessing
     assert (said["resize"], said["crop"]) == (resize, crop)
     inputs = network.transform(Image.new("RGB", (300, 400), "white"))

@@ -124,6 +124,33 @@ def test_maps_of_any_size_are_drawn_like_the_upsampled_map():
     np.testing.assert_allclose(heat(figure, 1), heat(figure, 2), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("of_map", "of_image"),
+    [((7, 7), (256, 339)), ((10, 7), (224, 320)), ((32, 32), (32, 48))],
+)
+def test_a_map_of_another_shape_than_the_image_is_warned_of(of_map, of_image):
+    maps = {"of a crop": torch.rand(1, 1, *of_map)}
+
+    with pytest.warns(UserWarning, match="'of a crop' of .* places is stretched"):
+        visualize(torch.rand(3, *of_image), maps)
+
+
+@pytest.mark.parametrize(
+    ("of_map", "of_image"),
+    # Of ResNet and SqueezeNet 1.1 for the size; all maps of a place; of the input.
+    [
+        ((7, 11), (224, 339)),
+        ((13, 20), (224, 339)),
+        ((1, 1), (8, 64)),
+        ((5, 9), (5, 9)),
+    ],
+)
+def test_a_map_of_the_shape_that_a_layer_gives_is_not(of_map, of_image, recwarn):
+    visualize(torch.rand(3, *of_image), {"map": torch.rand(1, 1, *of_map)})
+
+    assert not recwarn.list
+
+
 def test_tiny_values_are_drawn_like_large_ones():
     figure = visualize(GREY, {"tiny": corner(1e-9), "large": corner(1e3)})
 

@@ -6,8 +6,15 @@ import argparse
 from math import isfinite
 
 
-def add_randomness(group: argparse._ActionsContainer) -> None:
-    """Adds the options of what is drawn at random."""
+def add_passes(group: argparse._ActionsContainer) -> None:
+    """Adds the options of how many passes methods take, and what is drawn for them."""
+    group.add_argument(
+        "--screening",
+        type=share,
+        metavar="SHARE",
+        help="share of the channels that is-cam, ss-cam and score-cam score, the "
+        "others are foretold (default: all, for is-cam as many as it needs)",
+    )
     group.add_argument(
         "--n-samples",
         type=positive,
@@ -57,6 +64,14 @@ def not_negative(text: str) -> int:
             f"must be an integer of at least 0, got {text!r}"
         )
     return int(text)
+
+
+def share(text: str) -> float:
+    """Returns a number above 0 and up to 1."""
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and up to 1, got {text!r}")
+    return number
 
 
 def deviation(text: str) -> float:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from captum_iscam.commands._arguments import (
-    add_randomness,
+    add_passes,
     not_negative,
     positive,
     seed,
@@ -140,7 +140,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="of the choice of images, of noise and of masks (default: %(default)s)",
     )
-    add_randomness(group)
+    add_passes(group)
     group.add_argument(
         "--steps",
         type=positive,

@@ -89,6 +89,7 @@ def _plan(args: argparse.Namespace, group: Group) -> Plan:
             internal_batch_size=args.internal_batch_size,
             n_masks=args.n_masks,
             stdevs=args.stdevs,
+            screening=args.screening,
         ),
         args.target_class,
         args.autocast,

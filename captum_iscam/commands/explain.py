@@ -118,6 +118,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
         show_progress=sys.stderr.isatty(),
         n_masks=args.n_masks,
         stdevs=args.stdevs,
+        screening=args.screening,
     )
     return _Job(
         network,

@@ -69,4 +69,5 @@ def load_small_classifier(name):
         return nn.functional.interpolate(image[None], (32, 32))[0]
 
     model = SMALL[name]().eval()
-    return Network(name, model, transform, {}, ("a", "b", "c", "d"), "small", "")
+    said = {"mean": [0.0] * 3, "std": [1.0] * 3}
+    return Network(name, model, transform, said, ("a", "b", "c", "d"), "small", "")
