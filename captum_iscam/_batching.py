@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from captum_iscam._hooks import hear_convolutions
 from captum_iscam._numbers import as_integer
 from captum_iscam._warnings import warn_user
 
@@ -61,18 +60,17 @@ class Chunks:
         self.size = internal_batch_size or _chunk_for(inputs)
 
     @contextmanager
-    def fitted_to(self, rows: int) -> Iterator[None]:
+    def fitted_to(self, model: object, rows: int) -> Iterator[None]:
         """Makes the chunk suit the model, of which one pass of `rows` rows runs within.
 
-        What code compiled by `torch.compile` or `torch.jit` does stays unseen, and the
-        chunk as it was.
+        Only convolutions are listened to, and none in compiled code.
         """
         if not (self._may_shrink and self._on_cpu):
             yield
             return
-        with _Widest(rows) as seen:
+        with hear_convolutions(model) as sizes:
             yield
-        fitting = _CPU_BYTES // max(1, seen.bytes_per_row)
+        fitting = _CPU_BYTES * rows // max([1, *sizes])
         self.size = min(self.size, max(_CPU_SMALLEST, fitting))
 
     def run(self, total: int, body: Callable[[int, int], None]) -> None:
@@ -103,29 +101,6 @@ class Chunks:
                 f"{self.size}. Pass internal_batch_size to choose the number yourself.",
                 RuntimeWarning,
             )
-
-
-class _Widest(TorchFunctionMode):
-    """Notes how large the largest output of an operation is, of those with the rows."""
-
-    def __init__(self, rows: int) -> None:
-        super().__init__()
-        self.bytes_per_row = 0
-        self._rows = rows
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Runs the operation as it would have run anyway."""
-        output = func(*args, **(kwargs or {}))
-        if isinstance(output, Tensor) and output.dim() and not len(output) % self._rows:
-            size = output.numel() * output.element_size() // self._rows
-            self.bytes_per_row = max(self.bytes_per_row, size)
-        return output
 
 
 def _chunk_for(inputs: Sequence[Tensor]) -> int:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 # Torch numbers its hooks without a lock, and two of one number replace each other.
 _REGISTERING = threading.Lock()
+_FORWARD = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_BACKWARD = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def heard_in_this_thread(
@@ -28,6 +32,49 @@ def heard_in_this_thread(
         device_ids (Sequence[int] or None): The devices of a `DataParallel` model.
     """
     return layer if device_ids and len(device_ids) > 1 else _OfThisThread(layer)
+
+
+@contextmanager
+def hear_convolutions(model: object) -> Iterator[list[int]]:
+    """Hears how many bytes each convolution gives, in this thread's passes.
+
+    Args:
+        model (object): The model; a callable that is no module is not heard, nor is
+            what `torch.compile` or `torch.jit` made, which would be compiled again.
+
+    Yields:
+        *list* of the sizes so far.
+    """
+    sizes: list[int] = []
+    here = threading.get_ident()
+
+    def hear(_: nn.Module, __: object, output: object) -> None:
+        # A compiled function may call modules that are none; it is to stay as it is.
+        if torch.compiler.is_compiling() or threading.get_ident() != here:
+            return
+        if isinstance(output, Tensor):
+            sizes.append(output.numel() * output.element_size())
+
+    handles: list[RemovableHandle] = []
+    try:
+        for module in _convolutions(model):
+            with _REGISTERING:
+                handles.append(module.register_forward_hook(hear))
+        yield sizes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _convolutions(model: object) -> Iterator[nn.Module]:
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        return
+    if hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None):
+        return
+    if isinstance(model, (*_FORWARD, *_BACKWARD)):
+        yield model
+    for child in model.children():
+        yield from _convolutions(child)
 
 
 class _OfThisThread(nn.Module):

@@ -252,12 +252,14 @@ def visualize_rows(
 def _warn_of_stretching(values: Tensor, image: Array, title: str) -> None:
     """Warns where map and image cannot be of one shape.
 
-    A layer's side is the image's over its stride, but for a place that rounding and
-    padding take or add.
+    A layer's side is the image's over its stride, but for what rounding and padding
+    take or add: of a square map the image's sides differ by less than one stride.
     """
     height, width = values.shape[2:]
     high, wide = image.shape[:2]
-    if (height - 1) * wide <= high * width and high * (width - 1) <= height * wide:
+    spare = 0 if height == width else 1
+    flat = (height - 1) * wide > high * (width + spare)
+    if not (flat or (width - 1) * high > wide * (height + spare)):
         return
     warn_user(
         f"The map {title!r} of {height} x {width} places is stretched over an image of "

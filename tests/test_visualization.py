@@ -2,6 +2,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+import torchvision
+from torch import nn
 from torch.nn import functional as F
 
 from captum_iscam.visualization import (
@@ -136,17 +138,25 @@ def test_a_map_of_another_shape_than_the_image_is_warned_of(of_map, of_image):
 
 
 @pytest.mark.parametrize(
-    ("of_map", "of_image"),
-    # Of ResNet and SqueezeNet 1.1 for the size; all maps of a place; of the input.
-    [
-        ((7, 11), (224, 339)),
-        ((13, 20), (224, 339)),
-        ((1, 1), (8, 64)),
-        ((5, 9), (5, 9)),
-    ],
+    "size", [(224, 339), (341, 256), (427, 640), (667, 1000), (299, 299), (231, 224)]
 )
-def test_a_map_of_the_shape_that_a_layer_gives_is_not(of_map, of_image, recwarn):
-    visualize(torch.rand(3, *of_image), {"map": torch.rand(1, 1, *of_map)})
+@pytest.mark.parametrize("name", ["squeezenet1_1", "alexnet", "vgg11", "resnet18"])
+def test_a_map_of_the_shape_that_a_layer_gives_is_not(name, size, recwarn):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None)
+        layers = getattr(model, "features", None) or nn.Sequential(
+            *list(model.children())[:-2]
+        )
+        places = layers(torch.empty(1, 3, *size)).shape[2:]
+
+    visualize(torch.rand(3, *size), {"map": torch.rand(1, 1, *places)})
+
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 64)])
+def test_a_single_place_and_a_map_of_the_image_s_size_are_not(size, recwarn):
+    visualize(torch.rand(3, 8, 64), {"map": torch.rand(1, 1, *size)})
 
     assert not recwarn.list
 

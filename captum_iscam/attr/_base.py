@@ -32,6 +32,7 @@ from captum_iscam.attr._engine import Channels, check_finite
 from captum_iscam.attr._layer import (
     ReshapeTransform,
     check_layer,
+    eager,
     evaluate_layer,
     reshaped,
 )
@@ -181,7 +182,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
     def _see(self, layer: nn.Module, task: _Task) -> _Seen:
         """Returns `s(x)` and what the layer gives for the inputs."""
         batch, score = task.batch, task.score
-        with task.chunks.fitted_to(batch.num_examples):
+        with task.chunks.fitted_to(eager(self.forward_func), batch.num_examples):
             evals, output = evaluate_layer(
                 self.forward_func,
                 layer,

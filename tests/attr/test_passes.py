@@ -7,6 +7,9 @@ from reference.networks import CONSTANT, DEAD, ConvNet, images
 from reference.spies import Calls
 from torch import nn
 
+from captum_iscam._batching import Chunks
+from captum_iscam._hooks import hear_convolutions
+
 pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
 
 CHANNELS = 6 - len({CONSTANT, DEAD})  # of ConvNet, without the constant ones
@@ -113,32 +116,79 @@ def test_memory_running_out_halves_the_chunks_with_one_warning(net):
     assert [rows for rows in calls[2:] if rows > 3] == [24, 12, 6]
 
 
+class Wide(nn.Module):
+    """Its first convolution gives 16384 bytes for each channel, in single precision."""
+
+    SIDE = 64
+
+    def __init__(self, width):
+        super().__init__()
+        self.widen = nn.Conv2d(3, width, 1)
+        self.narrow = nn.Conv2d(width, 3, 1)
+        self.features = nn.Conv2d(3, 20, 16, stride=16)
+        self.head = nn.Linear(320, 3)
+
+    def forward(self, x):
+        return self.head(self.features(self.narrow(self.widen(x))).flatten(1))
+
+    def rows(self, count=1, dtype=torch.float32, **options):
+        rows = []
+        self.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+        inputs = torch.rand(count, 3, self.SIDE, self.SIDE, dtype=dtype)
+        options = {"n_steps": 6, **options}
+        attribute("is-cam", self.to(dtype).eval(), self.features, inputs, 1, **options)
+        assert sum(rows) == count * (2 + 20 * options["n_steps"])
+        return rows
+
+
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(
-    ("width", "chunk"),
-    # 8 images of 224 x 224 have the places of 98 of 64 x 64; one channel of those
-    # takes 16384 bytes, and a chunk's widest output is to have 26 MB at most.
-    [(3, 98), (100, 15), (1000, 4)],
+    ("width", "dtype", "chunk"),
+    # 8 images of 224 x 224 have the places of 98 of 64 x 64, and a convolution is to
+    # give 26 MB at most.
+    [
+        (3, torch.float32, 98),
+        (100, torch.float32, 15),
+        (100, torch.float64, 7),
+        (1000, torch.float32, 4),
+    ],
 )
-def test_a_chunk_suits_the_widest_output_of_the_model(width, chunk):
-    widen = nn.Conv2d(3, width, 1)
-    features = nn.Conv2d(width, 40, 16, stride=16)
-    model = Calls(nn.Sequential(widen, features, nn.Flatten(), nn.Linear(640, 3)))
-    inputs = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+def test_a_chunk_suits_the_widest_convolution(width, dtype, chunk, count):
+    model = Wide(width)
 
-    attribute("is-cam", model, features, inputs, 1, n_steps=3)
-
-    assert max(model.rows) == chunk
-    assert sum(model.rows) == 2 + 40 * 3
+    assert max(model.rows(count, dtype)) == chunk
+    assert not model.widen._forward_hooks
 
 
 def test_a_chunk_size_that_was_given_is_kept_for_wide_models():
-    widen, features = nn.Conv2d(3, 100, 1), nn.Conv2d(100, 40, 16, stride=16)
-    model = Calls(nn.Sequential(widen, features, nn.Flatten(), nn.Linear(640, 3)))
-    inputs = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert max(Wide(100).rows(internal_batch_size=40)) == 40
 
-    attribute("is-cam", model, features, inputs, 1, n_steps=3, internal_batch_size=20)
 
-    assert model.rows == [1, 1] + [20] * 6
+@pytest.mark.parametrize("in_place", [True, False])
+def test_compiled_parts_are_not_listened_to(in_place):
+    model = Wide(100)
+    inner = model.widen
+    if in_place:
+        inner.compile(backend="eager")
+    else:
+        model.widen = torch.compile(inner, backend="eager")
+
+    with hear_convolutions(model):
+        # With a hook they would be compiled again.
+        assert not inner._forward_hooks
+        assert model.narrow._forward_hooks
+    assert max(model.rows()) == 98
+
+
+def test_large_chunks_of_an_accelerator_stay():
+    inputs = torch.empty(1, 3, 224, 224, device="meta")
+    model = nn.Conv2d(3, 1000, 1, device="meta")
+    chunks = Chunks(None, [inputs])
+
+    with chunks.fitted_to(model, 1):
+        model(inputs)
+
+    assert chunks.size == 256
 
 
 def test_a_chunk_size_that_was_given_is_kept(net):
