@@ -66,15 +66,16 @@ def hear_convolutions(model: object) -> Iterator[list[int]]:
             handle.remove()
 
 
-def _convolutions(model: object) -> Iterator[nn.Module]:
-    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
-        return
-    if hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None):
-        return
-    if isinstance(model, (*_FORWARD, *_BACKWARD)):
-        yield model
-    for child in model.children():
-        yield from _convolutions(child)
+def _convolutions(model: object) -> list[nn.Module]:
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    compiled = {
+        part
+        for module in modules
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None)
+        for part in module.modules()
+    }
+    kinds = (*_FORWARD, *_BACKWARD)
+    return [m for m in modules if isinstance(m, kinds) and m not in compiled]
 
 
 class _OfThisThread(nn.Module):

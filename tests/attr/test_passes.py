@@ -180,6 +180,16 @@ def test_compiled_parts_are_not_listened_to(in_place):
     assert max(model.rows()) == 98
 
 
+def test_a_model_that_holds_itself_is_heard_once():
+    model = Wide(2)
+    model.head.owner = model
+
+    with hear_convolutions(model) as sizes:
+        model(torch.rand(1, 3, 64, 64))
+
+    assert sizes == [4 * 2 * 64 * 64, 4 * 3 * 64 * 64, 4 * 20 * 4 * 4]
+
+
 def test_large_chunks_of_an_accelerator_stay():
     inputs = torch.empty(1, 3, 224, 224, device="meta")
     model = nn.Conv2d(3, 1000, 1, device="meta")
