@@ -5,8 +5,11 @@ import sys
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from statistics import median
 
 import pytest
+
+from captum_iscam.attr.integrated_score_cam import STEPS
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 MEASURED = Path(__file__).parents[1] / "docs" / "measured"
@@ -47,6 +50,25 @@ def test_a_script_finds_what_it_imports(scripts, file, monkeypatch):
         pytest.skip("needs the extra bench")
 
     assert script.__doc__
+
+
+def test_a_rule_has_the_fewest_points_that_come_within_one_percent():
+    found = json.loads((MEASURED / "passes.json").read_text())
+
+    for method in ("gausslegendre", "riemann_middle", "riemann_trapezoid"):
+        near = [
+            steps
+            for steps in range(1, 11)
+            if f"{method} {steps}" in found
+            and all(
+                median(error for error, _, _ in rows) <= 0.01
+                for rows in found[f"{method} {steps}"].values()
+            )
+        ]
+        assert near[0] == STEPS[method], method
+        networks = found[f"{method} {near[0]}"].values()
+        assert len(networks) == 5
+        assert min(map(len, networks)) >= 10
 
 
 def test_the_delta_covered_nine_of_ten_errors_on_real_photographs():

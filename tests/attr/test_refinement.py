@@ -335,7 +335,7 @@ def test_a_rule_that_is_named_runs_on_every_channel(wide, x):
     for rule, passes in (
         ({"n_steps": 3}, 3),
         ({"n_steps": 2, "method": "gausslegendre"}, 2),
-        ({"method": "gausslegendre"}, 4),
+        ({"method": "gausslegendre"}, 5),
         ({"method": "riemann_middle"}, 5),
         ({"method": "riemann_trapezoid"}, 7),
         ({"method": "riemann_right"}, 10),

@@ -25,7 +25,7 @@ TRANSFORMS = {
     "sigmoid": torch.sigmoid,
     "identity": lambda out: out,
 }
-STEPS = {"gausslegendre": 4, "riemann_middle": 5, "riemann_trapezoid": 8}
+STEPS = {"gausslegendre": 5, "riemann_middle": 5, "riemann_trapezoid": 8}
 
 
 class Row:
