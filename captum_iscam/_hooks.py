@@ -13,8 +13,8 @@ from torch.utils.hooks import RemovableHandle
 
 # Torch numbers its hooks without a lock, and two of one number replace each other.
 _REGISTERING = threading.Lock()
-_FORWARD = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_BACKWARD = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def heard_in_this_thread(
@@ -74,7 +74,7 @@ def _convolutions(model: object) -> list[nn.Module]:
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None)
         for part in module.modules()
     }
-    kinds = (*_FORWARD, *_BACKWARD)
+    kinds = (*_CONVOLUTIONS, *_TRANSPOSED)
     return [m for m in modules if isinstance(m, kinds) and m not in compiled]
 
 
