@@ -43,7 +43,7 @@ def left(model: nn.Module, x: Tensor, setting: Setting) -> float:
     copies = []
     for _ in range(SAMPLES // 2):
         noise.draw([x])
-        field = noise.field(0, x, x)
+        field = noise.field(0, lambda: x, x)
         copies += [x + field, x - field]
     scores = model(torch.cat([x, *copies])).softmax(1)
     target = int(scores[0].argmax())

@@ -135,7 +135,7 @@ class Channels:
 
     @property
     def masked(self) -> list[Tensor]:
-        """The inputs that masks are laid on."""
+        """`x - b` of the inputs that masks are laid on."""
         return self._views.masked
 
     def of_examples(self) -> list[OfExample]:

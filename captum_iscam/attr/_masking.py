@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -19,13 +20,15 @@ class Noise(Protocol):
     def draw(self, inputs: Sequence[Tensor]) -> None:
         """Draws the noise that all views of one round share."""
 
-    def field(self, position: int, shown: Tensor, delta: Tensor) -> Tensor:
-        """Returns `e` for input number `position`, broadcastable to `shown`.
+    def field(
+        self, position: int, shown: Callable[[], Tensor], delta: Tensor
+    ) -> Tensor:
+        """Returns `e` for input number `position`, a row per channel or one for all.
 
         Args:
             position (int): Which of the masked inputs.
-            shown (Tensor): `x_k(1)`, one row per channel asked for.
-            delta (Tensor): `x - b` of the same rows.
+            shown (Callable): Makes `x_k(1)`, one row per channel asked for.
+            delta (Tensor): `x - b` of the same rows, or one row for all.
         """
 
 
@@ -56,8 +59,8 @@ class MaskedInputs:
 
     @property
     def masked(self) -> list[Tensor]:
-        """The inputs that masks are laid on."""
-        return [self._batch.inputs[i] for i in self.positions]
+        """`x - b` of the inputs that masks are laid on, in the layout of images."""
+        return list(self._deltas)
 
     def lay_out(self, channels_last: bool) -> None:
         """Chooses the memory layout of images that are made from now on."""
@@ -114,11 +117,15 @@ class MaskedInputs:
             view += rows_of(baseline, examples[owner])
             if noise is not None:
                 whole = rows_of(delta, examples)
-                full = masks * whole + rows_of(baseline, examples)
-                field = noise.field(place, full, whole).expand_as(full)
-                view += masks.new_tensor(signs)[turn].view(column) * field[owner]
+                full = partial(self._full, i, masks, whole, examples)
+                field = rows_of(noise.field(place, full, whole), owner).to(view)
+                view.addcmul_(view.new_tensor(signs)[turn].view(column), field)
             shown[i] = view.to(like.dtype)
         return tuple(shown)
+
+    def _full(self, i: int, masks: Tensor, whole: Tensor, examples: Tensor) -> Tensor:
+        """Returns `x_k(1)`."""
+        return masks * whole + rows_of(self._batch.baselines[i], examples)
 
     def _others(self, examples: Tensor) -> tuple[Tensor, ...]:
         """Returns the inputs without a mask, row by row, and gaps for the others."""
