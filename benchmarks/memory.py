@@ -4,9 +4,9 @@
 
 A process first runs the model on one chunk of inputs, as large as our methods' own,
 until its peak stands still, then the method on one photograph; reported is by how much
-the peak rises. Score-CAM of torch-cam and grad-cam is measured the same way. `--growth`
-instead explains many images in one process and reports how the memory in use goes from
-the first hundred to the last.
+the peak rises, the median of several processes. Score-CAM of torch-cam and grad-cam is
+measured the same way. `--growth` instead explains many images in one process and
+reports how the memory in use goes from the first hundred to the last.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -89,11 +90,34 @@ def growth(count: int) -> list[float]:
     return found
 
 
+def answer(command: list[str]) -> dict[str, float]:
+    """Returns what one process prints at its end."""
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def table(name: str, figures: dict[str, list[dict[str, float]]]) -> str:
+    """Returns the medians as a Markdown table, and all values of what was added."""
+    lines = [
+        f"| method on {name} | bare chunk, MB | more, MB | every run |",
+        "|---|---|---|---|",
+    ]
+    for label, runs in figures.items():
+        bare = statistics.median(run["bare"] for run in runs)
+        added = [run["added"] for run in runs]
+        every = ", ".join(f"{value:.0f}" for value in added)
+        middle = statistics.median(added)
+        lines.append(f"| {label} | {bare:.0f} | {middle:.0f} | {every} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measures in processes of their own and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="without a suffix")
     parser.add_argument("--network", default="resnet50")
+    parser.add_argument("--repeats", type=int, default=3, help="processes of each")
     parser.add_argument("--growth", type=int, metavar="IMAGES")
     parser.add_argument("--only", choices=[*OPTIONS, *PEERS], help="run it here")
     parser.add_argument(
@@ -110,19 +134,14 @@ def main() -> None:
     if args.only:
         print(json.dumps(rise(args.network, args.only, args.device)))
         return
-    lines = [
-        f"| method on {args.network} | bare chunk, MB | more, MB |",
-        "|---|---|---|",
-    ]
     figures = {}
     for label in (*OPTIONS, *PEERS):
         command = [sys.executable, __file__, "-", "--network", args.network]
         command += ["--device", args.device, "--only", label]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        figures[label] = found = json.loads(done.stdout.splitlines()[-1])
-        lines.append(f"| {label} | {found['bare']:.0f} | {found['added']:.0f} |")
-        print(lines[-1], flush=True)
-    save(args.out, {"network": args.network, "methods": figures}, "\n".join(lines))
+        figures[label] = [answer(command) for _ in range(args.repeats)]
+        print(label, figures[label], flush=True)
+    found = {"network": args.network, "methods": figures}
+    save(args.out, found, table(args.network, figures))
 
 
 if __name__ == "__main__":

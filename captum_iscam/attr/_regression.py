@@ -9,7 +9,7 @@ from captum_iscam.attr._engine import OfExample
 
 OWN = 0.01  # of the variance is each channel's own, whatever its mask
 SAME = 1e-9  # of the mean squared size: masks no further apart are the same
-BLOCK = 256  # channels whose covariance with all others is held at a time
+BLOCK = 64  # channels whose covariance with all others is held at a time
 
 
 class MaskRegression:
@@ -82,10 +82,12 @@ def _mean_distance(masks: Tensor, sizes: Tensor) -> float:
 
 def _correlation(some: Tensor, others: Tensor, distance: float) -> Tensor:
     """Returns the correlation of the weights over `||m_k||^2` of channels."""
+    # In place, for nothing larger than these tables is held.
     products = some @ others.T
     first, second = some.square().sum(1, keepdim=True), others.square().sum(1)
-    apart = (first + second - 2 * products).clamp_(min=0).div_(-distance).exp_()
-    return products.square_().div_(first * second).mul_(apart)
+    apart = products.mul(-2).add_(first).add_(second).clamp_(min=0)
+    apart.div_(-distance).exp_()
+    return products.square_().div_(first).div_(second).mul_(apart)
 
 
 def _with_own(correlation: Tensor) -> Tensor:

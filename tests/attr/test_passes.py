@@ -180,6 +180,24 @@ def test_compiled_parts_are_not_listened_to(in_place):
     assert max(model.rows()) == 98
 
 
+def test_a_compiled_function_is_not_listened_to():
+    class Inside(Wide):
+        def __init__(self, width):
+            super().__init__(width)
+
+            @torch.compile(backend="eager", fullgraph=True)
+            def widened(x):
+                return self.widen(x)
+
+            self.widened = widened
+
+        def forward(self, x):
+            return self.head(self.features(self.narrow(self.widened(x))).flatten(1))
+
+    # What a hook does there might be no part of a graph.
+    assert max(Inside(100).rows()) == 98
+
+
 def test_a_model_that_holds_itself_is_heard_once():
     model = Wide(2)
     model.head.owner = model

@@ -6,7 +6,7 @@ import torch
 from reference.networks import ConvNet, images
 from reference.plans import explained_by
 from reference.refinement import alike, foretold
-from reference.spies import Calls
+from reference.spies import Calls, LiveBytes
 from torch import nn
 
 from captum_iscam import (
@@ -15,6 +15,7 @@ from captum_iscam import (
     LayerSmoothedScoreCAM,
 )
 from captum_iscam.attr import _regression
+from captum_iscam.attr._engine import OfExample
 from captum_iscam.attr._plans import SCORE_CAM
 from captum_iscam.attr._screening import Screening
 
@@ -137,6 +138,21 @@ def test_blocks_of_channels_change_nothing(x, monkeypatch):
 
     assert whole[1].min() > 0
     torch.testing.assert_close(whole, blocks)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_the_regression_holds_two_tables_of_channels_by_channels(share):
+    count = 600
+    everything = torch.arange(count)
+    channels = OfExample(0, everything, everything, torch.rand(count, 49), 0.5)
+    known = everything < share * count
+    weights = torch.rand(count, dtype=torch.double)
+
+    with LiveBytes() as live:
+        _regression.MaskRegression(channels).fill(known, weights)
+
+    # Half a table and some for masks and maps, which are few beside 2048 channels.
+    assert live.peak <= 2.7 * weights.element_size() * count * int(known.sum())
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1e-14])
