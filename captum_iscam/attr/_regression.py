@@ -55,10 +55,11 @@ class MaskRegression:
         sizes = masks.square().sum(1)
         distance = _mean_distance(masks, sizes)
         shown, hidden = masks[known], masks[~known]
-        factor = torch.linalg.cholesky(_with_own(_correlation(shown, shown, distance)))
+        factor = _factor(shown, distance)
         across = _correlation(shown, hidden, distance)
         relative = (weights[known] / sizes[known]).unsqueeze(1)
-        solved = torch.cholesky_solve(relative, factor)
+        solved = torch.linalg.solve_triangular(factor, relative, upper=False)
+        solved = torch.linalg.solve_triangular(factor.mT, solved, upper=True)
         filled = weights.clone()
         filled[~known] = (across.T @ solved).squeeze(1) * sizes[~known]
         floor = (self._channels.rise / masks.shape[1]) ** 2 / len(shown)
@@ -82,18 +83,25 @@ def _mean_distance(masks: Tensor, sizes: Tensor) -> float:
 
 def _correlation(some: Tensor, others: Tensor, distance: float) -> Tensor:
     """Returns the correlation of the weights over `||m_k||^2` of channels."""
-    # In place, for nothing larger than these tables is held.
-    products = some @ others.T
-    first, second = some.square().sum(1, keepdim=True), others.square().sum(1)
-    apart = products.mul(-2).add_(first).add_(second).clamp_(min=0)
-    apart.div_(-distance).exp_()
-    return products.square_().div_(first).div_(second).mul_(apart)
+    found = some.new_empty(len(some), len(others))
+    sizes = others.square().sum(1)
+    for start in range(0, len(some), BLOCK):
+        part = some[start : start + BLOCK]
+        products = part @ others.T
+        mine = part.square().sum(1, keepdim=True)
+        apart = products.mul(-2).add_(mine).add_(sizes).clamp_(min=0)
+        products.square_().div_(mine).div_(sizes).mul_(apart.div_(-distance).exp_())
+        found[start : start + BLOCK] = products
+    return found
 
 
-def _with_own(correlation: Tensor) -> Tensor:
-    """Adds what is each channel's own, in place, and returns it."""
-    correlation.diagonal().add_(OWN)
-    return correlation
+def _factor(masks: Tensor, distance: float) -> Tensor:
+    """Returns the lower Cholesky factor of what is known, each with its own."""
+    # In place, which LAPACK does column by column: this is the largest of all tables.
+    table = _correlation(masks, masks, distance).mT
+    table.diagonal().add_(OWN)
+    torch.linalg.cholesky(table, out=table)
+    return table
 
 
 def _variance(masks: Tensor, maps: Tensor, explained: Tensor, distance: float) -> float:
