@@ -14,8 +14,8 @@ from torch import Tensor
 
 from captum_iscam.attr._engine import OfExample
 
-SAMPLED = 0.015  # of the channels, but no fewer than
-FEWEST = 8
+SAMPLED = 0.022  # of the channels, but no fewer than
+FEWEST = 12
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def ratio_of(true: Tensor, cheap: Tensor, importance: Tensor) -> Ratio:
     Args:
         true (Tensor): True weights `(P,)`.
         cheap (Tensor): Cheap estimates of them.
-        importance (Tensor): What an error of a weight does to the map, its `||A_k||`.
+        importance (Tensor): What an error of a weight does to the map, its `||A_k||`,
+            over the chance that the channel had of being among these: it stands for
+            as many.
     """
     shares = cheap.abs() * importance
     total = shares.sum().item()
@@ -82,8 +84,8 @@ def ratio_of(true: Tensor, cheap: Tensor, importance: Tensor) -> Ratio:
     return Ratio(kappa, spread / kappa**2 if kappa else torch.inf, count)
 
 
-def sample_channels(channels: OfExample) -> Tensor:
-    """Returns which of an example's channels stand for all of them.
+def sample_channels(channels: OfExample) -> tuple[Tensor, Tensor]:
+    """Returns which of an example's channels stand for all of them, and each's chance.
 
     They are drawn in proportion to the norm of their map times its spread: how much
     they add to the map, and how much of the input their mask tells from the rest.
@@ -97,21 +99,24 @@ def sample_size(count: int) -> int:
     return max(FEWEST, round(SAMPLED * count))
 
 
-def sample_by_importance(importance: Tensor, count: int) -> Tensor:
+def sample_by_importance(importance: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Returns the indices of channels, drawn in proportion to their importance.
 
     Channels that are drawn more than once leave room; the most important of the others
-    take it.
+    take it. The second tensor tells how often each channel was to be expected among
+    those drawn, `(P,)`.
     """
     order = importance.argsort(descending=True, stable=True)
     if not len(order):
-        return order
+        return order, importance
     count = min(count, len(order))
     drawn = torch.zeros(len(order), dtype=torch.bool)
     drawn[_steps_along(importance[order], count, 0.5)] = True
     missing = count - int(drawn.sum())
     drawn[(~drawn).nonzero().squeeze(1)[:missing]] = True
-    return order[drawn]
+    # Where none matters none was to be expected.
+    total = importance.sum().clamp(min=torch.finfo(importance.dtype).tiny)
+    return order[drawn], importance / total * count
 
 
 def draw_by_importance(importance: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -31,8 +31,9 @@ from captum_iscam.attr._screening import most_shown
 POINTS = radau_points(4)
 STEP = 0.02  # of the channels, followed at a time where the map is not good enough
 SHOWN = 0.4  # of the channels, shown at the least
-MORE = 0.1  # of the channels, shown at a time where the others cannot be foretold
+MORE = 0.05  # of the channels, shown at a time where the others cannot be foretold
 FORETOLD = 0.5  # of the tolerated variance, which what is foretold may have
+LEAST = 1e-6  # chance of a channel that was drawn for want of others
 STRENGTHS = torch.arange(30, 101, dtype=torch.double) / 100
 
 
@@ -88,7 +89,8 @@ class _Example:
         self._screening = screening
         count = len(channels.rows)
         self.followed = torch.zeros(count, dtype=torch.bool)
-        self.followed[sample_channels(channels)] = True
+        sample, self._chance = sample_channels(channels)
+        self.followed[sample] = True
         self._drawn = self.followed.clone()
         self.chosen = torch.empty(0, dtype=torch.long)
         self.strength = 1.0
@@ -103,8 +105,8 @@ class _Example:
         """Takes the sampled curves, and finds the strength that tells most."""
         exact = (curves * integral_weights(POINTS)).sum(1)
         values = (curves.unsqueeze(2) * between(POINTS, STRENGTHS.tolist())).sum(1)
-        norms = self.channels.norms[self.followed]
-        ratios = [ratio_of(exact, column, norms) for column in values.unbind(1)]
+        importance = self._importance
+        ratios = [ratio_of(exact, column, importance) for column in values.unbind(1)]
         best = min(range(len(ratios)), key=lambda i: ratios[i].spread)
         self.strength = float(STRENGTHS[best])
         self._ratio = ratios[best]
@@ -124,9 +126,17 @@ class _Example:
         self._exact[self.chosen] = (values * weights).sum(1)
         self.followed[self.chosen] = True
         drawn = self._drawn
-        self._ratio = ratio_of(
-            self._exact[drawn], self._shown[drawn], self.channels.norms[drawn]
-        )
+        exact, shown = self._exact[drawn], self._shown[drawn]
+        self._ratio = ratio_of(exact, shown, self._importance)
+
+    @property
+    def _importance(self) -> Tensor:
+        """What each drawn channel counts in ratios, for itself and those like it.
+
+        A channel that was sure to be drawn stands for itself, an unlikely one for many.
+        """
+        importance: Tensor = self.channels.norms / self._chance.clamp(LEAST, 1)
+        return importance[self._drawn]
 
     def take_values(self, values: Tensor) -> None:
         """Takes the chosen channels' values at the one strength."""
@@ -179,8 +189,10 @@ class _Example:
         count = max(1, round(STEP * len(weights) / 2))
         most, others = order[:count], order[count:]
         importance = weights[others].abs() * self.channels.norms[others]
-        drawn = others[sample_by_importance(importance, count)]
+        places, chance = sample_by_importance(importance, count)
+        drawn = others[places]
         self._drawn[drawn] = True
+        self._chance[others] += chance
         self.chosen = torch.cat([most, drawn])
         return True
 

@@ -126,8 +126,9 @@ def test_a_straight_curve_needs_one_pass(wide, x):
     score_cam = LayerScoreCAM(net, net.features, score="identity")
     whole = score_cam.attribute(x, target=0, relu_attributions=False)
     torch.testing.assert_close(ours, whole / 2, rtol=1e-6, atol=1e-9)
-    # Eight channels at four points, the others once, and eight at eight for the delta.
-    assert sum(model.rows) == 2 * (2 + 8 * 4 + 32 + 8 * 8)
+    # Twelve channels at four points, the others once, and twelve at eight for the
+    # delta, but for one that was drawn twice.
+    assert sum(model.rows) == 2 * (2 + 12 * 4 + 28 + 12 * 8) - 8
     assert delta.max() < 1e-6
 
 
@@ -166,7 +167,8 @@ def test_a_sample_that_does_nothing_says_nothing_of_the_others(elsewhere):
     score_cam = LayerScoreCAM(net, net.features, score="identity")
     whole = score_cam.attribute(x, target=0)
     assert whole.max() > 1
-    torch.testing.assert_close(ours, whole / 2, rtol=1e-6, atol=1e-9)
+    # The last channels may be foretold, well within the tolerance of 1 %.
+    assert (ours - whole / 2).norm() <= 0.002 * ours.norm()
 
 
 def test_less_tolerance_costs_more_and_errs_less(wide, x):
@@ -180,13 +182,13 @@ def test_less_tolerance_costs_more_and_errs_less(wide, x):
         errors.append(float((ours - fine).norm() / fine.norm()))
 
     assert passes[0] < passes[1] < passes[2]
-    assert passes[0] == 2 * (2 + 8 * 4 + 8)  # 40 % of the channels are seen at all
-    assert passes[2] == 2 * (2 + 8 * 4 + 32 * 4)
+    assert passes[0] == 2 * (2 + 12 * 4 + 4)  # 40 % of the channels are seen at all
+    assert passes[2] == 2 * (2 + 12 * 4 + 28 * 4)
     assert errors[2] < errors[0]
     assert errors[2] < 0.03
 
 
-@pytest.mark.parametrize("width", [9, 10, 11])
+@pytest.mark.parametrize("width", [13, 15, 16])
 def test_the_last_channel_can_be_followed_too(x, width):
     net = Wide(width).double()
     model = Calls(net)
@@ -194,7 +196,7 @@ def test_the_last_channel_can_be_followed_too(x, width):
 
     explain.attribute(x, target=0, tolerance=1e-9, relu_attributions=False)
 
-    assert sum(model.rows) == 2 * (2 + 8 * 4 + (width - 8) * 4)
+    assert sum(model.rows) == 2 * (2 + 12 * 4 + (width - 12) * 4)
 
 
 def test_examples_do_not_depend_on_their_batch(wide, x):

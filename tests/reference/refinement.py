@@ -61,9 +61,12 @@ def drawn(importance, count):
     return sample
 
 
-def ratio(true, single, norms):
-    """Mean ratio, relative spread, and how many channels they stand for."""
-    shares = {k: abs(single[k]) * norms[k] for k in true}
+def ratio(true, single, norms, chance):
+    """Mean ratio, relative spread, and how many channels they stand for.
+
+    A channel counts for as many as its chance of being here is small.
+    """
+    shares = {k: abs(single[k]) * norms[k] / min(chance[k], 1) for k in true}
     total = sum(shares.values())
     kappa = sum(shares[k] * true[k] / single[k] for k in true) / total
     count = total**2 / sum(share**2 for share in shares.values())
@@ -130,16 +133,24 @@ class Refined:
     def follow_a_sample(self):
         maps = self.maps
         importance = {k: self.norms[k] * float(np.std(maps[k])) for k in maps}
-        self.sample = drawn(importance, max(8, round(0.015 * len(maps))))
+        count = max(12, round(0.022 * len(maps)))
+        self.sample = drawn(importance, count)
+        self.chance = dict.fromkeys(maps, 0.0)
+        self.expect(importance, min(count, len(maps)))
         paths = {k: [self.curves(k, t) for t in POINTS] for k in self.sample}
         self.exact = {k: integral(POINTS, values) for k, values in paths.items()}
         best = None
         for t in np.arange(30, 101) / 100:
             single = {k: polynomial(POINTS, path)(t) for k, path in paths.items()}
-            found = (*ratio(self.exact, single, self.norms), t)
+            found = (*ratio(self.exact, single, self.norms, self.chance), t)
             if best is None or found[1] < best[1]:
                 best, self.at_strength = found, single
         *self.ratio, self.strength = best
+
+    def expect(self, importance, count):
+        """Adds how often each channel is drawn on the average, of so many draws."""
+        for k, value in importance.items():
+            self.chance[k] += count * value / sum(importance.values())
 
     def estimate(self):
         """The weights, the map, and the variances of what was foretold and scaled."""
@@ -169,7 +180,7 @@ class Refined:
         _, total, left, _ = self.estimate()
         if screening or left <= 0.5 * (tolerance * np.linalg.norm(total)) ** 2:
             return 0
-        return max(1, round(0.1 * all_of_them))
+        return max(1, round(0.05 * all_of_them))
 
     def show(self, tolerance, screening):
         order = sorted(self.maps, key=lambda k: -self.masks[k].mean() * self.norms[k])
@@ -189,14 +200,16 @@ class Refined:
         importance = {k: abs(weights[k]) * self.norms[k] for k in self.single}
         order = sorted(self.single, key=lambda k: -importance[k])
         count = max(1, round(0.01 * len(self.maps)))
-        new = drawn({k: importance[k] for k in order[count:]}, count)
+        others = {k: importance[k] for k in order[count:]}
+        new = drawn(others, count)
+        self.expect(others, min(count, len(others)))
         for k in [*order[:count], *new]:
             values = [self.curves(k, t) for t in further]
             self.at_strength[k] = value = self.single.pop(k)
             self.exact[k] = integral([*further, strength], [*values, value])
         self.sample |= new
         sampled = {k: self.exact[k] for k in self.sample}
-        self.ratio = ratio(sampled, self.at_strength, self.norms)
+        self.ratio = ratio(sampled, self.at_strength, self.norms, self.chance)
         return True
 
 
@@ -219,7 +232,7 @@ def checked_error(curves, weights, points):
     maps = {k: curves.maps[k].flatten().numpy() for k in curves.varying}
     norms = {k: float(np.linalg.norm(maps[k])) for k in maps}
     importance = {k: abs(weights[k]) * norms[k] for k in maps}
-    sample = stepped(importance, max(8, round(0.015 * len(maps))), 0.25)
+    sample = stepped(importance, max(12, round(0.022 * len(maps))), 0.25)
     ratios = [sum(w * curves(k, t) for t, w in points) / weights[k] for k in sample]
     shared = np.linalg.norm(sum(weights[k] * maps[k] for k in maps)) ** 2
     own = sum(value**2 for value in importance.values())
