@@ -3,10 +3,11 @@
     python benchmarks/performance.py FOLDER --recordings OUTPUTS
 
 runs `speed.py`, `precision.py`, `memory.py`, `scaling.py`, `record_outputs.py` with
-`passes.py` and `plans_tried.py`, and `samples.py`, one after the other, and writes figures and tables into
-FOLDER. On two cores of a CPU that takes a day; with `--short`, which leaves out what is
-slowest, an hour. What is there already is kept, so a run that was stopped goes on;
-delete a file to measure it anew. Nothing else should run meanwhile.
+`passes.py` and `plans_tried.py`, and `samples.py`, one after the other, and writes
+figures and tables into FOLDER. On two cores of a CPU that takes a day; with `--short`,
+which leaves out what is slowest, an hour. What is there already is kept, so a run that
+was stopped goes on; delete a file to measure it anew. Nothing else should run
+meanwhile.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def main() -> None:
         "passes": [
             *recordings(args.recordings, args.short),
             ["passes.py", str(args.recordings), str(out / "passes")],
-            ["plans_tried.py", str(args.recordings), str(out / "plans_tried")],
+        ],
+        "plans_tried": [
+            ["plans_tried.py", str(args.recordings), str(out / "plans_tried")]
         ],
         "samples": [["samples.py", str(out / "samples")]],
     }

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from figures import save
 from passes import POINTS, Recording, Rows, best, compare, read, table
 from torch import Tensor

@@ -35,16 +35,16 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
     Score-CAM.
 
     Left to itself the class takes about one forward pass per channel that is not
-    constant. It follows a sample of the channels (1.5 %, at least 8) from the baseline
+    constant. It follows a sample of the channels (2.2 %, at least 12) from the baseline
     to full strength, at four Gauss-Radau points; these curves show at which strength
     one value is most nearly proportional to the integral, and by which factor. The
     other channels are shown at that strength once, those first that show most of the
     input and have the largest activations. After 40 % of the channels, and then after
-    every further tenth, a regression on the masks says what the remaining ones would
+    every further twentieth, a regression on the masks says what the remaining ones would
     score, and the class shows no more when their part of the error is tolerated. Where
     the spread of the factor says that the map may still be off by more than
     `tolerance`, more channels are followed, those that matter most among them. A layer
-    of eight channels or fewer is followed whole.
+    of twelve channels or fewer is followed whole.
 
     Naming `n_steps` or `method` runs exactly that rule on every channel, for `n_steps`
     forward passes per channel that is not constant; a step of strength 0 costs none.
@@ -130,8 +130,8 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
                 and following them comes on top.
                 Default: None
             return_convergence_delta (bool, optional): Return, beside the maps, an
-                estimate of the relative error of each. A sample of the channels (1.5 %,
-                at least 8) is followed at eight points or twice `n_steps` to find it.
+                estimate of the relative error of each. A sample of the channels (2.2 %,
+                at least 12) is followed at eight points or twice `n_steps` to find it.
                 Default: False
             internal_batch_size (int, optional): See :meth:`LayerScoreCAM.attribute`.
             show_progress (bool, optional): See :meth:`LayerScoreCAM.attribute`.
