@@ -40,7 +40,7 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
     one value is most nearly proportional to the integral, and by which factor. The
     other channels are shown at that strength once, those first that show most of the
     input and have the largest activations. After 40 % of the channels, and then after
-    every further twentieth, a regression on the masks says what the remaining ones would
+    every further 5 %, a regression on the masks says what the remaining ones would
     score, and the class shows no more when their part of the error is tolerated. Where
     the spread of the factor says that the map may still be off by more than
     `tolerance`, more channels are followed, those that matter most among them. A layer
