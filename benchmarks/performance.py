@@ -77,9 +77,7 @@ def main() -> None:
         "passes": [
             *recordings(args.recordings, args.short),
             ["passes.py", str(args.recordings), str(out / "passes")],
-        ],
-        "plans_tried": [
-            ["plans_tried.py", str(args.recordings), str(out / "plans_tried")]
+            ["plans_tried.py", str(args.recordings), str(out / "plans_tried")],
         ],
         "samples": [["samples.py", str(out / "samples")]],
     }

@@ -69,8 +69,7 @@ def ratio_of(true: Tensor, cheap: Tensor, importance: Tensor) -> Ratio:
         true (Tensor): True weights `(P,)`.
         cheap (Tensor): Cheap estimates of them.
         importance (Tensor): What an error of a weight does to the map, its `||A_k||`,
-            over the chance that the channel had of being among these: it stands for
-            as many.
+            over how often a channel like it was to be expected among these.
     """
     shares = cheap.abs() * importance
     total = shares.sum().item()
@@ -85,13 +84,28 @@ def ratio_of(true: Tensor, cheap: Tensor, importance: Tensor) -> Ratio:
 
 
 def sample_channels(channels: OfExample) -> tuple[Tensor, Tensor]:
-    """Returns which of an example's channels stand for all of them, and each's chance.
+    """Returns which of an example's channels stand for all, and each one's draws.
 
     They are drawn in proportion to the norm of their map times its spread: how much
-    they add to the map, and how much of the input their mask tells from the rest.
+    they add to the map, and how much of the input their mask tells from the rest. The
+    draws, `(P,)`, are those to be expected on the average.
     """
     importance = channels.norms * channels.spreads
-    return sample_by_importance(importance, sample_size(len(importance)))
+    sample = sample_by_importance(importance, sample_size(len(importance)))
+    return sample, expected_draws(importance, importance, len(sample))
+
+
+def expected_draws(importance: Tensor, of_others: Tensor, count: int) -> Tensor:
+    """Returns how often channels are met if so many are drawn by importance.
+
+    Args:
+        importance (Tensor): Of the channels, which may be among the others or not.
+        of_others (Tensor): Importance of those that can be drawn.
+        count (int): How many are drawn.
+    """
+    # Where none matters none is to be expected.
+    total = of_others.sum().clamp(min=torch.finfo(of_others.dtype).tiny)
+    return importance * count / total
 
 
 def sample_size(count: int) -> int:
@@ -99,24 +113,21 @@ def sample_size(count: int) -> int:
     return max(FEWEST, round(SAMPLED * count))
 
 
-def sample_by_importance(importance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def sample_by_importance(importance: Tensor, count: int) -> Tensor:
     """Returns the indices of channels, drawn in proportion to their importance.
 
     Channels that are drawn more than once leave room; the most important of the others
-    take it. The second tensor tells how often each channel was to be expected among
-    those drawn, `(P,)`.
+    take it.
     """
     order = importance.argsort(descending=True, stable=True)
     if not len(order):
-        return order, importance
+        return order
     count = min(count, len(order))
     drawn = torch.zeros(len(order), dtype=torch.bool)
     drawn[_steps_along(importance[order], count, 0.5)] = True
     missing = count - int(drawn.sum())
     drawn[(~drawn).nonzero().squeeze(1)[:missing]] = True
-    # Where none matters none was to be expected.
-    total = importance.sum().clamp(min=torch.finfo(importance.dtype).tiny)
-    return order[drawn], importance / total * count
+    return order[drawn]
 
 
 def draw_by_importance(importance: Tensor, count: int) -> tuple[Tensor, Tensor]:

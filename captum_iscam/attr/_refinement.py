@@ -20,6 +20,7 @@ from captum_iscam.attr._curves import between, integral_weights, radau_points
 from captum_iscam.attr._engine import Channels, OfExample
 from captum_iscam.attr._estimates import (
     Ratio,
+    expected_draws,
     ratio_of,
     sample_by_importance,
     sample_channels,
@@ -33,7 +34,7 @@ STEP = 0.02  # of the channels, followed at a time where the map is not good eno
 SHOWN = 0.4  # of the channels, shown at the least
 MORE = 0.05  # of the channels, shown at a time where the others cannot be foretold
 FORETOLD = 0.5  # of the tolerated variance, which what is foretold may have
-LEAST = 1e-6  # chance of a channel that was drawn for want of others
+LEAST = 1e-6  # expected draws of a channel that was drawn for want of others
 STRENGTHS = torch.arange(30, 101, dtype=torch.double) / 100
 
 
@@ -89,7 +90,7 @@ class _Example:
         self._screening = screening
         count = len(channels.rows)
         self.followed = torch.zeros(count, dtype=torch.bool)
-        sample, self._chance = sample_channels(channels)
+        sample, self._draws = sample_channels(channels)
         self.followed[sample] = True
         self._drawn = self.followed.clone()
         self.chosen = torch.empty(0, dtype=torch.long)
@@ -135,7 +136,7 @@ class _Example:
 
         A channel that was sure to be drawn stands for itself, an unlikely one for many.
         """
-        importance: Tensor = self.channels.norms / self._chance.clamp(LEAST, 1)
+        importance: Tensor = self.channels.norms / self._draws.clamp(LEAST, 1)
         return importance[self._drawn]
 
     def take_values(self, values: Tensor) -> None:
@@ -184,15 +185,14 @@ class _Example:
         # To know the others better than those left out would be in vain.
         if scaled <= max(foretold, self._tolerated(weights) - foretold):
             return False
-        matter = weights[guessed].abs() * self.channels.norms[guessed]
-        order = guessed[matter.argsort(descending=True, stable=True)]
+        matter = weights.abs() * self.channels.norms
+        order = guessed[matter[guessed].argsort(descending=True, stable=True)]
         count = max(1, round(STEP * len(weights) / 2))
         most, others = order[:count], order[count:]
-        importance = weights[others].abs() * self.channels.norms[others]
-        places, chance = sample_by_importance(importance, count)
-        drawn = others[places]
+        drawn = others[sample_by_importance(matter[others], count)]
         self._drawn[drawn] = True
-        self._chance[others] += chance
+        # What was drawn before would have been drawn as well.
+        self._draws += expected_draws(matter, matter[others], len(drawn))
         self.chosen = torch.cat([most, drawn])
         return True
 

@@ -136,7 +136,7 @@ class Refined:
         count = max(12, round(0.022 * len(maps)))
         self.sample = drawn(importance, count)
         self.chance = dict.fromkeys(maps, 0.0)
-        self.expect(importance, min(count, len(maps)))
+        self.expect(importance, maps, min(count, len(maps)))
         paths = {k: [self.curves(k, t) for t in POINTS] for k in self.sample}
         self.exact = {k: integral(POINTS, values) for k, values in paths.items()}
         best = None
@@ -147,10 +147,13 @@ class Refined:
                 best, self.at_strength = found, single
         *self.ratio, self.strength = best
 
-    def expect(self, importance, count):
-        """Adds how often each channel is drawn on the average, of so many draws."""
+    def expect(self, importance, others, count):
+        """Adds how often each channel is met by so many draws, each one of the others.
+
+        A channel that is no longer among them counts as if it were drawn from them too.
+        """
         for k, value in importance.items():
-            self.chance[k] += count * value / sum(importance.values())
+            self.chance[k] += count * value / sum(importance[j] for j in others)
 
     def estimate(self):
         """The weights, the map, and the variances of what was foretold and scaled."""
@@ -197,12 +200,12 @@ class Refined:
         tolerated = (tolerance * np.linalg.norm(total)) ** 2
         if not self.single or read <= max(left, tolerated - left):
             return False
-        importance = {k: abs(weights[k]) * self.norms[k] for k in self.single}
+        importance = {k: abs(weights[k]) * self.norms[k] for k in self.maps}
         order = sorted(self.single, key=lambda k: -importance[k])
         count = max(1, round(0.01 * len(self.maps)))
-        others = {k: importance[k] for k in order[count:]}
-        new = drawn(others, count)
-        self.expect(others, min(count, len(others)))
+        new = drawn({k: importance[k] for k in order[count:]}, count)
+        if new:
+            self.expect(importance, order[count:], len(new))
         for k in [*order[:count], *new]:
             values = [self.curves(k, t) for t in further]
             self.at_strength[k] = value = self.single.pop(k)
