@@ -226,7 +226,7 @@ def tabulate(folder: Path) -> tuple[Rows, Rows]:
         channels, fine = read(one)
         for label, plan in plans().items():
             of_plans[label][one.network].append(compare(channels, plan, fine, 8))
-        # What no choice of strength and factor goes below; there is no delta to check.
+        # What no factor at any of the plan's strengths goes below; it has no delta.
         row = channels.with_hindsight(fine), 1.0, None
         of_plans[HINDSIGHT][one.network].append(row)
         whole = channels.map_of(SCORE_CAM.weigh(channels).values)
