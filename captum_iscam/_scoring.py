@@ -79,6 +79,7 @@ class TargetScore:
         if isinstance(target, Tensor) and target.numel() == 1:
             target = cast(Target, target.item())
         self.target = target
+        self._table: Tensor | None = None
         self.additional = format_additional_forward_args(additional_forward_args)
         self.num_examples = num_examples
         self._shape: torch.Size | None = None
@@ -97,10 +98,7 @@ class TargetScore:
         """Returns the score `(rows,)` of each row of a model's output."""
         self._check_output(output, len(examples))
         scored = self._scored(output, len(examples))
-        target = self._targets(examples)
-        if isinstance(target, Tensor):
-            target = target.to(scored.device)
-        selected = select_targets(scored, target)
+        selected = select_targets(scored, self._targets(examples, scored.device))
         if selected.numel() != len(examples):
             raise ValueError(
                 "target must pick one number per example from an output of shape "
@@ -148,15 +146,17 @@ class TargetScore:
             )
         return scored
 
-    def _targets(self, examples: Tensor) -> Target:
+    def _targets(self, examples: Tensor, device: torch.device) -> Target:
         target = self.target
-        if isinstance(target, list):
-            if len(target) != self.num_examples:
-                return target  # Captum's own check refuses it
+        if self._table is None:
+            self._table = _as_table(target, self.num_examples)
+        if self._table is not None:
+            # Brought there once: a copy in every pass would wait for the device.
+            self._table = self._table.to(device)
+            return cast(Target, self._table[examples.to(device)])
+        if isinstance(target, list) and len(target) == self.num_examples:
             return cast(Target, [target[i] for i in examples.tolist()])
-        if isinstance(target, Tensor) and target.numel() > 1:
-            return cast(Target, self._of_examples(target, examples))
-        return target
+        return target  # one for all, or what Captum's own check refuses
 
     def _of_examples(self, value: Any, examples: Tensor) -> Any:
         follows = (
@@ -179,6 +179,14 @@ class TargetScore:
                 f"{tuple(output.shape)} for {rows} examples. "
                 "Keep the first dimension of the inputs."
             )
+
+
+def _as_table(target: Target, num_examples: int) -> Tensor | None:
+    """Returns the indices of a target that has one for each example, else None."""
+    if isinstance(target, list) and all(isinstance(index, int) for index in target):
+        target = torch.tensor(target, dtype=torch.long)
+    several = isinstance(target, Tensor) and target.shape == (num_examples,)
+    return cast(Tensor, target) if several else None
 
 
 def _check_classes(output: Tensor) -> None:

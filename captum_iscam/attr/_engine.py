@@ -177,15 +177,18 @@ class Channels:
         scores = self.nothing.new_empty(len(pairs) * count)
         on_device = pairs.to(scores.device)
         strengths = strengths.to(scores.device, scores.dtype)
+        # Nothing is copied to the device in a pass, which would wait for it.
+        table_of_signs = torch.tensor(signs, device=scores.device) if signs else None
 
         def body(start: int, stop: int) -> None:
             first, last = start // count, -(-stop // count)
             examples, channels = on_device[first:last].unbind(1)
             rows = slice(start - first * count, stop - first * count)
             shown = self._views.show(
-                examples, channels, strengths[first:last], rows, noise, signs
+                examples, channels, strengths[first:last], rows, noise, table_of_signs
             )
-            owners = pairs[torch.arange(start, stop) // count, 0]
+            row = torch.arange(start, stop, device=scores.device)
+            owners = on_device[row // count, 0]
             scores[start:stop] = self._score(shown, owners)
             self._bar.update(stop - start)
 

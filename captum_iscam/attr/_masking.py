@@ -90,7 +90,7 @@ class MaskedInputs:
         strengths: Tensor,
         rows: slice,
         noise: Noise | None = None,
-        signs: Sequence[float] = (),
+        signs: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Returns `x_k(t) + sign * e` for views of the channels, views varying fastest.
 
@@ -100,7 +100,8 @@ class MaskedInputs:
             strengths (Tensor): `t` of every view of each of them, `(channels, views)`.
             rows (slice): Which of the rows, channels times views, to make.
             noise (Noise, optional): Where `e` comes from. Default: None
-            signs (Sequence[float]): The sign of `e` in each view.
+            signs (Tensor, optional): The sign of `e` in each view, `(views,)`.
+                Default: None, where there is no noise
         """
         count = strengths.shape[1]
         index = torch.arange(rows.start, rows.stop, device=channels.device)
@@ -115,11 +116,11 @@ class MaskedInputs:
             strength = strengths[owner, turn].to(masks).view(column)
             view = masks[owner] * strength * rows_of(delta, examples[owner])
             view += rows_of(baseline, examples[owner])
-            if noise is not None:
+            if noise is not None and signs is not None:
                 whole = rows_of(delta, examples)
                 full = partial(self._full, i, masks, whole, examples)
                 field = rows_of(noise.field(place, full, whole), owner).to(view)
-                view.addcmul_(view.new_tensor(signs)[turn].view(column), field)
+                view.addcmul_(signs[turn].to(view).view(column), field)
             shown[i] = view.to(like.dtype)
         return tuple(shown)
 

@@ -101,9 +101,12 @@ class _Example:
         self._shown = torch.zeros(count, dtype=torch.double)
         self._exact = torch.zeros(count, dtype=torch.double)
         self._ratio = Ratio(0.0, 0.0, 1.0)
+        # Asked for several times between two answers of the model.
+        self._estimate: tuple[Tensor, float, float] | None = None
 
     def take_curves(self, curves: Tensor) -> None:
         """Takes the sampled curves, and finds the strength that tells most."""
+        self._estimate = None
         exact = (curves * integral_weights(POINTS)).sum(1)
         values = (curves.unsqueeze(2) * between(POINTS, STRENGTHS.tolist())).sum(1)
         importance = self._importance
@@ -122,6 +125,7 @@ class _Example:
 
     def take_more(self, curves: Tensor) -> None:
         """Takes the curves of the chosen channels at the further points."""
+        self._estimate = None
         values = torch.cat([curves, self._shown[self.chosen].unsqueeze(1)], dim=1)
         weights = integral_weights([*self.further, self.strength])
         self._exact[self.chosen] = (values * weights).sum(1)
@@ -141,6 +145,7 @@ class _Example:
 
     def take_values(self, values: Tensor) -> None:
         """Takes the chosen channels' values at the one strength."""
+        self._estimate = None
         self._shown[self.chosen] = values
         self._seen[self.chosen] = True
 
@@ -150,6 +155,11 @@ class _Example:
         The latter twice: from channels that were not shown, whose weights are foretold,
         and from those shown once, whose values are scaled.
         """
+        if self._estimate is None:
+            self._estimate = self._estimated()
+        return self._estimate
+
+    def _estimated(self) -> tuple[Tensor, float, float]:
         once = self._seen & ~self.followed
         weights = torch.where(once, self._ratio.kappa * self._shown, self._exact)
         weights, foretold = self._regression.fill(self._seen, weights)

@@ -123,8 +123,9 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
                 that is "gausslegendre" where only `n_steps` is named
             tolerance (float, optional): The relative standard error of the map before
                 ReLU, above 0, that is good enough where neither `n_steps` nor `method`
-                is named. However small, the map stays some 0.4 % off: name `n_steps`
-                for less. Default: None, that is 0.01
+                is named. However small, the map stays as far off as four points of a
+                curve leave it, 0.1 to 0.9 % in the median of a network, 2.6 % for 95 of
+                100 photographs: name `n_steps` for less. Default: None, that is 0.01
             screening (float, optional): See :meth:`LayerScoreCAM.attribute`. Where no
                 rule is named, the sampled channels count among those that are scored,
                 and following them comes on top.

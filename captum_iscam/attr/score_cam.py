@@ -108,9 +108,10 @@ class LayerScoreCAM(LayerScoreMethod):
             screening (float, optional): The share of the channels, above 0 and up to
                 1, that is scored: those that show most of the input, times the norm
                 of their activation. The weights of the others are foretold from theirs
-                by a Gaussian process on the masks. It cuts the cost to that share, for
-                a map that is off by one or a few percent on layers of 500 channels and
-                more. None scores every channel that is not constant. Default: None
+                by a Gaussian process on the masks. It cuts the cost to that share. At
+                0.4 the map is off by 1 to 2 % in the median on layers of 500 channels
+                and more, by far more where channels for and against the target cancel.
+                None scores every channel that is not constant. Default: None
             return_convergence_delta (bool, optional): Return, beside the maps, an
                 estimate of the relative error that screening left in each.
                 Default: False

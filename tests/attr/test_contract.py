@@ -7,10 +7,12 @@ import torch
 from captum.attr import LayerAttribution, LayerGradCam, NoiseTunnel
 from reference.methods import (
     BASELINE_METHODS,
+    EVERY,
     GRADIENT_METHODS,
     METHODS,
     NOISY_METHODS,
     SCORE_METHODS,
+    SHORTCUTS,
     attribute,
 )
 from reference.networks import ConvNet, TwoInputs, images
@@ -22,8 +24,8 @@ from captum_iscam import LayerIntegratedGradCAM, LayerIntegratedScoreCAM
 
 # A random network may well hold nothing for a target, with noise or without.
 pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
-every_method = pytest.mark.parametrize("name", METHODS)
-every_score_method = pytest.mark.parametrize("name", SCORE_METHODS)
+every_method = pytest.mark.parametrize("name", EVERY)
+every_score_method = pytest.mark.parametrize("name", [*SCORE_METHODS, *SHORTCUTS])
 every_gradient_method = pytest.mark.parametrize("name", GRADIENT_METHODS)
 every_noisy_method = pytest.mark.parametrize("name", ["ss-cam", "smooth grad-cam++"])
 CLOSE = {"rtol": 0, "atol": 1e-9}
@@ -120,8 +122,9 @@ def test_memory_grows_with_one_copy_of_the_layer_alone(name):
     # The clean pass holds the layer's output and Captum's copy of it; a few numbers
     # per channel and exposure come on top. IS-CAM's regression holds some more copies
     # in double precision, and of numbers for pairs of channels one for each.
-    regression = 8 * (88**2 - 24**2) if name == "is-cam" else 0
-    copies = 6 if name == "is-cam" else 2
+    foretells = name == "is-cam" or name in SHORTCUTS
+    regression = 8 * (88**2 - 24**2) if foretells else 0
+    copies = 6 if foretells else 2
     assert grown <= copies * (layer_bytes[1] - layer_bytes[0]) + 64 * 100 + regression
     assert grown < 64 * 64 * 64  # far from one mask per channel
 
@@ -555,7 +558,7 @@ def test_an_input_of_another_rank_reaches_the_model_as_it_is():
 
 @every_method
 def test_noise_tunnel(name, net):
-    method, own = METHODS[name]
+    method, own = EVERY[name]
     tunnel = NoiseTunnel(method(net, net.features))
     # NoiseTunnel keeps the argument stdevs to itself.
     own = {"n_samples": 2} if name in NOISY_METHODS else own
@@ -643,7 +646,7 @@ def test_saturated_scores_stay_finite(name, net):
 
 @every_method
 def test_attribute_can_be_swapped_for_captums(name):
-    method, _ = METHODS[name]
+    method, _ = EVERY[name]
     assert issubclass(method, LayerAttribution)
     assert hasattr(method.attribute, "__wrapped__")
 
@@ -679,7 +682,7 @@ def test_attribute_can_be_swapped_for_captums(name):
     ],
 )
 def test_names_read_well(name, expected):
-    assert METHODS[name][0].get_name() == expected
+    assert EVERY[name][0].get_name() == expected
 
 
 @every_noisy_method

@@ -6,6 +6,7 @@ from reference.methods import attribute
 from reference.networks import CONSTANT, DEAD, ConvNet, images
 from reference.spies import Calls
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_iscam._batching import Chunks
 from captum_iscam._hooks import hear_convolutions
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The no
 CHANNELS = 6 - len({CONSTANT, DEAD})  # of ConvNet, without the constant ones
 EXAMPLES = 2
 CLEAN_AND_BASELINE = 2
+WITH_DELTA = {"return_convergence_delta": True}
 
 
 @pytest.fixture
@@ -26,13 +28,24 @@ def net():
     ("name", "options", "passes"),
     [
         ("score-cam", {}, 1),
-        ("is-cam", {}, 4),  # eight channels or fewer are followed whole
+        ("is-cam", {}, 4),  # twelve channels or fewer are followed whole
         ("is-cam", {"n_steps": 3}, 3),
         ("is-cam", {"n_steps": 5, "method": "riemann_right"}, 5),
         ("is-cam", {"n_steps": 5, "method": "riemann_left"}, 4),
         ("is-cam", {"n_steps": 5, "method": "riemann_trapezoid"}, 4),
         ("is-cam", {"n_steps": 5, "method": "recurrence"}, 4),
         ("ss-cam", {"n_samples": 5}, 5),
+        # Of four channels two are scored.
+        ("score-cam", {"screening": 0.5}, 1 / 2),
+        ("is-cam", {"screening": 0.5, "n_steps": 3}, 3 / 2),
+        ("ss-cam", {"screening": 0.5, "n_samples": 5}, 5 / 2),
+        # The delta of a rule is found by following all four at eight points, or twice
+        # as many as the rule has; that of samples and of screening costs nothing.
+        ("is-cam", {"n_steps": 3, **WITH_DELTA}, 3 + 8),
+        ("is-cam", {"n_steps": 5, **WITH_DELTA}, 5 + 10),
+        ("is-cam", WITH_DELTA, 4 + 8),
+        ("score-cam", {"screening": 0.5, **WITH_DELTA}, 1 / 2),
+        ("ss-cam", {"n_samples": 5, **WITH_DELTA}, 5),
     ],
 )
 def test_constant_channels_and_strength_zero_cost_nothing(net, name, options, passes):
@@ -58,6 +71,79 @@ def test_chunks_go_over_examples_channels_and_steps(net):
 
     # 2 examples x 4 channels x 3 steps = 24 rows.
     assert model.rows == [2, 2, 5, 5, 5, 5, 4]
+
+
+def test_a_sampled_channel_is_seen_once_in_each_sample(net):
+    """A channel that matters no more is left out from the ninth sample on."""
+    model = Calls(net)
+    still = {"stdevs": 0.0, "tolerance": 0.1}
+
+    attribute("ss-cam", model, net.features, images(1), 1, n_samples=11, **still)
+
+    # Without noise all channels are settled after four pairs.
+    assert model.rows == [1, 1, *[2 * CHANNELS] * 4]
+
+
+def test_an_odd_sample_ends_without_its_pair(net):
+    model = Calls(net)
+    never = {"stdevs": 0.5, "tolerance": 1e-12}
+
+    attribute("ss-cam", model, net.features, images(1), 1, n_samples=11, **never)
+
+    assert model.rows == [1, 1, *[2 * CHANNELS] * 5, CHANNELS]
+
+
+class Transfers(TorchDispatchMode):
+    """Counts the tensors that are made from Python's numbers while it is on."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.lift_fresh.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("target", [1, [1, 4], torch.tensor([1, 4])], ids=str)
+@pytest.mark.parametrize("name", ["score-cam", "is-cam rule screened", "ss-cam"])
+def test_the_loop_makes_no_tensors_that_a_device_would_wait_for(net, name, target):
+    counts = []
+
+    def model(x):
+        counts.append(transfers.count)
+        return net(x)
+
+    with Transfers() as transfers:
+        attribute(name, model, net.features, images(2), target, internal_batch_size=2)
+
+    # From the first masked pass to the last of its round, which is that of a pair here.
+    first, last = (2, 6) if name == "ss-cam" else (2, len(counts) - 1)
+    assert last - first > 1
+    assert counts[first] == counts[last]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("target", [1, [1, 4], torch.tensor([1, 4])], ids=str)
+@pytest.mark.parametrize("name", ["score-cam", "is-cam rule screened", "ss-cam"])
+def test_the_loop_does_not_wait_for_a_cuda_device(net, name, target):
+    calls = []
+
+    def model(x):
+        calls.append(len(x))
+        first, last = (3, 6) if name == "ss-cam" else (3, expected - 1)
+        strict = first <= len(calls) <= last
+        torch.cuda.set_sync_debug_mode("error" if strict else "default")
+        return net(x)
+
+    net.cuda()
+    x, expected = images(2).cuda(), 3 + (6 if "rule" in name else 4) - 1
+    try:
+        attribute(name, model, net.features, x, target, internal_batch_size=2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+    assert len(calls) >= expected
 
 
 def test_the_baseline_pass_respects_the_chunk_size_too(net):

@@ -8,10 +8,12 @@ over the channels and min-max scale the map they return.
 import numpy as np
 import pytest
 import torch
+from reference import real
 from reference.networks import images
 from torch import nn
 
 from captum_iscam import LayerScoreCAM
+from captum_iscam.attr import _masking
 from captum_iscam.attr._base import LayerScoreMethod
 from captum_iscam.attr._plans import Quadrature
 from captum_iscam.attr._sampling import NoisySamples
@@ -110,6 +112,26 @@ def test_a_smaller_layer_shows_where_they_differ():
 
     # torch-cam scales before it upsamples: close, but another mask.
     assert 1e-3 < (mine - theirs).abs().max() < 0.2
+
+
+@pytest.mark.slow
+@real.needs_real_data
+def test_with_its_masks_the_map_of_a_real_network_is_torchcams(monkeypatch):
+    net = real.network("squeezenet1_1")
+    row = real.rows(source_set="valsmall")[0]
+    x, target = real.photograph(row)[0], int(row["class_index"])
+    with torchcam.ScoreCAM(net, net.features) as cam, torch.no_grad():
+        theirs = cam(target, net(x))[0].unsqueeze(1)
+    upsample, scale = _masking.upsample, _masking.scale
+    monkeypatch.setattr(
+        _masking, "upsample", lambda maps, size: upsample(scale(maps), size)
+    )
+    monkeypatch.setattr(_masking, "scale", lambda masks: masks)
+
+    explain = LayerScoreCAM(net, net.features, score="identity")
+    mine = scaled(explain.attribute(x, target, channel_softmax=True))
+
+    assert (mine - theirs).norm() <= 1e-4 * theirs.norm()
 
 
 def test_is_cam_of_torchcam_is_the_recurrence_one_step_further(net):

@@ -55,6 +55,7 @@ def state_of(net, x):
         ],
         "training": [m.training for m in net.modules()],
         "parameters": [p.detach().clone() for p in net.parameters()],
+        "layouts": [(t.dtype, t.stride()) for t in net.state_dict().values()],
         "wants": [p.requires_grad for p in net.parameters()],
         "grads": [
             p.grad if p.grad is None else p.grad.clone() for p in net.parameters()
