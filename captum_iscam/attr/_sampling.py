@@ -85,27 +85,46 @@ class _Samples:
 
     def _deviations(self) -> Tensor:
         """Returns what each round moves the mean by, `(rounds, P)`."""
-        rounds = torch.stack(self._rounds)
-        taken = (~rounds.isnan()).sum(0)
+        rounds, taken = torch.stack(self._rounds), self._rounds_taken()
         centred = (rounds - rounds.nanmean(0)) / taken
         unbiased = (taken / (taken - 1).clamp(min=1)).sqrt()
         return torch.nan_to_num(centred) * unbiased
 
+    def _rounds_taken(self) -> Tensor:
+        """Returns how many rounds each channel was in."""
+        return (~torch.stack(self._rounds).isnan()).sum(0)
+
+    def _widened(self) -> Tensor:
+        """Returns the standard deviation of Student's t where rounds are left out."""
+        freedom = (self._rounds_taken() - 1).clamp(min=FEWEST_ROUNDS - 1)
+        wide = (freedom / (freedom - 2)).sqrt()
+        return torch.where(self.wanted.to(wide.device), torch.ones_like(wide), wide)
+
     def drop_settled(self, tolerance: float) -> None:
-        """Stops sampling the channels whose standard error no longer matters."""
-        errors = self._deviations().square().sum(0).sqrt().cpu().double()
+        """Stops sampling the channels whose standard error no longer matters.
+
+        A few rounds may agree by luck, so that no channel passes for better known,
+        beside its weight, than all are on the average.
+        """
+        errors = self._deviations().square().sum(0).cpu().double()
         means = self.means().cpu().double()
+        rounds = self._rounds_taken().cpu()
         for example in self._channels.of_examples():
-            mine = example.rows
+            mine, sizes = example.rows, example.norms.square()
+            squares = means[mine].square()
+            weight = (squares * sizes).sum().clamp(min=torch.finfo(sizes.dtype).tiny)
+            spread = (errors[mine] * rounds[mine] * sizes).sum() / weight
+            found = torch.maximum(errors[mine], spread * squares / rounds[mine])
             bound = tolerance**2 * example.squared_norm(means[mine]) / len(mine)
-            settled = (errors[mine] * example.norms).square() <= bound
-            self.wanted[mine[settled]] = False
+            self.wanted[mine[found * sizes <= bound]] = False
 
     def errors(self) -> Tensor:
         """Returns the standard error of each example's map.
 
         All channels of a round share its noise, so the errors of their weights go
-        together; the rounds are independent.
+        together; the rounds are independent. Of a channel that was sampled no more they
+        are few: twice a standard error then covers less, and is widened as the variance
+        of Student's t tells.
         """
         nothing = self._channels.nothing
         found = torch.zeros_like(nothing)
@@ -113,7 +132,7 @@ class _Samples:
         if len(self._rounds) < 2:
             found[[example.number for example in examples]] = torch.inf
             return found
-        deviations = self._deviations()
+        deviations = self._deviations() * self._widened()
         for example in examples:
             rounds = deviations[:, example.rows.to(nothing.device)]
             found[example.number] = sum(map(example.squared_norm, rounds)) ** 0.5

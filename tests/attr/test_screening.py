@@ -1,5 +1,7 @@
 """Fewer passes than channels: screening, and samples that no longer matter."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from captum_iscam import (
 from captum_iscam.attr import _regression
 from captum_iscam.attr._engine import OfExample
 from captum_iscam.attr._plans import SCORE_CAM
+from captum_iscam.attr._sampling import _Samples
 from captum_iscam.attr._screening import Screening
 
 CHANNELS = 40
@@ -273,7 +276,7 @@ def test_a_constant_example_is_exact_alone_and_in_a_batch():
 
 def test_channels_that_no_longer_matter_are_sampled_no_more(x):
     net = Patches(twist=0.5)
-    net.shapes[:, 5:] *= 0.01  # all but five hardly count
+    net.shapes[:, 5:] *= 1e-4  # all but five hardly count
     model = Calls(net)
 
     def square(inputs):  # noise must not cancel within a pair
@@ -289,6 +292,50 @@ def test_channels_that_no_longer_matter_are_sampled_no_more(x):
     assert spent == 2 * (2 + 8 * CHANNELS + 24 * 5)
     assert spent < 0.6 * rows
     assert (ours - whole).norm() / whole.norm() < 0.005
+
+
+def samples_of(increases, norms):
+    """What `_Samples` holds of channels, `(rounds, P)`, of one place each."""
+    count = len(norms)
+    maps = torch.tensor(norms, dtype=torch.double).unsqueeze(1)
+    example = OfExample(0, torch.arange(count), torch.arange(count), maps, 1.0)
+    samples = _Samples(
+        SimpleNamespace(
+            varying=torch.zeros(count, 2, dtype=torch.long),
+            nothing=torch.zeros(1, dtype=torch.double),
+            of_examples=lambda: [example],
+        )
+    )
+    for row in increases:
+        asked = samples.wanted.nonzero().squeeze(1)
+        samples.add(asked, torch.tensor(row, dtype=torch.double)[asked].unsqueeze(1))
+    return samples
+
+
+def test_rounds_that_agree_by_luck_stop_no_channel():
+    """The second channel never moves, but its weight is that of the first."""
+    increases = [[1.0, 1.0, 1e-6], [1.2, 1.0, 0], [0.8, 1.0, 1e-6], [1.0, 1.0, 0]]
+    samples = samples_of(increases, norms=[1.0, 1.0, 1.0])
+    # A standard error of 0.0816 for the first, and of that over sqrt(2) on the average
+    # of both; the map is 2, and three channels share what is tolerated.
+    bound = 0.0816 / 2**0.5 / (2 / 3**0.5)
+
+    samples.drop_settled(0.99 * bound)
+    assert samples.wanted.tolist() == [True, True, False]
+
+    samples.drop_settled(1.01 * bound)
+    assert samples.wanted.tolist() == [True, False, False]
+
+
+def test_few_rounds_of_a_stopped_channel_tell_less_of_their_error():
+    increases = [[1.0, 0.0], [1.2, 0.0], [0.8, 0.0], [1.0, 0.0]]
+    samples = samples_of(increases, norms=[1.0, 1.0])
+    usual = float(samples.errors())
+    samples.wanted[0] = False
+
+    # Of four rounds three are free: a variance of 3 / (3 - 2).
+    assert float(samples.errors()) == pytest.approx(3**0.5 * usual)
+    assert usual == pytest.approx(0.0816, rel=1e-3)
 
 
 def test_the_delta_of_samples_is_their_standard_error(x):
