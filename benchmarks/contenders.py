@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch._inductor.config
 from torch import Tensor, nn
 
 from captum_iscam import (
@@ -23,7 +24,7 @@ OURS = {
     "ss-cam": LayerSmoothedScoreCAM,
 }
 TORCHCAM = {"score-cam": "ScoreCAM", "is-cam": "ISCAM", "ss-cam": "SSCAM"}
-BATCHES = (4, 8, 16, 32)
+BATCHES = {"cpu": (4, 8, 16, 32), "cuda": (32, 64, 128, 256, 512)}
 Explain = Callable[[Tensor, int], Tensor]
 
 
@@ -34,6 +35,7 @@ class Contender:
     Attributes:
         name (str): Its name in tables.
         run (Callable): Explains an image's class.
+        warm (bool): Whether it runs once before it is timed.
         seconds (list[float]): What each run took.
         rows (int): Inputs the model saw in one run.
         answer (Tensor, optional): The map of the last run.
@@ -41,6 +43,7 @@ class Contender:
 
     name: str
     run: Explain
+    warm: bool = False
     seconds: list[float] = field(default_factory=list)
     rows: int = 0
     answer: Tensor | None = None
@@ -51,12 +54,20 @@ def ours(
     model: nn.Module,
     layer: nn.Module,
     autocast: bool = False,
+    compiled: bool = False,
     **options: Any,
 ) -> Explain:
-    """Returns our method, under bfloat16 autocast on request."""
+    """Returns our method, under bfloat16 autocast or with a compiled model on request.
+
+    The model is compiled as it first runs, with batch norm folded away.
+    """
+    scored: Any = model
+    if compiled:
+        torch._inductor.config.freezing = True
+        scored = torch.compile(model)
 
     def run(x: Tensor, target: int) -> Tensor:
-        explain = OURS[method](model, layer)
+        explain = OURS[method](scored, layer)
         half = torch.autocast(x.device.type, torch.bfloat16)
         with half if autocast else nullcontext():
             return explain.attribute(x, target=target, **options)

@@ -41,7 +41,9 @@ def speed(folder: Path, short: bool) -> list[list[str]]:
     slow = ["--methods", "is-cam", "--networks", *networks, "--repeats", "1"]
     slowest = ["--methods", "ss-cam", "--networks", networks[0], "--repeats", "1"]
     first = ["speed.py", str(folder / "speed"), "--missing"]
-    return [[*first, *of] for of in (score, slow, slowest)]
+    compiled = ["speed.py", str(folder / "compiled"), "--missing", "--compiled"]
+    found = [[*first, *of] for of in (score, slow, slowest)]
+    return [*found, [*compiled, "--networks", *SHORT]]
 
 
 def recordings(folder: Path, short: bool) -> list[list[str]]:
@@ -56,6 +58,11 @@ def recordings(folder: Path, short: bool) -> list[list[str]]:
         else:
             found.append([*of, "--channels", str(CHANNELS)])
             found.append([*of, "--points", "8"])
+    for name in SHORT:
+        # What the reference is compared with, as fine as need be.
+        of = ["record_outputs.py", str(folder), "--compile", "--network", name]
+        fine = ["--photographs", "3", "--points", "64", "--channels", "32"]
+        found.append([*of, *fine])
     return found
 
 

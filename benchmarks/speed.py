@@ -26,8 +26,10 @@ from torch import Tensor, nn
 METHODS = ("score-cam", "is-cam", "ss-cam")
 
 
-def contenders(method: str, model: nn.Module, layer: nn.Module) -> list[Contender]:
-    """Returns who competes at a method."""
+def contenders(
+    method: str, model: nn.Module, layer: nn.Module, compiled: bool
+) -> list[Contender]:
+    """Returns who competes at a method; with ours on a compiled model on request."""
     options = {"ss-cam": {"stdevs": 0.5}}.get(method, {})
     found = [
         Contender("captum_iscam", ours(method, model, layer, **options)),
@@ -42,6 +44,9 @@ def contenders(method: str, model: nn.Module, layer: nn.Module) -> list[Contende
         found.insert(1, Contender("captum_iscam, n_steps=3", three))
     if method == "score-cam":
         found.append(Contender("grad-cam", grad_cam(model, layer)))
+    if compiled:
+        run = ours(method, model, layer, compiled=True, **options)
+        found.insert(1, Contender("captum_iscam, compiled", run, warm=True))
     return found
 
 
@@ -49,7 +54,7 @@ def best_raw(model: nn.Module, rows: int, x: Tensor) -> Contender:
     """Returns the bare passes at the batch size and layout that are fastest."""
     trials = [
         (raw(model, 4 * batch, batch, layout), batch, layout)
-        for batch in BATCHES
+        for batch in BATCHES[x.device.type]
         for layout in (False, True)
     ]
     found = []
@@ -84,11 +89,15 @@ def measure(name: str, method: str, args: argparse.Namespace) -> dict[str, Any]:
     x = as_input(photographs(1)[0]).to(args.device)
     with torch.no_grad():
         target = int(model(x).argmax())
-    field = contenders(method, model, layer)
+    field = contenders(method, model, layer, args.compiled)
     if args.only:
         field = [one for one in field if one.name.startswith(tuple(args.only))]
     field[0].rows = rows_of(field[0].run, model, x, target)
     field.append(best_raw(model, field[0].rows, x))
+    for one in field:
+        if one.warm or x.is_cuda:  # where the first run chooses and loads kernels
+            seconds, _ = timed(one.run, x, target)
+            print(f"{name} {method} {one.name}, first run: {seconds:.2f} s", flush=True)
     for turn in range(args.repeats):
         for one in field[turn % len(field) :] + field[: turn % len(field)]:
             seconds, one.answer = timed(one.run, x, target)
@@ -99,6 +108,7 @@ def measure(name: str, method: str, args: argparse.Namespace) -> dict[str, Any]:
         "method": method,
         "rows": field[0].rows,
         "rounds": args.repeats,
+        "environment": environment(args.device),
         "contenders": [
             {
                 "name": one.name,
@@ -120,7 +130,23 @@ def _map_error(one: Contender, first: Contender) -> float | None:
     return float((mine.float() - reference).norm() / reference.norm())
 
 
-def table(cases: list[dict[str, Any]], absolute: bool) -> str:
+def tables(cases: list[dict[str, Any]]) -> str:
+    """Returns a Markdown table for each device, under its name."""
+    by_device: dict[str, list[dict[str, Any]]] = {}
+    for case in cases:
+        by_device.setdefault(_device(case), []).append(case)
+    found = []
+    for device, some in by_device.items():
+        versions = some[0]["environment"]["versions"]
+        found.append(f"{device}, torch {versions['torch']}:\n\n{table(some)}")
+    return "\n".join(found)
+
+
+def _device(case: dict[str, Any]) -> str:
+    return str(case["environment"]["device"])
+
+
+def table(cases: list[dict[str, Any]]) -> str:
     """Returns the cases as a Markdown table of medians, quartiles and ratios."""
     lines = [
         "| network | method | contender | of torch-cam's time | of raw passes | map |",
@@ -131,7 +157,7 @@ def table(cases: list[dict[str, Any]], absolute: bool) -> str:
         bare = next(s for name, s in samples.items() if name.startswith("raw"))
         for one in case["contenders"]:
             name = one["name"]
-            if absolute:
+            if case["environment"]["type"] == "cuda":
                 name += f", {statistics.median(one['seconds']):.2f} s"
             error = one["map_error"]
             cells = [
@@ -166,6 +192,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["score-cam"])
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
     parser.add_argument("--only", nargs="+", help="contenders whose name begins so")
+    parser.add_argument("--compiled", action="store_true", help="ours, compiled, too")
     parser.add_argument("--missing", action="store_true", help="keep what is there")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -174,15 +201,19 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     found = load(args.out) or {"cases": []}
-    found["environment"] = environment(args.device)
+    device = environment(args.device)["device"]
     for name in args.networks:
         for method in args.methods:
-            same = (name, method)
-            kept = [c for c in found["cases"] if (c["network"], c["method"]) != same]
+            same = (name, method, device)
+            kept = [
+                case
+                for case in found["cases"]
+                if (case["network"], case["method"], _device(case)) != same
+            ]
             if args.missing and len(kept) < len(found["cases"]):
                 continue
             found["cases"] = [*kept, measure(name, method, args)]
-            save(args.out, found, table(found["cases"], args.device == "cuda"))
+            save(args.out, found, tables(found["cases"]))
 
 
 if __name__ == "__main__":
