@@ -52,7 +52,8 @@ class NoisySamples:
             if len(asked):
                 ones = torch.ones(len(asked), len(signs))
                 samples.add(asked, channels.increase(pairs[asked], ones, noise, signs))
-            if self._tolerance is not None and number + 1 >= FEWEST_ROUNDS:
+            more = FEWEST_ROUNDS <= number + 1 < len(self._rounds)
+            if self._tolerance is not None and more:
                 samples.drop_settled(self._tolerance)
         values = channels.scatter(samples.means())
         _warn_of_drowned(values, channels)

@@ -327,6 +327,20 @@ def test_rounds_that_agree_by_luck_stop_no_channel():
     assert samples.wanted.tolist() == [True, False, False]
 
 
+def test_the_last_round_leaves_nothing_out(x):
+    net = Patches(twist=0.5)
+
+    def square(inputs):
+        return net(inputs) ** 2 / 1e5
+
+    options = {"model": square, "stdevs": 2.0, "return_convergence_delta": True}
+
+    _, whole = smoothed(net, x, n_samples=8, **options)
+    _, ours = smoothed(net, x, n_samples=8, tolerance=10.0, **options)
+
+    assert torch.equal(ours, whole)
+
+
 def test_few_rounds_of_a_stopped_channel_tell_less_of_their_error():
     increases = [[1.0, 0.0], [1.2, 0.0], [0.8, 0.0], [1.0, 0.0]]
     samples = samples_of(increases, norms=[1.0, 1.0])
