@@ -201,17 +201,22 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     found = load(args.out) or {"cases": []}
-    device = environment(args.device)["device"]
+    here = environment(args.device)
     for name in args.networks:
         for method in args.methods:
-            same = (name, method, device)
+            same = [
+                case
+                for case in found["cases"]
+                if (case["network"], case["method"]) == (name, method)
+                and case["environment"]["type"] == here["type"]
+            ]
+            if args.missing and same:
+                continue
             kept = [
                 case
                 for case in found["cases"]
-                if (case["network"], case["method"], _device(case)) != same
+                if case not in same or _device(case) != here["device"]
             ]
-            if args.missing and len(kept) < len(found["cases"]):
-                continue
             found["cases"] = [*kept, measure(name, method, args)]
             save(args.out, found, tables(found["cases"]))
 

@@ -98,14 +98,14 @@ class TargetScore:
         """Returns the score `(rows,)` of each row of a model's output."""
         self._check_output(output, len(examples))
         scored = self._scored(output, len(examples))
-        selected = select_targets(scored, self._targets(examples, scored.device))
+        selected = self._selected(scored, examples)
         if selected.numel() != len(examples):
             raise ValueError(
                 "target must pick one number per example from an output of shape "
                 f"{tuple(scored.shape)}, got {self.target!r}. "
                 "Name a class, or one index per dimension after the first."
             )
-        return cast(Tensor, selected.reshape(-1))
+        return selected.reshape(-1)
 
     def check_form(self) -> None:
         """Raises unless a list or tensor has an entry per example.
@@ -146,17 +146,18 @@ class TargetScore:
             )
         return scored
 
-    def _targets(self, examples: Tensor, device: torch.device) -> Target:
+    def _selected(self, scored: Tensor, examples: Tensor) -> Tensor:
         target = self.target
         if self._table is None:
             self._table = _as_table(target, self.num_examples)
-        if self._table is not None:
+        if self._table is not None and self._table.shape[1] == scored.dim() - 1:
             # Brought there once: a copy in every pass would wait for the device.
-            self._table = self._table.to(device)
-            return cast(Target, self._table[examples.to(device)])
-        if isinstance(target, list) and len(target) == self.num_examples:
-            return cast(Target, [target[i] for i in examples.tolist()])
-        return target  # one for all, or what Captum's own check refuses
+            self._table = self._table.to(scored.device)
+            rows = torch.arange(len(scored), device=scored.device)
+            index = self._table[examples.to(scored.device)]
+            return scored[(rows, *index.unbind(1))]
+        # One for all, or what Captum's own check refuses.
+        return cast(Tensor, select_targets(scored, target))
 
     def _of_examples(self, value: Any, examples: Tensor) -> Any:
         follows = (
@@ -182,11 +183,14 @@ class TargetScore:
 
 
 def _as_table(target: Target, num_examples: int) -> Tensor | None:
-    """Returns the indices of a target that has one for each example, else None."""
-    if isinstance(target, list) and all(isinstance(index, int) for index in target):
-        target = torch.tensor(target, dtype=torch.long)
-    several = isinstance(target, Tensor) and target.shape == (num_examples,)
-    return cast(Tensor, target) if several else None
+    """Returns `(N, dims)` indices of a target that has some for each example."""
+    if isinstance(target, list) and target:
+        rows = [i if isinstance(i, tuple) else (i,) for i in target]
+        alike = len({len(row) for row in rows}) == 1 and len(rows) == num_examples
+        return torch.tensor(rows, dtype=torch.long) if alike else None
+    if isinstance(target, Tensor) and target.shape == (num_examples,):
+        return target.unsqueeze(1)
+    return None
 
 
 def _check_classes(output: Tensor) -> None:

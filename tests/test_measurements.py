@@ -53,12 +53,12 @@ def test_the_times_of_the_readme_are_those_that_were_measured(scripts):
     assert len(rows) == 7
     for method, network, cells in rows:
         asked = method.lower(), bare(network)
-        (case,) = [
+        case = next(
             case
             for case in cases
             if (case["method"], bare(case["network"])) == asked
             and case["environment"]["type"] == "cpu"
-        ]
+        )
         for cell, contender in zip(
             cells.replace("*", "").strip("| ").split(" | "),
             ("grad-cam", "captum_iscam", "captum_iscam, bfloat16"),
@@ -150,12 +150,13 @@ def test_is_cam_still_shows_as_many_inputs_as_were_measured_on_the_scenes():
     assert passes.rows / len(scenes) == pytest.approx(int(measured["IS-CAM"][6]), abs=5)
 
 
-def test_more_samples_of_what_matters_are_closer_for_half_the_passes():
+def test_stopping_costs_half_the_passes_and_hardly_an_error():
     plans = json.loads((MEASURED / "samples.json").read_text())
 
     usual, cheap = plans[0], [plan for plan in plans if plan["passes"] <= 0.5]
     assert usual["passes"] == 1
-    assert min(plan["of_usual"] for plan in cheap) <= 1
+    assert min(plan["of_usual"] for plan in cheap if plan["n_samples"] > 35) <= 1
+    assert min(plan["of_usual"] for plan in cheap if plan["n_samples"] == 35) <= 1
     assert min(plan["error"] for plan in cheap) <= 1.1 * usual["error"]
     # 32 maps under four draws of noise: one more or less is no news.
     assert usual["held"] >= 0.9

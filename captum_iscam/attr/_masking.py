@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -100,8 +100,8 @@ class MaskedInputs:
             strengths (Tensor): `t` of every view of each of them, `(channels, views)`.
             rows (slice): Which of the rows, channels times views, to make.
             noise (Noise, optional): Where `e` comes from. Default: None
-            signs (Tensor, optional): The sign of `e` in each view, `(views,)`.
-                Default: None, where there is no noise
+            signs (Tensor, optional): The sign of `e` in each view, `(views,)`; needed
+                where there is noise. Default: None
         """
         count = strengths.shape[1]
         index = torch.arange(rows.start, rows.stop, device=channels.device)
@@ -116,11 +116,12 @@ class MaskedInputs:
             strength = strengths[owner, turn].to(masks).view(column)
             view = masks[owner] * strength * rows_of(delta, examples[owner])
             view += rows_of(baseline, examples[owner])
-            if noise is not None and signs is not None:
+            if noise is not None:
                 whole = rows_of(delta, examples)
                 full = partial(self._full, i, masks, whole, examples)
                 field = rows_of(noise.field(place, full, whole), owner).to(view)
-                view.addcmul_(signs[turn].to(view).view(column), field)
+                sign = cast(Tensor, signs)[turn].to(view).view(column)
+                view.addcmul_(sign, field)
             shown[i] = view.to(like.dtype)
         return tuple(shown)
 

@@ -294,6 +294,12 @@ def test_channels_that_no_longer_matter_are_sampled_no_more(x):
     assert (ours - whole).norm() / whole.norm() < 0.005
 
 
+def take(samples, increases):
+    for row in increases:
+        asked = samples.wanted.nonzero().squeeze(1)
+        samples.add(asked, torch.tensor(row, dtype=torch.double)[asked].unsqueeze(1))
+
+
 def samples_of(increases, norms):
     """What `_Samples` holds of channels, `(rounds, P)`, of one place each."""
     count = len(norms)
@@ -306,9 +312,7 @@ def samples_of(increases, norms):
             of_examples=lambda: [example],
         )
     )
-    for row in increases:
-        asked = samples.wanted.nonzero().squeeze(1)
-        samples.add(asked, torch.tensor(row, dtype=torch.double)[asked].unsqueeze(1))
+    take(samples, increases)
     return samples
 
 
@@ -319,6 +323,23 @@ def test_rounds_that_agree_by_luck_stop_no_channel():
     # A standard error of 0.0816 for the first, and of that over sqrt(2) on the average
     # of both; the map is 2, and three channels share what is tolerated.
     bound = 0.0816 / 2**0.5 / (2 / 3**0.5)
+
+    samples.drop_settled(0.99 * bound)
+    assert samples.wanted.tolist() == [True, True, False]
+
+    samples.drop_settled(1.01 * bound)
+    assert samples.wanted.tolist() == [True, False, False]
+
+
+def test_a_stopped_channel_counts_with_the_rounds_it_had():
+    increases = [[1.0, 1.0, 1.0], [1.2, 1.0, 2.0], [0.8, 1.0, 0.0], [1.0, 1.0, 1.0]]
+    samples = samples_of(increases, norms=[1.0, 1.0, 0.1])
+    samples.drop_settled(0.045)
+    assert samples.wanted.tolist() == [True, True, False]
+    take(samples, increases)
+    # Variances of 0.16 / 7 in eight rounds and 2 / 3 in four; the map is 2.1.
+    spread = (0.16 / 7 + 0.01 * 2 / 3) / (1 + 1 + 0.01)
+    bound = (spread / 8) ** 0.5 / (2.1 / 3**0.5)
 
     samples.drop_settled(0.99 * bound)
     assert samples.wanted.tolist() == [True, True, False]
