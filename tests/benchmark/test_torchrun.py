@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from benchmark.runs import command, result, rows, run
 from benchmark.test_kills import wait_for_rows
 
@@ -15,6 +16,16 @@ from captum_iscam.benchmark import layout
 from captum_iscam.benchmark.group import Group
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    # As many as torchrun's processes have: on some processors the last digits of a
+    # convolution depend on the number of threads.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
