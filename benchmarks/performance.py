@@ -32,6 +32,11 @@ RECORDED = {"squeezenet1_1": 40, "resnet18": 40}
 CHANNELS = 128
 """Drawn for the rules, which are the same for every channel, of all networks but the
 first; for the plans all channels are kept, at fewer strengths."""
+SAMPLED = 12
+"""Photographs whose channels are shown under noise, again and again."""
+SCENES = ("--stdevs", "0.2", "--rounds", "140")
+"""Small enough for many samples, and pictures in [0, 1], too small a range for the
+usual rule for the noise."""
 
 
 def speed(folder: Path, short: bool) -> list[list[str]]:
@@ -66,6 +71,13 @@ def recordings(folder: Path, short: bool) -> list[list[str]]:
     return found
 
 
+def samples(folder: Path, recordings: Path, short: bool) -> list[str]:
+    """Returns the command that leaves out samples on photographs."""
+    found = ["samples.py", str(folder / "samples_photographs"), "--compile"]
+    found += ["--network", NETWORKS[0], "--images", "3" if short else str(SAMPLED)]
+    return [*found, "--keep", str(recordings / "samples")]
+
+
 def main() -> None:
     """Runs what is missing, then writes the table of goals."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -86,7 +98,8 @@ def main() -> None:
             ["passes.py", str(args.recordings), str(out / "passes")],
             ["plans_tried.py", str(args.recordings), str(out / "plans_tried")],
         ],
-        "samples": [["samples.py", str(out / "samples")]],
+        "samples": [["samples.py", str(out / "samples"), *SCENES]],
+        "samples_photographs": [samples(out, args.recordings, args.short)],
     }
     for name, commands in steps.items():
         # What was timed is kept case by case.

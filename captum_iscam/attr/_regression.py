@@ -51,27 +51,86 @@ class MaskRegression:
         if not weights[known].any():
             # Channels that do nothing at all say nothing of the others.
             return torch.where(known, weights, 0), torch.inf
-        masks = self._channels.masks
-        sizes = masks.square().sum(1)
-        distance = _mean_distance(masks, sizes)
-        shown, hidden = masks[known], masks[~known]
-        factor = _factor(shown, distance)
-        across = _correlation(shown, hidden, distance)
-        relative = (weights[known] / sizes[known]).unsqueeze(1)
-        solved = torch.linalg.solve_triangular(factor, relative, upper=False)
-        solved = torch.linalg.solve_triangular(factor.mT, solved, upper=True)
+        fit = _Fit(self._channels.masks, known)
+        relative = fit.relative(weights[known].unsqueeze(1))
+        solved = fit.solve(relative)
         filled = weights.clone()
-        filled[~known] = (across.T @ solved).squeeze(1) * sizes[~known]
-        floor = (self._channels.rise / masks.shape[1]) ** 2 / len(shown)
+        filled[~known] = fit.foretell(solved).squeeze(1)
+        floor = (self._channels.rise / fit.places) ** 2 / len(relative)
         scale = max(float((relative * solved).mean()), floor)
         if not torch.equal(self._known, known):
-            explained = torch.linalg.solve_triangular(factor, across, upper=False)
-            maps = self._channels.maps[~known] * sizes[~known].unsqueeze(1)
-            self._variance = _variance(hidden, maps, explained, distance)
+            maps = self._channels.maps[~known]
+            self._variance = fit.variance(maps.mul_(fit.hidden_sizes.unsqueeze(1)))
             self._known = known.clone()
         squared = scale * self._variance
         # What overflows is not known at all.
         return filled, squared if squared < torch.inf else torch.inf
+
+
+def foretell(channels: OfExample, known: Tensor, moves: Tensor) -> Tensor:
+    """Returns what all channels are moved by, from what some of them are.
+
+    It is the mean of :class:`MaskRegression`, for which no scale is needed.
+
+    Args:
+        channels (OfExample): The channels.
+        known (Tensor): Which moves are known, `(P,)` of bool.
+        moves (Tensor): `(P, n)`, each column by itself; those that are not known are
+            left aside.
+    """
+    if known.all():
+        return moves
+    fit = _Fit(channels.masks, known)
+    found = moves.clone()
+    found[~known] = fit.foretell(fit.solve(fit.relative(moves[known])))
+    return found
+
+
+class _Fit:
+    """What known weights tell of others, whatever the weights are.
+
+    Args:
+        masks (Tensor): `(P, places)`.
+        known (Tensor): Of which of them the weights are known, `(P,)` of bool.
+    """
+
+    def __init__(self, masks: Tensor, known: Tensor) -> None:
+        sizes = masks.square().sum(1)
+        self.places = masks.shape[1]
+        self._distance = _mean_distance(masks, sizes)
+        self._hidden = masks[~known]
+        self._sizes = sizes[known].unsqueeze(1)
+        self.hidden_sizes = sizes[~known]
+        self._factor = _factor(shown := masks[known], self._distance)
+        self._across = _correlation(shown, self._hidden, self._distance)
+
+    def relative(self, weights: Tensor) -> Tensor:
+        """Returns known weights `(known, n)` over the squared size of their masks."""
+        return weights / self._sizes
+
+    def solve(self, relative: Tensor) -> Tensor:
+        """Returns the inverse of their covariance times relative weights."""
+        below = torch.linalg.solve_triangular(self._factor, relative, upper=False)
+        solved: Tensor = torch.linalg.solve_triangular(
+            self._factor.mT, below, upper=True
+        )
+        return solved
+
+    def foretell(self, solved: Tensor) -> Tensor:
+        """Returns the weights that are not known, `(P - known, n)`."""
+        return (self._across.T @ solved) * self.hidden_sizes.unsqueeze(1)
+
+    def variance(self, maps: Tensor) -> float:
+        """Returns the expected squared norm of what is foretold wrongly.
+
+        Args:
+            maps (Tensor): Of the channels that are not known, times the squared size of
+                their masks.
+        """
+        explained = torch.linalg.solve_triangular(
+            self._factor, self._across, upper=False
+        )
+        return _variance(self._hidden, maps, explained, self._distance)
 
 
 def _mean_distance(masks: Tensor, sizes: Tensor) -> float:

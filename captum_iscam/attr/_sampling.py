@@ -9,11 +9,15 @@ from torch import Tensor
 
 from captum_iscam._batching import as_count
 from captum_iscam.attr._combine import warn_of_examples
-from captum_iscam.attr._engine import Channels
+from captum_iscam.attr._engine import Channels, OfExample
 from captum_iscam.attr._masking import Noise
 from captum_iscam.attr._plans import Weights
-
-FEWEST_ROUNDS = 4
+from captum_iscam.attr._two_phase import (
+    FEWEST_ROUNDS,
+    Schedule,
+    average,
+    cheapest,
+)
 
 
 class NoisySamples:
@@ -22,9 +26,8 @@ class NoisySamples:
     Args:
         n_samples (int): `S`.
         make_noise (Callable): Makes the noise for the inputs that are masked.
-        tolerance (float, optional): Relative standard error of the map below which a
-            channel's own share no longer matters, so that it is sampled no more. None
-            takes all samples of every channel.
+        tolerance (float, optional): Relative standard error of the map before ReLU that
+            is good enough. None takes all samples of every channel.
     """
 
     def __init__(
@@ -43,101 +46,91 @@ class NoisySamples:
     def weigh(self, channels: Channels) -> Weights:
         """Returns the weights of the channels."""
         noise = self._make_noise(channels.masked)
-        samples = _Samples(channels)
+        samples = _Samples(channels, [len(signs) for signs in self._rounds])
         pairs = channels.varying
-        channels.expect(len(pairs) * sum(len(signs) for signs in self._rounds))
+        channels.expect(len(pairs) * sum(samples.counts))
         for number, signs in enumerate(self._rounds):
             noise.draw(channels.masked)
             asked = samples.wanted.nonzero().squeeze(1)
-            if len(asked):
-                ones = torch.ones(len(asked), len(signs))
-                samples.add(asked, channels.increase(pairs[asked], ones, noise, signs))
+            if not len(asked):
+                continue  # but draw, so that the noise after this map is the same
+            ones = torch.ones(len(asked), len(signs))
+            samples.add(asked, channels.increase(pairs[asked], ones, noise, signs))
             more = FEWEST_ROUNDS <= number + 1 < len(self._rounds)
             if self._tolerance is not None and more:
-                samples.drop_settled(self._tolerance)
-        values = channels.scatter(samples.means())
+                samples.leave_out(self._tolerance)
+        means, errors = samples.averages()
+        values = channels.scatter(means)
         _warn_of_drowned(values, channels)
-        return Weights(values, samples.errors())
+        return Weights(values, errors)
 
 
 class _Samples:
-    """What the model made of the noise so far."""
+    """What the model made of the noise so far.
 
-    def __init__(self, channels: Channels) -> None:
+    Args:
+        channels (Channels): The channels.
+        counts (list[int]): How many samples are taken in each round.
+
+    Attributes:
+        wanted (Tensor): Which channels are still sampled, `(P,)` of bool.
+    """
+
+    def __init__(self, channels: Channels, counts: list[int]) -> None:
         self._channels = channels
-        count = len(channels.varying)
-        self.wanted = torch.ones(count, dtype=torch.bool)
-        self._taken = channels.nothing.new_zeros(count)
-        self._total = channels.nothing.new_zeros(count)
+        self.counts = counts
+        self.wanted = torch.ones(len(channels.varying), dtype=torch.bool)
         self._rounds: list[Tensor] = []
+        self._asked: list[Tensor] = []
+        self._examples: list[OfExample] | None = None
+        self._schedules: dict[int, Schedule] = {}
+
+    @property
+    def examples(self) -> list[OfExample]:
+        """The channels of each example, looked at no sooner than needed."""
+        if self._examples is None:
+            self._examples = self._channels.of_examples()
+        return self._examples
 
     def add(self, asked: Tensor, increases: Tensor) -> None:
-        """Takes one round, `(asked, samples)`."""
-        asked = asked.to(self._total.device)
-        self._taken[asked] += increases.shape[1]
-        self._total[asked] += increases.sum(1)
-        row = torch.full_like(self._total, torch.nan)
-        row[asked] = increases.mean(1)
+        """Takes one round of the wanted channels, `(asked, samples)`."""
+        row = self._channels.nothing.new_zeros(len(self.wanted))
+        row[asked.to(row.device)] = increases.mean(1)
         self._rounds.append(row)
+        self._asked.append(self.wanted.clone())
 
-    def means(self) -> Tensor:
-        """Returns the mean increase of each channel."""
-        return self._total / self._taken.clamp(min=1)
+    def leave_out(self, tolerance: float) -> None:
+        """Stops sampling channels that are known well enough, or can be foretold."""
+        number = len(self._rounds)
+        rounds: Tensor | None = None
+        for example in self.examples:
+            schedule = self._schedules.get(example.number)
+            if schedule is None or schedule.until == number:
+                if rounds is None:
+                    rounds = torch.stack(self._rounds).cpu().double()
+                schedule = cheapest(
+                    example, rounds[:, example.rows], len(self.counts), tolerance
+                )
+                self._schedules[example.number] = schedule
+            if schedule.until == number:
+                self.wanted[example.rows] = schedule.known
+            if schedule.last == number:
+                self.wanted[example.rows] = False
 
-    def _deviations(self) -> Tensor:
-        """Returns what each round moves the mean by, `(rounds, P)`."""
-        rounds, taken = torch.stack(self._rounds), self._rounds_taken()
-        centred = (rounds - rounds.nanmean(0)) / taken
-        unbiased = (taken / (taken - 1).clamp(min=1)).sqrt()
-        return torch.nan_to_num(centred) * unbiased
-
-    def _rounds_taken(self) -> Tensor:
-        """Returns how many rounds each channel was in."""
-        return (~torch.stack(self._rounds).isnan()).sum(0)
-
-    def _widened(self) -> Tensor:
-        """Returns the standard deviation of Student's t where rounds are left out."""
-        freedom = (self._rounds_taken() - 1).clamp(min=FEWEST_ROUNDS - 1)
-        wide = (freedom / (freedom - 2)).sqrt()
-        return torch.where(self.wanted.to(wide.device), torch.ones_like(wide), wide)
-
-    def drop_settled(self, tolerance: float) -> None:
-        """Stops sampling the channels whose standard error no longer matters.
-
-        A few rounds may agree by luck, so that no channel passes for better known,
-        beside its weight, than all are on the average.
-        """
-        errors = self._deviations().square().sum(0).cpu().double()
-        means = self.means().cpu().double()
-        rounds = self._rounds_taken().cpu()
-        for example in self._channels.of_examples():
-            mine, sizes = example.rows, example.norms.square()
-            squares = means[mine].square()
-            weight = (squares * sizes).sum().clamp(min=torch.finfo(sizes.dtype).tiny)
-            spread = (errors[mine] * rounds[mine] * sizes).sum() / weight
-            found = torch.maximum(errors[mine], spread * squares / rounds[mine])
-            bound = tolerance**2 * example.squared_norm(means[mine]) / len(mine)
-            self.wanted[mine[found * sizes <= bound]] = False
-
-    def errors(self) -> Tensor:
-        """Returns the standard error of each example's map.
-
-        All channels of a round share its noise, so the errors of their weights go
-        together; the rounds are independent. Of a channel that was sampled no more they
-        are few: twice a standard error then covers less, and is widened as the variance
-        of Student's t tells.
-        """
+    def averages(self) -> tuple[Tensor, Tensor]:
+        """Returns the mean increase of each channel, and the error of each map."""
         nothing = self._channels.nothing
-        found = torch.zeros_like(nothing)
-        examples = self._channels.of_examples()
-        if len(self._rounds) < 2:
-            found[[example.number for example in examples]] = torch.inf
-            return found
-        deviations = self._deviations() * self._widened()
-        for example in examples:
-            rounds = deviations[:, example.rows.to(nothing.device)]
-            found[example.number] = sum(map(example.squared_norm, rounds)) ** 0.5
-        return found
+        means = torch.zeros(len(self.wanted), dtype=torch.double)
+        errors = torch.zeros_like(nothing)
+        if self._rounds:
+            rounds = torch.stack(self._rounds).cpu().double()
+            asked = torch.stack(self._asked)
+            for example in self.examples:
+                mine = example.rows
+                means[mine], errors[example.number] = average(
+                    example, rounds[:, mine], asked[:, mine], self.counts
+                )
+        return means, errors
 
 
 def _warn_of_drowned(weights: Tensor, channels: Channels) -> None:

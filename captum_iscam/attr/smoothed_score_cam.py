@@ -33,7 +33,8 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             \quad e_i \sim \mathcal{N}(0, \sigma^2)
 
     The letters are those of :class:`LayerScoreCAM`. With `stdevs=0` it is Score-CAM.
-    The cost is `n_samples` forward passes per channel that is not constant. The noise
+    The cost is `n_samples` forward passes per channel that is not constant, less with a
+    `tolerance`. The noise
     is drawn once per pair of samples, `e` and `-e`, and shared by all channels and
     examples: it depends on `generator` alone, and goes on from layer to layer where a
     list of layers is explained. A constant channel has the weight zero,
@@ -121,23 +122,28 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
                 Default: "input"
             generator (torch.Generator, optional): Source of the noise, on the device of
                 the inputs or on the CPU. None takes torch's global one. Default: None
-            tolerance (float, optional): Relative error of the map, above 0, that is
-                good enough: after eight samples a channel whose own standard error no
-                longer matters for it is sampled no more. None takes all samples of
-                every channel. Default: None
+            tolerance (float, optional): Relative standard error of the map before ReLU,
+                above 0, that is good enough. After eight samples or more of every
+                channel the noise is shown to a part of them only, and what it does to
+                the others is foretold from those with similar masks; it ends where the
+                error is expected to be small enough. A tolerance that `n_samples` do
+                not reach asks for their own error, or up to a twentieth more. Which
+                samples are left out depends on scores, so a rounding may tip it. None
+                takes all samples of every channel. Default: None
             screening (float, optional): See :meth:`LayerScoreCAM.attribute`.
                 Default: None
             return_convergence_delta (bool, optional): Return, beside the maps, an
-                estimate of the relative error of each: twice its standard error over
-                the samples. Default: False
+                estimate of the relative error of each, from how it scatters over the
+                samples. Default: False
             internal_batch_size (int, optional): See :meth:`LayerScoreCAM.attribute`.
             show_progress (bool, optional): See :meth:`LayerScoreCAM.attribute`.
 
         Returns:
             **attributions** as of :meth:`LayerScoreCAM.attribute`, with
             `return_convergence_delta=True` in a pair with **delta**, `(N,)` for each
-            map: twice the standard error of the map relative to its norm, a share from
-            0, lower is better; infinite for fewer than three samples.
+            map: twice the standard error of the map relative to its norm, widened as
+            few samples tell little of an error; a share from 0, lower is better;
+            infinite for fewer than three samples.
 
         Raises:
             ValueError: If `n_samples` is below 1, `noise` unknown, `stdevs` negative or

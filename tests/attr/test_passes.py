@@ -74,23 +74,32 @@ def test_chunks_go_over_examples_channels_and_steps(net):
 
 
 def test_a_sampled_channel_is_seen_once_in_each_sample(net):
-    """A channel that matters no more is left out from the ninth sample on."""
     model = Calls(net)
-    still = {"stdevs": 0.0, "tolerance": 0.1}
 
-    attribute("ss-cam", model, net.features, images(1), 1, n_samples=11, **still)
+    attribute("ss-cam", model, net.features, images(1), 1, n_samples=11, stdevs=0.5)
 
-    # Without noise all channels are settled after four pairs.
-    assert model.rows == [1, 1, *[2 * CHANNELS] * 4]
-
-
-def test_an_odd_sample_ends_without_its_pair(net):
-    model = Calls(net)
-    never = {"stdevs": 0.5, "tolerance": 1e-12}
-
-    attribute("ss-cam", model, net.features, images(1), 1, n_samples=11, **never)
-
+    # An odd sample comes last, without its pair.
     assert model.rows == [1, 1, *[2 * CHANNELS] * 5, CHANNELS]
+
+
+def test_samples_that_are_left_out_cost_no_pass(net):
+    """From the ninth on, where one channel tells what noise does to the others."""
+    model = Calls(net)
+    options = {"n_samples": 11, "stdevs": 0.5, "tolerance": 1e-12}
+
+    attribute("ss-cam", model, net.features, images(1), 1, **options)
+
+    assert model.rows == [1, 1, *[2 * CHANNELS] * 4, 2, 1]
+
+
+def test_samples_that_say_all_are_the_last(net):
+    model = Calls(net)
+    still = {"n_samples": 11, "stdevs": 0.0, "tolerance": 0.1}
+
+    attribute("ss-cam", model, net.features, images(1), 1, **still)
+
+    # Without noise four pairs leave nothing to be known.
+    assert model.rows == [1, 1, *[2 * CHANNELS] * 4]
 
 
 every_target = pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def smoothed_score_cam(draw, situation):
             wrong.add("stdevs")
         else:
             noise["stdevs"] = 0.2
-    count, further = number_of(draw, "n_samples", [1, 2, 3, 5])
+    count, further = number_of(draw, "n_samples", [1, 2, 3, 5, 11])
     return own | noise | count, flaws | wrong | further
 
 
