@@ -32,7 +32,7 @@ RECORDED = {"squeezenet1_1": 40, "resnet18": 40}
 CHANNELS = 128
 """Drawn for the rules, which are the same for every channel, of all networks but the
 first; for the plans all channels are kept, at fewer strengths."""
-SAMPLED = 12
+SAMPLED = 15
 """Photographs whose channels are shown under noise, again and again."""
 SCENES = ("--stdevs", "0.2", "--rounds", "140")
 """Small enough for many samples, and pictures in [0, 1], too small a range for the

@@ -1,7 +1,7 @@
 """SS-CAM with samples left out and foretold: error against passes.
 
     python benchmarks/samples.py OUT --stdevs 0.2 --rounds 140
-    python benchmarks/samples.py OUT --network squeezenet1_1 --images 12 --keep FOLDER
+    python benchmarks/samples.py OUT --network squeezenet1_1 --images 15 --keep FOLDER
 
 scores the channels of one object of each bundled scene, or of the class that a network
 predicts for photographs, under many samples of noise, and plays parts of them to the
