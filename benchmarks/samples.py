@@ -7,9 +7,9 @@ scores the channels of one object of each bundled scene, or of the class that a 
 predicts for photographs, under many samples of noise, and plays parts of them to the
 package's own plans: 35 samples, and as many or more with a `tolerance`. Each map is
 compared with the one of all samples outside of its part, and the variance of that is
-taken off. `--keep` names a folder where
-scores are kept and found again. `CAPTUM_ISCAM_REALDATA` names the folder with networks
-and photographs, see `photographs.py`.
+taken off. `--keep` names a folder where scores are kept and found again.
+`CAPTUM_ISCAM_REALDATA` names the folder with networks and photographs, see
+`photographs.py`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Trial:
             the reference, less what the reference is expected to be off by itself.
         apart (list[list[float]]): From the map of all of the same samples.
         deltas (list[list[float]]): What each map says of its own error.
-        passes (int): What all of them cost.
+        passes (list[list[int]]): What each map cost.
     """
 
     n_samples: int
@@ -60,7 +60,7 @@ class Trial:
     squares: list[list[float]] = field(default_factory=list)
     apart: list[list[float]] = field(default_factory=list)
     deltas: list[list[float]] = field(default_factory=list)
-    passes: int = 0
+    passes: list[list[int]] = field(default_factory=list)
 
     @property
     def maps(self) -> int:
@@ -130,8 +130,8 @@ class Trying:
         """Returns the weights under all samples."""
         rounds = self._taken(channels)
         for trial in self._found:
-            for of_images in (trial.squares, trial.apart, trial.deltas):
-                of_images.append([])
+            for figures in (trial.squares, trial.apart, trial.deltas, trial.passes):
+                figures.append([])
             size = -(-trial.n_samples // 2)
             for start in range(0, len(rounds) - size + 1, size):
                 part = slice(start, start + size)
@@ -179,7 +179,7 @@ class Trying:
         trial.apart[-1].append(float((mine - whole).norm()) / size)
         delta = relative_error(weights.error.cpu(), mine.unsqueeze(0))
         trial.deltas[-1].append(float(delta) * float(mine.norm()) / size)
-        trial.passes += played.passes
+        trial.passes[-1].append(played.passes)
 
     @staticmethod
     def _map(channels: Channels, rounds: Tensor) -> tuple[Tensor, float]:
@@ -299,11 +299,17 @@ def figures_of(trial: Trial, usual: Trial) -> dict[str, Any]:
         "error": rms(squares),
         "median": rms([statistics.median(squares)]),
         "apart": statistics.median(filter(isfinite, chain(*trial.apart))),
-        "passes": trial.passes / trial.maps / (usual.passes / usual.maps),
+        "passes": passes_of(trial) / passes_of(usual),
         "held": statistics.mean(square <= delta**2 for square, delta in known),
         "squares": trial.squares,
         "deltas": trial.deltas,
     }
+
+
+def passes_of(trial: Trial) -> float:
+    """Returns what a map costs, on the average over those that have an error."""
+    of_maps = zip(*map(chain.from_iterable, (trial.passes, trial.squares)), strict=True)
+    return statistics.mean(passes for passes, square in of_maps if isfinite(square))
 
 
 def rms(squares: Sequence[float]) -> float:

@@ -34,11 +34,10 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
 
     The letters are those of :class:`LayerScoreCAM`. With `stdevs=0` it is Score-CAM.
     The cost is `n_samples` forward passes per channel that is not constant, less with a
-    `tolerance`. The noise
-    is drawn once per pair of samples, `e` and `-e`, and shared by all channels and
-    examples: it depends on `generator` alone, and goes on from layer to layer where a
-    list of layers is explained. A constant channel has the weight zero,
-    with noise as without.
+    `tolerance`. The noise is drawn once per pair of samples, `e` and `-e`, and shared
+    by all channels and examples: it depends on `generator` alone, and goes on from
+    layer to layer where a list of layers is explained. A constant channel has the
+    weight zero, with noise as without.
 
     Source: H. Wang, R. Naidu, J. Michael, S. S. Kundu, "SS-CAM: Smoothed Score-CAM for
     Sharper Visual Feature Localization", 2020, https://arxiv.org/abs/2006.14255. The
