@@ -18,7 +18,7 @@ from captum_iscam._captum import (
     run_forward,
     select_targets,
 )
-from captum_iscam._target import Target, check_range, in_integers
+from captum_iscam._target import Target, check_range, in_integers, several_targets
 from captum_iscam._warnings import warn_user
 
 Score: TypeAlias = str | Callable[[Tensor], Tensor]
@@ -59,6 +59,9 @@ class TargetScore:
         additional_forward_args (Any, optional): Captum's; a tensor whose first
             dimension is `N` follows its example, everything else is passed as it is.
         num_examples (int): `N`.
+
+    Attributes:
+        num_targets (int or None): `T` where the target is `(N, T)`, else None.
     """
 
     def __init__(
@@ -72,20 +75,25 @@ class TargetScore:
         self.forward_func = forward_func
         self.score = score
         self._transform = score_transform(score)
+        target = in_integers(target)
         # One index for all needs no look-up in the loop, and no wait for the device.
         if isinstance(target, list) and len(target) == num_examples == 1:
             target = target[0]
-        target = in_integers(target)
-        if isinstance(target, Tensor) and target.numel() == 1:
+        self._several = several_targets(target, num_examples)
+        if self._several is None and isinstance(target, Tensor) and target.numel() == 1:
             target = cast(Target, target.item())
         self.target = target
+        self.num_targets = None if self._several is None else self._several.shape[1]
         self._table: Tensor | None = None
         self.additional = format_additional_forward_args(additional_forward_args)
         self.num_examples = num_examples
         self._shape: torch.Size | None = None
 
     def __call__(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
-        """Returns the scores of `inputs`, row i made from example `examples[i]`."""
+        """Returns the scores of `inputs`, row i made from example `examples[i]`.
+
+        They are `(rows,)`, or `(rows, T)` where each example has `T` targets.
+        """
         additional = self.additional and tuple(
             self._of_examples(value, examples) for value in self.additional
         )
@@ -95,9 +103,11 @@ class TargetScore:
         return self.of_output(output, examples)
 
     def of_output(self, output: Any, examples: Tensor) -> Tensor:
-        """Returns the score `(rows,)` of each row of a model's output."""
+        """Returns the score of each row of a model's output, as `__call__` does."""
         self._check_output(output, len(examples))
         scored = self._scored(output, len(examples))
+        if self._several is not None:
+            return self._selected_several(self._several, scored, examples)
         selected = self._selected(scored, examples)
         if selected.numel() != len(examples):
             raise ValueError(
@@ -158,6 +168,19 @@ class TargetScore:
             return scored[(rows, *index.unbind(1))]
         # One for all, or what Captum's own check refuses.
         return cast(Tensor, select_targets(scored, target))
+
+    def _selected_several(
+        self, targets: Tensor, scored: Tensor, examples: Tensor
+    ) -> Tensor:
+        if scored.dim() != 2:
+            raise ValueError(
+                "target must be an index or a tuple of them per example for an output "
+                f"of shape {tuple(scored.shape)}, got several, {self.num_targets} for "
+                "each. Several targets need an output (N, classes)."
+            )
+        # Brought there once: a copy in every pass would wait for the device.
+        self._several = targets = targets.to(scored.device)
+        return scored.gather(1, targets[examples.to(scored.device)])
 
     def _of_examples(self, value: Any, examples: Tensor) -> Any:
         follows = (
