@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_iscam._batching import is_out_of_memory, synchronize
 from captum_iscam._passes import count_passes
 from captum_iscam.benchmark.layout import COSTS, Curve, Row, image_key
 from captum_iscam.benchmark.loading import Loaded, View
@@ -209,18 +210,15 @@ def precision(plan: Plan) -> torch.autocast:
 
 
 def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     return time.perf_counter()
 
 
 def _said_of(error: Exception) -> str:
     """Returns an error in one line, or raises one that is not about the image."""
     text = " ".join(str(error).split())
-    lost = ("CUDA error", "out of memory", "DataLoader worker", "can't allocate memory")
-    if isinstance(error, torch.cuda.OutOfMemoryError) or any(
-        sign in text for sign in lost
-    ):
+    lost = any(sign in text for sign in ("CUDA error", "DataLoader worker"))
+    if lost or is_out_of_memory(error):
         raise OSError(
             f"the device failed ({text[:300]}). Nothing is lost: the same command goes "
             "on from there, with a smaller --internal-batch-size if memory ran out."

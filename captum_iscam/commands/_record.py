@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import captum_iscam
+from captum_iscam._batching import synchronize
 from captum_iscam._files import as_json, write_together
 from captum_iscam._passes import count_passes
 from captum_iscam.methods import METHODS, Options
@@ -101,8 +102,7 @@ def explain(
                     attributions = method.attribute(
                         model, layer, inputs, target.index, options
                     )
-                    if attributions.is_cuda:
-                        torch.cuda.synchronize()
+                    synchronize(attributions.device)
                     seconds = time.perf_counter() - start
             explanations.append(
                 Explanation(
