@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._batching import Chunks
-from captum_iscam._inputs import Batch
+from captum_iscam._inputs import Batch, rows_of
 from captum_iscam._maps import upsample
 from captum_iscam._scoring import TargetScore, at_least_single
 
@@ -18,13 +18,17 @@ class RandomMasks:
     """Coarse random grids, brought to the size of an input when they are asked for.
 
     What is random is drawn at once, a few numbers per mask, so neither the batch nor
-    the chunks matter.
+    the chunks matter. The cells, a byte each, are brought to the device at once too: a
+    copy in every pass would wait for the device. The shifts stay on the host, where
+    they select windows.
 
     Args:
         count (int): How many masks.
         grid (tuple[int, ...]): Cells in each spatial direction.
         keep_probability (float): Probability of a cell to be 1.
-        generator (torch.Generator or None): Where the numbers come from.
+        generator (torch.Generator or None): Where the numbers come from. None takes
+            torch's global one of the CPU, so a seed gives one map on every device.
+        device (torch.device): Where the masks are made.
     """
 
     def __init__(
@@ -33,13 +37,14 @@ class RandomMasks:
         grid: tuple[int, ...],
         keep_probability: float,
         generator: torch.Generator | None,
+        device: torch.device,
     ) -> None:
-        device = generator.device if generator else None
+        source = generator.device if generator else torch.device("cpu")
         # Always in single precision: a seed means the same masks for every type.
-        kind: dict[str, Any] = {"dtype": torch.float32, "device": device}
+        kind: dict[str, Any] = {"dtype": torch.float32, "device": source}
         cells = torch.rand((count, *grid), generator=generator, **kind)
         shifts = torch.rand((count, len(grid)), generator=generator, **kind)
-        self._cells = cells < keep_probability
+        self._cells = (cells < keep_probability).to(device)
         self._shifts: list[list[float]] = shifts.tolist()
 
     def __len__(self) -> int:
@@ -53,7 +58,7 @@ class RandomMasks:
         pixels = [-(-side // cells) for side, cells in zip(size, grid, strict=True)]
         whole = [(n + 1) * p for n, p in zip(grid, pixels, strict=True)]
         cells = self._cells[first:last].unsqueeze(1)
-        wide = upsample(cells.to(like.device, at_least_single(like[:0]).dtype), whole)
+        wide = upsample(cells.to(at_least_single(like[:0]).dtype), whole)
         cropped = []
         for mask, shifts in zip(wide, self._shifts[first:last], strict=True):
             starts = [int(u * p) for u, p in zip(shifts, pixels, strict=True)]
@@ -66,31 +71,51 @@ def weighted_sums(
     batch: Batch,
     masks: RandomMasks,
     score: TargetScore,
+    like: Tensor,
     chunks: Chunks,
     update: Callable[[int], Any],
 ) -> list[Tensor]:
-    """Returns `sum_i s_i M_i` for each input, `(N, 1, *spatial)`."""
-    count = batch.num_examples
-    sums = [at_least_single(x).new_zeros(count, 1, *x.shape[2:]) for x in batch.inputs]
+    """Returns `sum_i s_i M_i` for each input and target, `(N, T, *spatial)`.
+
+    Args:
+        batch (Batch): The inputs.
+        masks (RandomMasks): The masks, shared by all examples.
+        score (TargetScore): Scores the masked inputs.
+        like (Tensor): `s(x)`, `(N, T)`.
+        chunks (Chunks): How many masked inputs go into one forward pass.
+        update (Callable): Takes how many were done.
+
+    Raises:
+        RuntimeError: If a score is not finite. The scores are looked at after the last
+            pass, so that no pass waits for the device.
+    """
+    count, several = like.shape
+    scores = like.new_empty(count * len(masks), several)
+    sums = [
+        at_least_single(x).new_zeros(count, several, *x.shape[2:]) for x in batch.inputs
+    ]
 
     def body(start: int, stop: int) -> None:
-        first = start // count
+        # Rows go over examples first, so those of some masks follow each other.
+        first, last = start // count, -(-stop // count)
+        rows = slice(start - first * count, stop - first * count)
         order = torch.arange(start, stop, device=batch.device)
         owners, which = order % count, order // count - first
-        made = [masks.make(first, -(-stop // count), x) for x in batch.inputs]
+        made = [masks.make(first, last, x) for x in batch.inputs]
         shown = []
         for x, b, mask in zip(batch.inputs, batch.baselines, made, strict=True):
-            below = at_least_single(b if len(b) == 1 else b[owners])
-            seen = below + mask[which] * (at_least_single(x[owners]) - below)
+            below = at_least_single(rows_of(b, owners))
+            seen = below + mask[which] * (at_least_single(rows_of(x, owners)) - below)
             shown.append(seen.to(x.dtype))
-        scores = score(tuple(shown), owners.cpu()).to(batch.device)
-        _check_finite(scores, start, count)
-        table = scores.new_zeros(count, len(made[0]))
-        table[owners, which] = scores
+        found = score(tuple(shown), owners)
+        scores[start:stop] = found.view(-1, several)
+        weights = scores.new_zeros((last - first) * count, several)
+        weights[rows] = scores[start:stop]
+        weights = weights.view(last - first, -1)
         # Autocast would round the product to half precision.
         with torch.autocast(batch.device.type, enabled=False):
             shares = [
-                (table.to(mask.dtype) @ mask.flatten(1)).view(total.shape)
+                (weights.to(mask.dtype).T @ mask.flatten(1)).view_as(total)
                 for total, mask in zip(sums, made, strict=True)
             ]
         # Memory that runs out has done so by now: what is tried again counts once.
@@ -98,15 +123,19 @@ def weighted_sums(
             total += share
         update(stop - start)
 
-    chunks.run(count * len(masks), body)
+    chunks.run(len(scores), body)
+    check_finite(scores, lambda i: f"example {i % count} with mask {i // count}")
     return sums
 
 
-def _check_finite(scores: Tensor, start: int, count: int) -> None:
-    for (row,) in (~torch.isfinite(scores)).nonzero().tolist():
-        mask, example = divmod(start + row, count)
-        raise RuntimeError(
-            f"forward_func must return finite scores, got {scores[row].item()} in the "
-            f"pass of example {example} with mask {mask}. Check the model, and use "
-            "float32 or bfloat16 where float16 overflows."
-        )
+def check_finite(scores: Tensor, pass_of: Callable[[int], str]) -> None:
+    """Raises for the first of scores `(rows, T)` that is NaN or infinite."""
+    finite = torch.isfinite(scores)
+    if bool(finite.all().item()):
+        return
+    row, target = (~finite).nonzero()[0].tolist()
+    raise RuntimeError(
+        f"forward_func must return finite scores, got {scores[row, target].item()} in "
+        f"the pass of {pass_of(row)}. Check the model, and use float32 or bfloat16 "
+        "where float16 overflows."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -27,7 +27,8 @@ from captum_iscam._scoring import (
 )
 from captum_iscam._target import Target
 from captum_iscam.attr._base import Attributions
-from captum_iscam.attr._random_masks import RandomMasks, weighted_sums
+from captum_iscam.attr._layer import eager
+from captum_iscam.attr._random_masks import RandomMasks, check_finite, weighted_sums
 
 
 class RISE(PerturbationAttribution):
@@ -70,6 +71,9 @@ class RISE(PerturbationAttribution):
         torch.Size([2, 1, 16, 16])
     """
 
+    takes_several_targets: ClassVar[bool] = True
+    """`target` may be `(N, T)`: T maps of each example for the passes of one."""
+
     def __init__(
         self, forward_func: Callable[..., Any], *, score: Score = "softmax"
     ) -> None:
@@ -109,8 +113,10 @@ class RISE(PerturbationAttribution):
                 or three spatial dimensions, floating point. Several inputs must have
                 as many dimensions each; they are shown with the same masks, each at
                 its own size. Pass anything else as `additional_forward_args`.
-            target (int, tuple, Tensor or list, optional): See
-                :meth:`LayerScoreCAM.attribute`.
+            target (int, tuple, Tensor or list, optional): Captum's target forms, as in
+                :meth:`LayerScoreCAM.attribute`; or several classes for each example,
+                an integer tensor or nested list `(N, T)`, of which one row stands for
+                all examples. T targets cost the passes of one.
             additional_forward_args (Any, optional): See
                 :meth:`LayerScoreCAM.attribute`.
             n_masks (int, optional): `n`, the masks all examples share. Default: 4000
@@ -130,9 +136,9 @@ class RISE(PerturbationAttribution):
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**: `(N, 1, *spatial)` at
-            the input's size, detached, in units of the score; higher speaks more for
-            the target. float32 for half-precision inputs, otherwise their type. A
-            tuple for a tuple of inputs.
+            the input's size, or `(N, T, *spatial)` for T targets, detached, in units of
+            the score; higher values support the target more. float32 for
+            half-precision inputs, otherwise their type. A tuple for a tuple of inputs.
 
         Raises:
             ValueError: If the target is out of range, or an argument has a wrong value
@@ -141,13 +147,15 @@ class RISE(PerturbationAttribution):
                 integers, or the model's output is no tensor.
             AssertionError: From Captum, if the form of `target` does not fit.
             RuntimeError: If the model gives NaN or infinity; the message says in which
-                pass.
+                pass. Masked passes are looked at when all are done.
         """
         kept = _check_masks(n_masks, keep_probability)
         check_generator(generator)
         batch = check_inputs(inputs, baselines, self.forward_func)
         cells = _grid(grid, batch)
-        chunks = Chunks(internal_batch_size, batch.inputs)
+        chunks = Chunks(
+            internal_batch_size, batch.inputs, forward_func=self.forward_func
+        )
         check_training_mode(self.forward_func)
         score = TargetScore(
             self.forward_func,
@@ -157,8 +165,8 @@ class RISE(PerturbationAttribution):
             batch.num_examples,
         )
         with torch.no_grad():
-            self._check_output(batch, score)
-            masks = RandomMasks(n_masks, cells, kept, generator)
+            found = self._input_scores(batch, score, chunks)
+            masks = RandomMasks(n_masks, cells, kept, generator, batch.device)
             with tqdm(
                 total=n_masks * batch.num_examples,
                 desc=self.get_name(),
@@ -167,19 +175,24 @@ class RISE(PerturbationAttribution):
                 delay=1,
                 disable=not show_progress,
             ) as bar:
-                sums = weighted_sums(batch, masks, score, chunks, bar.update)
-        maps = tuple(total / (n_masks * kept) for total in sums)
+                sums = weighted_sums(batch, masks, score, found, chunks, bar.update)
+        maps = tuple(total.div_(n_masks * kept) for total in sums)
         return cast(Attributions, format_output(isinstance(inputs, tuple), maps))
 
-    def _check_output(self, batch: Batch, score: TargetScore) -> None:
-        """Raises what is wrong with the target before any masked pass."""
+    def _input_scores(self, batch: Batch, score: TargetScore, chunks: Chunks) -> Tensor:
+        """Returns `s(x)`, `(N, T)`, or raises before any masked pass what is wrong."""
         # Copies, since a model may well prepare its input in place.
         inputs = tuple(x.clone() for x in batch.inputs)
-        output = run_forward(
-            self.forward_func, inputs, additional_forward_args=score.additional
-        )
+        with chunks.fitted_to(eager(self.forward_func), batch.num_examples):
+            output = run_forward(
+                self.forward_func, inputs, additional_forward_args=score.additional
+            )
         score.check(output)
-        score.of_output(output, torch.arange(batch.num_examples))
+        examples = torch.arange(batch.num_examples, device=batch.device)
+        scores = score.of_output(output, examples).to(batch.device)
+        scores = scores.view(batch.num_examples, -1)
+        check_finite(scores, "the unmasked input of example {}".format)
+        return scores
 
 
 def _check_masks(n_masks: int, keep_probability: float) -> float:

@@ -9,16 +9,31 @@ from reference.comparison_methods import rise, rise_masks
 from reference.networks import ConvNet, TwoInputs, images
 from reference.spies import Calls, LiveBytes
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_iscam import RISE
 
 TARGETS = [1, 4]
+SEVERAL = [[1, 4, 4], [0, 2, 3]]  # three of each example
 EXACT = {"rtol": 0, "atol": 1e-9}
 GRIDS = {1: (4,), 2: (3, 5), 3: (2, 4, 3)}
 
 
 def seeded(number=7):
     return torch.Generator().manual_seed(number)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations of some names."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self._names = names
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ in self._names
+        return func(*args, **(kwargs or {}))
 
 
 def run(model, x, target=None, score="softmax", **options):
@@ -162,6 +177,102 @@ def test_target_forms(net, target):
     )
 
 
+@pytest.mark.parametrize("size", [None, 1, 3, 5])
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+def test_several_targets_are_what_as_many_calls_give(spatial, size):
+    net, x = ConvNet(spatial).double(), images(spatial=spatial)
+    model = Calls(net)
+    options = {"internal_batch_size": size, "grid": GRIDS[spatial], "baselines": 0.3}
+
+    together = run(model, x, SEVERAL, **options)
+
+    alone = [run(net, x, list(t), **options) for t in zip(*SEVERAL, strict=True)]
+    assert together.shape == (2, 3, *x.shape[2:])
+    torch.testing.assert_close(together, torch.cat(alone, 1), rtol=0, atol=1e-12)
+    assert sum(model.rows) == 2 + 24
+
+
+@pytest.mark.parametrize(
+    "target",
+    [torch.tensor(SEVERAL), torch.tensor(SEVERAL, dtype=torch.int32), SEVERAL],
+    ids=["tensor", "short", "list"],
+)
+def test_forms_of_several_targets(net, target):
+    expected = run(net, images(), SEVERAL)
+
+    assert torch.equal(run(net, images(), target), expected)
+
+
+def test_one_row_of_targets_stands_for_all_examples(net):
+    out = run(net, images(3), [[4, 0]])
+
+    assert torch.equal(out, run(net, images(3), [[4, 0]] * 3))
+    assert out.shape == (3, 2, 11, 14)
+    # A row of one class gives one map, as the class itself.
+    torch.testing.assert_close(
+        run(net, images(3), [[4]]), run(net, images(3), 4), **EXACT
+    )
+
+
+def test_several_targets_of_several_inputs():
+    model = TwoInputs().double()
+    x, other, vector = images(2), images(2)[:, :, :8, :6], torch.rand(2, 4).double()
+    options = {"additional_forward_args": vector}
+
+    together = run(model, (x, other), [[1, 0], [0, 1]], **options)
+
+    for i, targets in enumerate([[1, 0], [0, 1]]):
+        alone = run(model, (x, other), targets, **options)
+        for several, one in zip(together, alone, strict=True):
+            torch.testing.assert_close(several[:, i : i + 1], one, **EXACT)
+
+
+def test_targets_share_one_product():
+    counts = []
+    for target in (TARGETS, SEVERAL):
+        model = nn.Sequential(nn.AvgPool2d(3), nn.Flatten()).eval()
+        with Operations("mm", "addmm", "bmm", "mv", "mul") as operations:
+            run(model, images(), target, internal_batch_size=4)
+        counts.append(operations.count)
+
+    assert counts[0] == counts[1] > 0
+
+
+def test_memory_grows_with_the_targets_by_their_sums():
+    x, peaks = torch.rand(1, 3, 64, 64), []
+    net = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(192, 30)).eval()
+    for count in (1, 21):
+        with LiveBytes() as live:
+            run(net, x, [list(range(count))], n_masks=40, internal_batch_size=20)
+        peaks.append(live.peak)
+
+    # What was added up so far and what a pass adds; scores and weights are a few
+    # numbers per mask.
+    sums, scores = 2 * 20 * 64 * 64 * 4, (40 + 2 * 20) * 20 * 4
+    assert peaks[1] - peaks[0] < sums + scores
+
+
+def test_no_pass_looks_at_a_number(net):
+    counts = []
+    for n_masks in (4, 40):
+        with Operations("_local_scalar_dense", "nonzero", "equal") as reads:
+            run(net, images(), SEVERAL, n_masks=n_masks, internal_batch_size=4)
+        counts.append(reads.count)
+
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("target", [1, TARGETS, SEVERAL], ids=str)
+def test_the_default_device_does_not_matter(net, target):
+    x = images()
+    expected = run(net, x, target)
+
+    with torch.device("meta"):
+        out = run(net, x, target)
+
+    assert torch.equal(out, expected)
+
+
 def test_several_inputs_share_their_masks():
     model = TwoInputs().double()
     x, other, vector = images(2), images(2)[:, :, :8, :6], torch.rand(2, 4).double()
@@ -249,6 +360,7 @@ def test_it_is_captums():
 
     assert issubclass(RISE, PerturbationAttribution)
     assert RISE.get_name() == "RISE"
+    assert RISE.takes_several_targets
     assert not RISE(len).multiplies_by_inputs
     assert (
         list(ours)[:4] == list(inspect.signature(LayerGradCam.attribute).parameters)[:4]
@@ -268,7 +380,28 @@ def test_memory_running_out_draws_no_other_masks(net):
     with pytest.warns(RuntimeWarning, match="Memory ran out"):
         out = run(small_device, images(), 1)
 
-    torch.testing.assert_close(out, run(net, images(), 1), **EXACT)
+    expected = run(net, images(), 1)
+    torch.testing.assert_close(out, expected, **EXACT)
+    # The second map starts with the rows that fitted, and says no more of it.
+    torch.testing.assert_close(run(small_device, images(), 1), expected, **EXACT)
+
+
+def test_a_chunk_suits_the_widest_convolution():
+    class Wide(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.widen = nn.Conv2d(3, width, 1)
+
+        def forward(self, x):
+            return self.widen(x).mean((2, 3))
+
+    sizes = []
+    for width in (3, 1000):
+        model = Wide(width).eval()
+        model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+        run(model, torch.rand(1, 3, 64, 64), 1, n_masks=100)
+
+    assert sizes == [1, 98, 2, 1] + [4] * 25
 
 
 @pytest.mark.parametrize(
@@ -331,8 +464,48 @@ def test_nan_says_in_which_pass(net):
         return net(x) * (torch.nan if len(calls) == 5 else 1)
 
     # The first call shows the inputs; mask 1 of example 1 comes fourth after it.
-    with pytest.raises(RuntimeError, match="pass of example 1 with mask 1"):
+    with pytest.raises(RuntimeError, match=r"got nan .* example 1 with mask 1"):
         run(model, images(), 1, internal_batch_size=1)
+    # Looked at when all passes are done, so that none waits for a device.
+    assert len(calls) == 25
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_one_score_of_several_that_is_not_finite(net, value):
+    def model(x):
+        out = net(x).clone()
+        out[:, 3] = value if len(calls) == 3 else 0
+        calls.append(len(x))
+        return out
+
+    calls = []
+    # Five rows a pass: the third one starts with mask 5 of example 0.
+    with pytest.raises(RuntimeError, match=f"got {value} .* example 0 with mask 5"):
+        run(model, images(), [[1, 3], [0, 3]], "identity", internal_batch_size=5)
+    calls.clear()
+    # Now the first example is not asked for that class.
+    with pytest.raises(RuntimeError, match=f"got {value} .* example 1 with mask 5"):
+        run(model, images(), [[1, 2], [0, 3]], "identity", internal_batch_size=5)
+
+
+def test_a_score_of_the_inputs_that_is_not_finite_ends_it_at_once(net):
+    model = Calls(lambda x: net(x) * torch.nan)
+
+    with pytest.raises(RuntimeError, match="got nan in the pass of the unmasked input"):
+        run(model, images(), 1)
+
+    assert model.rows == [2]
+
+
+def test_a_model_may_write_every_output_to_the_same_memory(net):
+    out = torch.empty(6, 5, dtype=torch.float64)
+
+    def model(x):
+        return out[: len(x)].copy_(net(x))
+
+    found = run(model, images(), SEVERAL, "identity", internal_batch_size=6)
+
+    torch.testing.assert_close(found, run(net, images(), SEVERAL, "identity"), **EXACT)
 
 
 def test_the_progress_bar_is_on_standard_error(net, capsys):
