@@ -113,7 +113,7 @@ class RandomMap(_Control):
         score (str or Callable, optional): Not used.
         reshape_transform (Callable, optional): See :class:`LayerScoreCAM`.
         generator (torch.Generator, optional): Where the noise comes from.
-            Default: None, torch's global random state
+            Default: None, torch's global random state on the CPU
 
     Examples::
 
@@ -144,8 +144,8 @@ class RandomMap(_Control):
 
     def _map(self, activations: Tensor) -> Tensor:
         shape = (len(activations), 1, *activations.shape[2:])
-        device = activations.device if self.generator is None else self.generator.device
-        drawn = torch.rand(shape, generator=self.generator, device=device)
+        source = self.generator.device if self.generator else torch.device("cpu")
+        drawn = torch.rand(shape, generator=self.generator, device=source)
         return drawn.to(activations)
 
 
@@ -175,7 +175,8 @@ class CenterMap(_Control):
         exponent = activations.new_zeros(1, 1, *activations.shape[2:])
         for dim in range(2, activations.dim()):
             count = activations.shape[dim]
-            place = torch.arange(count).to(activations) - (count - 1) / 2
+            place = torch.arange(count, device=activations.device).to(activations)
+            place = place - (count - 1) / 2
             line = [-1 if d == dim else 1 for d in range(activations.dim())]
             exponent = exponent - 0.5 * (place / (count / 4)).square().view(line)
         repeats = [len(activations)] + [1] * (activations.dim() - 1)

@@ -87,6 +87,29 @@ def test_random_maps_come_from_the_generator():
     assert first.max() < 1
 
 
+def test_random_maps_are_drawn_on_the_cpu_wherever_the_model_is():
+    model = small_model().to("meta")
+    state = torch.random.get_rng_state()
+
+    maps = RandomMap(model, model[0]).attribute(torch.rand(2, 3, 8, 8, device="meta"))
+
+    assert maps.is_meta
+    assert not torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("control", ALL)
+def test_the_default_device_does_not_matter(control):
+    model, images = small_model(), torch.rand(2, 3, 8, 6)
+    torch.manual_seed(7)
+    expected = control(model, model[0]).attribute(images)
+
+    torch.manual_seed(7)
+    with torch.device("meta"):
+        maps = control(model, model[0]).attribute(images)
+
+    assert torch.equal(maps, expected)
+
+
 def test_the_layers_input_can_be_taken():
     model, images = small_model(), torch.rand(1, 3, 6, 6)
 
