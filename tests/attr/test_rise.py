@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_iscam import RISE
+from captum_iscam.attr._random_masks import RandomMasks
 
 TARGETS = [1, 4]
 SEVERAL = [[1, 4, 4], [0, 2, 3]]  # three of each example
@@ -267,10 +268,20 @@ def test_the_default_device_does_not_matter(net, target):
     x = images()
     expected = run(net, x, target)
 
+    torch.manual_seed(7)
     with torch.device("meta"):
-        out = run(net, x, target)
+        out = run(net, x, target, generator=None)
 
     assert torch.equal(out, expected)
+
+
+def test_masks_are_drawn_on_the_cpu_wherever_the_model_is():
+    state = torch.get_rng_state()
+
+    masks = RandomMasks(5, (3, 3), 0.5, None, torch.device("meta"))
+
+    assert masks.make(0, 5, images().to("meta")).is_meta
+    assert not torch.equal(torch.get_rng_state(), state)
 
 
 def test_several_inputs_share_their_masks():
