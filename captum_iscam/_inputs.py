@@ -92,8 +92,8 @@ def check_baseline(
 ) -> Tensor:
     """Returns a baseline that broadcasts to its input; None is 0."""
     if value is None or isinstance(value, (int, float)):
-        whole = torch.full((1,) * like.dim(), value or 0, dtype=like.dtype)
-        return whole.to(like.device)
+        shape = (1,) * like.dim()
+        return torch.full(shape, value or 0, dtype=like.dtype, device=like.device)
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{name} must be numbers or tensors, got {type(value).__name__}. "

@@ -210,7 +210,7 @@ def _as_table(target: Target, num_examples: int) -> Tensor | None:
     if isinstance(target, list) and target:
         rows = [i if isinstance(i, tuple) else (i,) for i in target]
         alike = len({len(row) for row in rows}) == 1 and len(rows) == num_examples
-        return torch.tensor(rows, dtype=torch.long) if alike else None
+        return torch.tensor(rows, dtype=torch.long, device="cpu") if alike else None
     if isinstance(target, Tensor) and target.shape == (num_examples,):
         return target.unsqueeze(1)
     return None
