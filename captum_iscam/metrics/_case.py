@@ -11,12 +11,17 @@ from torch import Tensor
 from captum_iscam._batching import Chunks
 from captum_iscam._inputs import Batch, check_inputs
 from captum_iscam._scoring import Baselines, Score, TargetScore, check_training_mode
-from captum_iscam._target import Target
+from captum_iscam._target import Target, in_integers, several_targets
 from captum_iscam.metrics._maps import Attributions, check_count, check_maps, finite
 
 Inputs = Tensor | tuple[Tensor, ...]
 View = Callable[[Tensor, Tensor], Mapping[int, Tensor]]
 """Takes the example and the turn of each row, gives the inputs that differ."""
+
+
+def whole(examples: Tensor, turns: Tensor) -> Mapping[int, Tensor]:
+    """Shows the examples as they are."""
+    return {}
 
 
 def check_batch_and_maps(
@@ -41,6 +46,22 @@ def check_batch_and_maps(
                 "Convert them with inputs.float()."
             )
     return batch, maps, positions
+
+
+def one_target(target: Target) -> Target:
+    """Returns the target, or raises where it holds several for an example."""
+    if isinstance(target, Tensor) and target.dim() == 2 and target.shape[1] > 1:
+        rows, count = target.shape
+    elif isinstance(target, list) and target and isinstance(target[0], list):
+        rows, count = len(target), len(target[0])
+    else:
+        return target
+    several_targets(in_integers(target), rows)  # one-hot rows have a better repair
+    raise ValueError(
+        f"target must hold one class per example, got the shape {(rows, count)}. "
+        "A metric takes one target and one map per example: pass target[:, t] and "
+        "maps[:, t:t+1]."
+    )
 
 
 def checked_forward(
@@ -85,6 +106,7 @@ class Case:
         baselines: Baselines,
         internal_batch_size: int | None,
     ) -> None:
+        target = one_target(target)
         batch, maps, positions = check_batch_and_maps(inputs, attributions, baselines)
         self.batch, self.maps, self.positions = batch, maps, positions
         self.valid = finite(self.maps)
@@ -97,6 +119,7 @@ class Case:
         )
         self.score.check_form()
         self._chunks = Chunks(internal_batch_size, self.batch.inputs)
+        self._unchecked: list[tuple[Tensor, Tensor]] = []
         check_training_mode(forward_func)
 
     @property
@@ -105,8 +128,21 @@ class Case:
         return [self.batch.inputs[i] for i in self.positions]
 
     def ask(self, shown: tuple[Tensor, ...], examples: Tensor) -> Tensor:
-        """Returns the score of each row, or raises for one that is not finite."""
-        scores = self.score(shown, examples.cpu())
+        """Returns the score of each row; `check_scores` follows the last pass."""
+        # A copy, since a model may return the same memory in every pass.
+        scores = self.score(shown, examples).clone()
+        self._unchecked.append((scores, examples))
+        return scores
+
+    def check_scores(self) -> None:
+        """Raises for a score since the last check that is not finite.
+
+        A check in each pass would wait for the device each time.
+        """
+        if not self._unchecked:
+            return
+        scores, examples = map(torch.cat, zip(*self._unchecked, strict=True))
+        self._unchecked.clear()
         strange = ~torch.isfinite(scores)
         if bool(strange.any().item()):
             row = strange.nonzero()[0, 0]
@@ -115,14 +151,19 @@ class Case:
                 f"an input made from example {int(examples[row])}. Check the inputs, "
                 "and use float32 or bfloat16 where float16 overflows."
             )
-        return scores
 
-    def scores(self, count: int, view: View) -> Tensor:
-        """Returns the scores of `count` views of each example, `(N, count)`.
+    def scores(self, count: int, *views: View) -> list[Tensor]:
+        """Returns the scores of `count` turns of each example, `(N, count)`, per view.
 
         Examples whose map is not finite are not shown to the model; theirs are NaN.
         """
         examples = self.valid.nonzero().reshape(-1)
+        with torch.no_grad():
+            tables = [self._table(examples, count, view) for view in views]
+        self.check_scores()
+        return tables
+
+    def _table(self, examples: Tensor, count: int, view: View) -> Tensor:
         found: list[Tensor] = []
 
         def body(start: int, stop: int) -> None:
@@ -135,8 +176,7 @@ class Case:
             )
             found.append(self.ask(shown, owners))
 
-        with torch.no_grad():
-            self._chunks.run(len(examples) * count, body)
+        self._chunks.run(len(examples) * count, body)
         if not found:
             shape = (self.batch.num_examples, count)
             return self.maps.new_full(shape, torch.nan)
@@ -144,7 +184,3 @@ class Case:
         result = table.new_full((self.batch.num_examples, count), torch.nan)
         result[examples] = table
         return result
-
-    def originals(self) -> Tensor:
-        """Returns the scores of the examples as they are, `(N,)`."""
-        return self.scores(1, lambda examples, turns: {}).squeeze(1)

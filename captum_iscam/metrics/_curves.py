@@ -146,7 +146,7 @@ def trace(
             for i, fill in fills.items()
         }
 
-    scores = case.scores(len(counts), view)
+    (scores,) = case.scores(len(counts), view)
     fractions = counts.to(scores.dtype) / size.numel()
     return Curves(torch.trapezoid(scores, fractions, dim=1), fractions, scores)
 

@@ -11,7 +11,7 @@ from captum_iscam._inputs import rows_of
 from captum_iscam._maps import scale
 from captum_iscam._numbers import as_number
 from captum_iscam._scoring import at_least_single
-from captum_iscam.metrics._case import Case
+from captum_iscam.metrics._case import Case, View, whole
 from captum_iscam.metrics._maps import fit, ranks
 
 
@@ -49,8 +49,8 @@ def check_keep(keep: float | None, binary: bool) -> None:
         )
 
 
-def explained_scores(case: Case, keep: float | None, binary: bool) -> Tensor:
-    """Returns `O`, the scores of the explanation maps, `(N,)`."""
+def explanation_view(case: Case, keep: float | None, binary: bool) -> View:
+    """Returns what shows the explanation map of each example."""
     check_keep(keep, binary)
     inputs, baselines = case.batch.inputs, case.batch.baselines
     masks = {
@@ -64,15 +64,15 @@ def explained_scores(case: Case, keep: float | None, binary: bool) -> Tensor:
             for i, m in masks.items()
         }
 
-    return case.scores(1, view).squeeze(1)
+    return view
 
 
 def before_and_after(
     case: Case, keep: float | None, binary: bool
 ) -> tuple[Tensor, Tensor]:
     """Returns `Y`, the scores of the examples, and `O`, those of what is left."""
-    check_keep(keep, binary)
-    return case.originals(), explained_scores(case, keep, binary)
+    before, after = case.scores(1, whole, explanation_view(case, keep, binary))
+    return before.squeeze(1), after.squeeze(1)
 
 
 def relative_drop(before: Tensor, after: Tensor) -> Tensor:

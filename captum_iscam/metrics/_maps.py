@@ -31,9 +31,9 @@ def check_maps(attributions: Attributions, name: str = "attributions") -> Tensor
     if not 3 <= len(shape) <= 5 or shape[1] != 1 or 0 in shape:
         raise ValueError(
             f"{name} must have the shape (N, 1, ...) with one to three spatial "
-            f"dimensions, got {shape}. Sum over channels with "
-            "attributions.sum(1, keepdim=True), or add the missing dimension with "
-            "unsqueeze(1)."
+            f"dimensions, got {shape}. Pass maps[:, t:t+1] with target[:, t] where "
+            "there are maps of several targets, maps.sum(1, keepdim=True) where they "
+            "have the channels of the input, or maps.unsqueeze(1) where they have none."
         )
     if not attributions.is_floating_point():
         raise TypeError(

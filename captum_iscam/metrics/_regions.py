@@ -58,7 +58,10 @@ def widened(inside: Tensor, tolerance: float) -> Tensor:
         return inside
     sizes = inside.shape[2:]
     # Beyond the image there is nothing to reach.
-    steps = [torch.arange(-min(reach, n - 1), min(reach, n - 1) + 1) for n in sizes]
+    steps = [
+        torch.arange(1 - min(reach + 1, n), min(reach + 1, n), device="cpu")
+        for n in sizes
+    ]
     offsets = torch.cartesian_prod(*steps).view(-1, len(sizes))
     near = offsets.square().sum(1) <= tolerance**2
     wide = inside.clone()
@@ -83,7 +86,7 @@ def boxes_to_masks(
         size (sequence of int): `H, W` of the image the boxes refer to.
 
     Returns:
-        *Tensor* `(N, 1, H, W)` of bool.
+        *Tensor* `(N, 1, H, W)` of bool, on torch's default device.
 
     Raises:
         ValueError: If an example has no box, or a box is empty or outside the image.
@@ -95,9 +98,10 @@ def boxes_to_masks(
                   [0, 0, 0]]]], dtype=torch.int32)
     """
     height, width = size
-    masks = torch.zeros(len(boxes), 1, height, width, dtype=torch.bool)
+    shape = (len(boxes), 1, height, width)
+    masks = torch.zeros(shape, dtype=torch.bool, device="cpu")
     for example, of_example in enumerate(boxes):
-        corners = torch.as_tensor(of_example)
+        corners = torch.as_tensor(of_example, device="cpu")
         if corners.dim() != 2 or corners.shape[1] != 4 or len(corners) == 0:
             raise ValueError(
                 "boxes must hold at least one box (x0, y0, x1, y1) per example, got "
@@ -119,4 +123,4 @@ def boxes_to_masks(
                 f"{corners.tolist()} for example {example}. Pass pixels, not shares "
                 "of the image's sides."
             )
-    return masks
+    return masks.to(torch.get_default_device())

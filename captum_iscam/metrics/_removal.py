@@ -14,6 +14,7 @@ from captum_iscam.metrics._case import Case
 from captum_iscam.metrics._curves import common_size
 from captum_iscam.metrics._imputation import impute
 from captum_iscam.metrics._maps import fit, ranks
+from captum_iscam.metrics._samples import home_of
 
 PERCENTILES = (20, 40, 60, 80)
 
@@ -31,6 +32,7 @@ def removed(
     device = case.batch.device
     total = size.numel()
     counts = torch.tensor(_counts(percentiles, size), device=device)
+    most_first = torch.tensor(orders, device=device)
     deviation = _deviation(noise)
     place = ranks(fit(case.maps, size)).view(-1, 1, *size)
     fields = {
@@ -40,26 +42,24 @@ def removed(
     def view(examples: Tensor, turns: Tensor) -> Mapping[int, Tensor]:
         count = counts[turns % len(counts)].view(-1, 1, 1, 1)
         rank = place[examples]
-        most_first = torch.tensor(orders, device=device)[turns // len(counts)]
+        first = most_first[turns // len(counts)].view(-1, 1, 1, 1)
         # The last of the ranking go first in the other order.
-        known = torch.where(
-            most_first.view(-1, 1, 1, 1), rank >= count, rank < total - count
-        )
+        known = torch.where(first, rank >= count, rank < total - count)
         return {
             i: _remove(case.batch.inputs[i][examples], known, fields[i]) for i in fields
         }
 
-    scores = case.scores(len(orders) * len(counts), view)
+    (scores,) = case.scores(len(orders) * len(counts), view)
     means = scores.view(len(scores), len(orders), -1).mean(2)
     return list(means.unbind(1))
 
 
 def _field(inputs: Tensor, generator: torch.Generator | None) -> Tensor:
     """Returns standard normal noise that all examples share, `(1, C, H, W)`."""
-    device = inputs.device if generator is None else generator.device
     dtype = at_least_single(inputs[:0]).dtype
     shape = (1, *inputs.shape[1:])
-    field = torch.randn(shape, generator=generator, device=device, dtype=dtype)
+    home = home_of(generator)
+    field = torch.randn(shape, generator=generator, device=home, dtype=dtype)
     return field.to(inputs.device)
 
 

@@ -40,11 +40,11 @@ def blur_kernel() -> Tensor:
     sigma 5, which reaches 20 pixels and folds back at the edges what leaves the
     picture. So the kernel is nearly flat, far from a Gaussian that is cut and rescaled.
     """
-    reach = torch.arange(-20, 21)
+    reach = torch.arange(-20, 21, device="cpu")
     gaussian = torch.exp(-0.5 * (reach.double() / _SIGMA).square())
     place = torch.remainder(_WIDTH // 2 + reach, 2 * _WIDTH)
     folded = torch.minimum(place, 2 * _WIDTH - 1 - place)
-    kernel = torch.zeros(_WIDTH, dtype=torch.float64)
+    kernel = torch.zeros(_WIDTH, dtype=torch.float64, device="cpu")
     return kernel.index_add_(0, folded, gaussian / gaussian.sum())
 
 

@@ -17,7 +17,7 @@ from captum_iscam._target import Target
 from captum_iscam.metrics._case import Case, Inputs
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._maps import Attributions, fit
-from captum_iscam.metrics._samples import check_samples
+from captum_iscam.metrics._samples import check_samples, home_of
 
 
 @metric(higher_is_better=False, unit="score squared")
@@ -71,7 +71,7 @@ def infidelity(
         n_perturb_samples (int, optional): `S`, squares per example. Default: 32
         normalize (bool, optional): Whether to fit `β`. Default: True
         generator (torch.Generator, optional): Where the places come from.
-            Default: None, torch's global random state
+            Default: None, torch's global random state on the CPU
         internal_batch_size (int, optional): See :func:`average_drop`.
 
     Returns:
@@ -112,10 +112,10 @@ def infidelity(
         baselines,
         internal_batch_size,
     )
-    device = None if generator is None else generator.device
+    home = home_of(generator)
     spatial = case.maps.dim() - 2
     shape = (n_perturb_samples, spatial)
-    places = torch.rand(shape, generator=generator, device=device).to(case.maps.device)
+    places = torch.rand(shape, generator=generator, device=home).to(case.maps.device)
     shared = _shared_out(case)
     examples = case.valid.nonzero().reshape(-1)
     chunks = Chunks(internal_batch_size, case.batch.inputs)
@@ -142,6 +142,7 @@ def infidelity(
         )
 
     chunks.run(len(examples), body)
+    case.check_scores()
     result = case.maps.new_full((case.batch.num_examples,), torch.nan)
     if found:
         result[examples] = torch.cat(found).to(result.dtype)

@@ -16,7 +16,7 @@ from captum_iscam.metrics._case import Inputs
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._explain import ExplanationFunc, explain
 from captum_iscam.metrics._maps import finite, only_finite
-from captum_iscam.metrics._samples import check_samples
+from captum_iscam.metrics._samples import check_samples, home_of
 
 
 @metric(higher_is_better=False, unit="relative change")
@@ -57,7 +57,7 @@ def sensitivity_max(
         perturb_radius (float, optional): `r`, in the unit of the inputs. Default: 0.02
         n_perturb_samples (int, optional): `S`. Default: 10
         generator (torch.Generator, optional): Where the noise comes from.
-            Default: None, torch's global random state
+            Default: None, torch's global random state on the CPU
         internal_batch_size (int, optional): Perturbed examples per call of the method,
             never less than `N`. Default: None, that is `N`
 
@@ -150,7 +150,6 @@ def _uniform(
     shape: tuple[int, ...], radius: float, generator: torch.Generator | None
 ) -> Tensor:
     """Draws as Captum's default perturbation does, so that seeds mean the same."""
-    device = None if generator is None else generator.device
-    return torch.empty(shape, device=device).uniform_(
+    return torch.empty(shape, device=home_of(generator)).uniform_(
         -radius, radius, generator=generator
     )

@@ -10,13 +10,9 @@ from torch import Tensor
 
 from captum_iscam._scoring import Baselines, Score
 from captum_iscam._target import Target
-from captum_iscam.metrics._case import Case, Inputs
+from captum_iscam.metrics._case import Case, Inputs, whole
 from captum_iscam.metrics._declare import metric
-from captum_iscam.metrics._explanation import (
-    before_and_after,
-    check_keep,
-    explained_scores,
-)
+from captum_iscam.metrics._explanation import before_and_after, explanation_view
 from captum_iscam.metrics._maps import Attributions
 
 
@@ -164,10 +160,8 @@ def win_rate(
         >>> win_rate(model, image, good, rival=1 - good, score="identity")
         tensor([100.])
     """
-    check_keep(keep, binary)
-    drops = []
-    for attributed in (attributions, rival):
-        case = Case(
+    ours, theirs = (
+        Case(
             forward_func,
             inputs,
             attributed,
@@ -177,8 +171,11 @@ def win_rate(
             baselines,
             internal_batch_size,
         )
-        after = explained_scores(case, keep, binary)
-        drops.append((case.originals() - after).clamp_min(0))
-    ours, theirs = drops
-    half = (ours < theirs).to(ours.dtype) + 0.5 * (ours == theirs)
-    return torch.where(ours.isnan() | theirs.isnan(), torch.nan, 100 * half)
+        for attributed in (attributions, rival)
+    )
+    ours.valid &= theirs.valid
+    views = (explanation_view(case, keep, binary) for case in (ours, theirs))
+    before, *after = ours.scores(1, whole, *views)
+    drop, rivals = ((before - score).clamp_min(0).squeeze(1) for score in after)
+    half = (drop < rivals).to(drop.dtype) + 0.5 * (drop == rivals)
+    return torch.where(ours.valid, 100 * half, torch.nan)

@@ -54,9 +54,10 @@ def quantus_explain_func(
     def explain_func(
         model: nn.Module, inputs: Any, targets: Any, **kwargs: Any
     ) -> Array:
-        parameter = next(model.parameters(), torch.empty(0))
-        batch = torch.as_tensor(inputs).to(parameter.device, parameter.dtype)
-        target = torch.as_tensor(targets).to(parameter.device)
+        parameter = next(model.parameters(), torch.empty(0, device="cpu"))
+        device = parameter.device
+        batch = torch.as_tensor(inputs, device=device, dtype=parameter.dtype)
+        target = torch.as_tensor(targets, device=device)
         maps = check_maps(build(model).attribute(batch, target=target, **arguments))
         array: Array = fit(maps, batch.shape[2:]).float().cpu().numpy()
         return array

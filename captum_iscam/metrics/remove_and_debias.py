@@ -63,7 +63,7 @@ def road(
         noise (float, optional): Standard deviation of the noise, in the unit of the
             inputs. Default: 0.01
         generator (torch.Generator, optional): Where the noise comes from.
-            Default: None, torch's global random state
+            Default: None, torch's global random state on the CPU
         internal_batch_size (int, optional): See :func:`average_drop`.
 
     Returns:

@@ -14,8 +14,9 @@ from captum_iscam._maps import scale
 from captum_iscam._target import Target
 from captum_iscam.metrics._case import Inputs, check_batch_and_maps
 from captum_iscam.metrics._declare import metric
-from captum_iscam.metrics._explain import ExplanationFunc, explain
+from captum_iscam.metrics._explain import ExplanationFunc, explain, explain_both
 from captum_iscam.metrics._maps import finite, fit, only_finite
+from captum_iscam.metrics._samples import home_of
 from captum_iscam.metrics._similarity import rank_correlation, structural_similarity
 
 
@@ -86,7 +87,7 @@ def parameter_randomization(
             order, each with its parameters and those below it. Default: None, all
             modules with parameters of their own, the last defined first
         generator (torch.Generator, optional): Where the parameters come from.
-            Default: None, torch's global random state
+            Default: None, torch's global random state on the CPU
 
     Returns:
         :class:`Randomization`; lower is better. NaN where a map holds NaN or infinity.
@@ -162,7 +163,9 @@ def target_sensitivity(
     https://arxiv.org/abs/1912.09818, which compares by SSIM.
 
     Args:
-        explanation_func (Callable): See :func:`coherency`.
+        explanation_func (Callable): See :func:`coherency`. Where it, or the object
+            whose method it is, has an attribute `takes_several_targets = True`, it is
+            called once, with a target `(N, 2)`, and must give maps `(N, 2, ...)`.
         inputs (Tensor or tuple[Tensor, ...]): See :func:`average_drop`.
         target (int, tuple, Tensor or list, optional): `c`, see :func:`average_drop`.
         additional_forward_args (Any, optional): See :func:`average_drop`.
@@ -186,9 +189,8 @@ def target_sensitivity(
         >>> target_sensitivity(method, image, 0, other_target=1)
         tensor([2.])
     """
-    maps, others = (
-        explain(explanation_func, inputs, asked, additional_forward_args)
-        for asked in (target, other_target)
+    maps, others = explain_both(
+        explanation_func, inputs, (target, other_target), additional_forward_args
     )
     both = finite(maps) & finite(others)
     return only_finite(1 - rank_correlation(maps, others), both)
@@ -234,8 +236,8 @@ def _restored(model: nn.Module) -> Iterator[None]:
 def _randomise(module: nn.Module, generator: torch.Generator | None) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
-            device = parameter.device if generator is None else generator.device
-            drawn = torch.randn(parameter.shape, generator=generator, device=device)
+            home = home_of(generator)
+            drawn = torch.randn(parameter.shape, generator=generator, device=home)
             own = parameter.detach().float()
             spread = own.std(correction=0)
             parameter.copy_(own.mean() + spread * drawn.to(parameter.device))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from reference.spies import Calls
 
 from captum_iscam.metrics import (
     average_drop,
@@ -154,6 +155,17 @@ def test_win_rates_of_a_method_and_its_rival_add_up():
 
     assert (won + lost == 100).all()
     assert 0 < won.mean() < 100
+
+
+def test_a_win_rate_is_nan_where_a_map_of_either_is():
+    image, maps, rival = torch.rand(3, 3, 1, 4, 4)
+    maps[0, 0, 1, 1], rival[2, 0, 0, 0] = math.nan, math.inf
+    shown = Calls(total)
+
+    found = win_rate(shown, image, maps, rival=rival, score="identity")
+
+    assert found.isnan().tolist() == [True, False, True]
+    assert sum(shown.rows) == 3  # the image and both explanation maps, once each
 
 
 def test_layer_maps_are_upsampled():

@@ -5,20 +5,28 @@ import math
 
 import pytest
 import torch
+from reference.spies import LiveBytes
 from torch import nn
 
 from captum_iscam import metrics
 from captum_iscam.metrics import (
+    RandomMap,
     adcc,
     average_drop,
     average_gain,
     average_increase,
+    coherency,
+    complexity,
     deletion,
+    energy_pointing_game,
     infidelity,
     insertion,
+    parameter_randomization,
     road,
     road_least_relevant_first,
     road_most_relevant_first,
+    sensitivity_max,
+    target_sensitivity,
     win_rate,
 )
 
@@ -61,7 +69,7 @@ def mean_map(inputs, target):
 
 
 def compare_to_mean(forward_func, inputs, attributions, target=None, *args, **options):
-    rival = torch.ones(len(attributions), 1, 7, 9)
+    rival = torch.ones(len(attributions), 1, 7, 9, device=attributions.device)
     rival[..., 0] = 0
     return win_rate(
         forward_func, inputs, attributions, target, *args, rival=rival, **options
@@ -108,6 +116,53 @@ SCORED = {
 }
 
 
+EXPLAINING = {
+    "coherency": lambda method, x, maps, target: coherency(method, x, maps, target),
+    "sensitivity_max": lambda method, x, maps, target: sensitivity_max(
+        method, x, target, generator=torch.Generator().manual_seed(0)
+    ),
+    "target_sensitivity": lambda method, x, maps, target: target_sensitivity(
+        method, x, target, other_target=1
+    ),
+    "parameter_randomization": lambda method, x, maps, target: (
+        parameter_randomization(
+            method, method.model, x, target, generator=torch.Generator().manual_seed(0)
+        ).ssim
+    ),
+}
+
+
+@pytest.fixture(params=EXPLAINING.values(), ids=EXPLAINING.keys())
+def explaining_metric(request):
+    return request.param
+
+
+class OneMemory(nn.Module):
+    """A model that writes every output into the same memory."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.memory = None
+
+    def forward(self, x):
+        output = self.model(x)
+        if self.memory is None:
+            self.memory = torch.empty(100, *output.shape[1:], dtype=output.dtype)
+        return self.memory[: len(x)].copy_(output.detach())
+
+
+class OutputAsMap(nn.Module):
+    """Explains a class by a channel of the output, a view of what the model returns."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs, target):
+        return self.model(inputs)[:, target : target + 1]
+
+
 @pytest.fixture(params=SCORED.values(), ids=SCORED.keys())
 def metric(request):
     return request.param
@@ -149,6 +204,82 @@ def test_every_docstring_says_its_direction(name):
 
     assert ("higher is better" in text) == HIGHER[name]
     assert ("lower is better" in text) != HIGHER[name]
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_a_model_may_return_the_same_memory_in_every_pass(
+    metric, model, images, maps, chunk
+):
+    plain = nn.Sequential(model, nn.Softmax(1)).eval()
+    options = {"score": "identity", "internal_batch_size": chunk}
+    expected = metric(plain, images, maps, 2, **options)
+
+    found = metric(OneMemory(plain).eval(), images, maps, 2, **options)
+
+    assert torch.equal(found, expected)
+
+
+def test_a_method_may_return_the_same_memory_in_every_call(
+    explaining_metric, images, maps
+):
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 2, 1)).double()
+    maps = maps[..., 1:-1, 1:-1]
+    expected = explaining_metric(OutputAsMap(plain), images, maps, 0)
+
+    found = explaining_metric(OutputAsMap(OneMemory(plain)), images, maps, 0)
+
+    assert torch.equal(found, expected)
+
+
+def test_nothing_but_the_scores_is_kept_of_a_pass(images, maps):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(189, 2000)).double().eval()
+
+    def peak(steps):
+        with LiveBytes() as live:
+            insertion(
+                *(model, images, maps, 2),
+                steps=steps,
+                score="identity",
+                internal_batch_size=4,
+            )
+        return live.peak
+
+    output = 4 * 2000 * 8
+    assert peak(60) < peak(6) + output
+
+
+def test_the_default_device_does_not_matter(metric, model, images, maps):
+    targets = [0, 4, 2, 2]
+    expected = metric(model, images, maps, targets)
+
+    with torch.device("meta"):
+        found = metric(model, images, maps, targets)
+
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda model, x, maps: road(model, x, maps, 2),
+        lambda model, x, maps: infidelity(model, x, maps, 2),
+        lambda model, x, maps: sensitivity_max(mean_map, x, 2),
+        lambda model, x, maps: parameter_randomization(mean_map, model, x, 2).ssim,
+        lambda model, x, maps: RandomMap(model, model[0]).attribute(x),
+    ],
+    ids=["road", "infidelity", "sensitivity_max", "parameter_randomization", "map"],
+)
+def test_numbers_are_drawn_on_the_cpu_where_there_is_no_generator(
+    draw, model, images, maps
+):
+    torch.manual_seed(1)
+    expected = draw(model, images, maps)
+
+    torch.manual_seed(1)
+    with torch.device("meta"):
+        found = draw(model, images, maps)
+
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
@@ -316,6 +447,57 @@ def test_a_target_out_of_range_is_refused(metric, model, images, maps):
 def test_a_wrong_chunk_is_refused(metric, model, images, maps, size):
     with pytest.raises(ValueError, match="internal_batch_size must be an integer"):
         metric(model, images, maps, 2, internal_batch_size=size)
+
+
+SEVERAL = [torch.tensor([[2, 1], [0, 3], [2, 2], [1, 4]]), [[0, 1, 2]] * 4]
+
+
+@pytest.mark.parametrize("target", SEVERAL, ids=["tensor", "list"])
+def test_several_targets_are_refused(metric, model, images, maps, target):
+    match = r"one class per example, got the shape \(4, .*target\[:, t\] and maps\[:, t"
+    with pytest.raises(ValueError, match=match):
+        metric(model, images, maps.expand(-1, 2, -1, -1), target)
+
+
+@pytest.mark.parametrize("target", SEVERAL, ids=["tensor", "list"])
+def test_several_targets_are_refused_before_a_method_is_called(
+    explaining_metric, model, images, maps, target
+):
+    with pytest.raises(ValueError, match=r"one class per example, got the shape \(4, "):
+        explaining_metric(OutputAsMap(model), images, maps, target)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_tensor_of_one_target_is_that_of_all(metric, model, images, maps, shape):
+    target = torch.full(shape, 3)
+
+    assert torch.equal(
+        metric(model, images, maps, target), metric(model, images, maps, 3)
+    )
+
+
+def test_one_hot_targets_have_a_repair_of_their_own(metric, model, images, maps):
+    with pytest.raises(ValueError, match=r"one-hot .* Pass target.argmax\(1\)"):
+        metric(model, images, maps, torch.eye(5, dtype=torch.long)[:4])
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, x, maps: average_drop(model, x, maps, 2),
+        lambda model, x, maps: complexity(maps),
+        lambda model, x, maps: energy_pointing_game(maps, torch.ones(4, 7, 9)),
+        lambda model, x, maps: coherency(mean_map, x, maps),
+        lambda model, x, maps: sensitivity_max(lambda x, target: maps, x),
+    ],
+    ids=["average_drop", "complexity", "pointing", "coherency", "sensitivity_max"],
+)
+def test_maps_of_several_targets_are_refused_with_the_way_to_one(
+    ask, model, images, maps
+):
+    match = r"maps\[:, t:t\+1\] with target\[:, t\] .* of several targets"
+    with pytest.raises(ValueError, match=match):
+        ask(model, images, maps.expand(-1, 2, -1, -1))
 
 
 def test_an_unknown_score_is_refused(metric, model, images, maps):

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -231,3 +232,92 @@ def test_target_sensitivity_of_a_nan_map_is_nan():
         return inputs * (math.nan if target else 1)
 
     assert target_sensitivity(method, torch.rand(1, 1, 2), 0, other_target=1).isnan()
+
+
+class Explainer:
+    """Explains one target or several by channels of the model's output."""
+
+    takes_several_targets = True
+
+    def __init__(self):
+        self.targets = []
+
+    def attribute(self, inputs, target, additional_forward_args=1):
+        self.targets.append(target)
+        classes = torch.as_tensor(target)
+        columns = (
+            classes if classes.dim() == 2 else classes.expand(len(inputs))[:, None]
+        )
+        index = columns[..., None, None].expand(*columns.shape, *inputs.shape[2:])
+        return additional_forward_args * inputs.gather(1, index)
+
+
+BOTH = [
+    (0, 1),
+    ([0, 2, 1], 1),
+    (torch.tensor([0, 2, 1]), [2, 2, 0]),
+    (torch.tensor(2), torch.tensor([1])),
+]
+
+
+@pytest.mark.parametrize(("target", "other"), BOTH)
+def test_a_method_that_takes_several_targets_is_called_once(target, other):
+    images = torch.rand(3, 3, 5, 6)
+    once, twice = Explainer(), Explainer()
+    twice.takes_several_targets = False
+
+    found = target_sensitivity(once.attribute, images, target, other_target=other)
+
+    expected = target_sensitivity(twice.attribute, images, target, other_target=other)
+    assert torch.equal(found, expected)
+    assert found.max() > 0
+    assert len(twice.targets) == 2
+    assert [t.shape for t in once.targets] == [(3, 2)]
+
+
+def test_the_promise_is_found_under_partial_functions():
+    images, explainer = torch.rand(3, 3, 5, 6), Explainer()
+    method = partial(partial(explainer.attribute), additional_forward_args=2)
+
+    target_sensitivity(method, images, 0, other_target=1)
+
+    assert len(explainer.targets) == 1
+
+
+def test_a_function_may_promise_to_take_several_targets():
+    explainer = Explainer()
+
+    def method(inputs, target):
+        return explainer.attribute(inputs, target)
+
+    for promises, calls in ((False, 2), (True, 3)):
+        method.takes_several_targets = promises
+        target_sensitivity(method, torch.rand(3, 3, 5, 6), 0, other_target=1)
+        assert len(explainer.targets) == calls
+
+
+@pytest.mark.parametrize(
+    ("target", "other"), [(None, 0), ((1, 2), (0, 0)), ([(1,), (0,), (1,)], 0), (-1, 0)]
+)
+def test_targets_of_other_forms_are_asked_for_one_at_a_time(target, other):
+    asked = []
+
+    def method(inputs, target):
+        asked.append(target)
+        return inputs[:, :1] + len(asked)
+
+    method.takes_several_targets = True
+    target_sensitivity(method, torch.rand(3, 3, 5, 6), target, other_target=other)
+
+    assert asked == [target, other]
+
+
+def test_a_broken_promise_is_named():
+    def method(inputs, target):
+        return inputs[:, :1]
+
+    method.takes_several_targets = True
+
+    match = r"must give maps \(N, 2, ...\) .* got \(3, 1, 5, 6\)"
+    with pytest.raises(ValueError, match=match):
+        target_sensitivity(method, torch.rand(3, 3, 5, 6), 0, other_target=1)
