@@ -99,6 +99,34 @@ def test_a_large_image_needs_as_few_iterations_as_a_small_one(monkeypatch, size,
     assert 5 < len(iterations) < 20
 
 
+def hard_masks(size):
+    """Removes what has needed the most iterations among many kinds of maps."""
+    rows, columns = torch.meshgrid(*map(torch.arange, size), indexing="ij")
+    ties = 1e-6 * torch.rand(size)
+    order = rows * size[1] + columns
+    for maps in (order, (rows + columns) % 2 + ties, columns % 2 + ties):
+        place = maps.flatten().argsort().argsort().view(1, 1, *size)
+        for share in (0.9, 0.99, 0.999):
+            yield place >= min(round(share * order.numel()), order.numel() - 1)
+
+
+@pytest.mark.parametrize("size", [(5, 5), (6, 96), (160, 10), (128, 100)])
+def test_accelerators_iterate_often_enough(monkeypatch, size):
+    images, counts, cycle = torch.randn(2, 1, *size), [], _imputation._cycle
+
+    def counted(residual, grids):
+        counts[-1] += residual.shape[-2:] == size
+        return cycle(residual, grids)
+
+    monkeypatch.setattr(_imputation, "_cycle", counted)
+    for known in hard_masks(size):
+        counts.append(-1)  # the first cycle is before the iterations
+        impute(images, known)
+
+    assert max(size) <= _imputation._LONG * min(size)
+    assert 5 < max(counts) < _imputation._ENOUGH
+
+
 def test_one_known_pixel_reaches_all_others():
     known = torch.zeros(1, 1, 101, 150, dtype=torch.bool)
     known[0, 0, 70, 3] = True
