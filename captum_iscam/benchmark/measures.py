@@ -101,11 +101,10 @@ class Measure:
         found = self.ask(self.metric, question, self.chosen)
         if not isinstance(found, Curves):
             return Answer(_finite(found))
-        scores = found.scores[0].double()
-        if not bool(torch.isfinite(scores).all().item()):
+        scores = found.scores[0].tolist()
+        if not all(map(math.isfinite, scores)):
             return Answer(None)
-        fractions = found.fractions.double().tolist()
-        return Answer(_finite(found.auc), fractions, scores.tolist())
+        return Answer(_finite(found.auc), found.fractions.tolist(), scores)
 
 
 # Where it runs, and what the question holds, is no setting.
@@ -138,7 +137,7 @@ def _of_map(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
 
 def _on_object(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
     if q.mask is None:
-        return torch.tensor(torch.nan)
+        return torch.tensor(torch.nan, device="cpu")
     return metric(q.attributions, q.mask, **chosen)
 
 

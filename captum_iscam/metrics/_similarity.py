@@ -14,11 +14,11 @@ def correlation(first: Tensor, second: Tensor) -> Tensor:
 
     Equal maps have 1; otherwise a constant map correlates with nothing and has 0.
     """
-    a, b = (maps.flatten(1).double() for maps in (first, second))
+    a, b = (_in_double(maps.flatten(1)) for maps in (first, second))
     same = (a == b).all(1)
     a, b = (_standardised(values) for values in (a, b))
     found = (a * b).sum(1).clamp(-1, 1)
-    return torch.where(same, 1, found).to(first.dtype)
+    return _as(torch.where(same, 1, found), first)
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
     It is Pearson's correlation of the ranks; equal values share their mean rank.
     """
-    return correlation(_mean_ranks(first), _mean_ranks(second)).to(first.dtype)
+    return _as(correlation(_mean_ranks(first), _mean_ranks(second)), first)
 
 
 def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
     over 11 places along each dimension (fewer where the map is smaller), K1 = 0.01,
     K2 = 0.03, range 1, averaged over the places where the window fits.
     """
-    a, b = first.double(), second.double()
+    a, b = _in_double(first), _in_double(second)
     mean_a, mean_b = _blurred(a), _blurred(b)
     var_a = _blurred(a * a) - mean_a**2
     var_b = _blurred(b * b) - mean_b**2
@@ -45,7 +45,17 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
     c1, c2 = 0.01**2, 0.03**2
     light = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     structure = (2 * both + c2) / (var_a + var_b + c2)
-    return (light * structure).flatten(1).mean(1).to(first.dtype)
+    return _as((light * structure).flatten(1).mean(1), first)
+
+
+def _in_double(maps: Tensor) -> Tensor:
+    """Returns maps in double precision, on the CPU: not every device has it."""
+    return maps.cpu().double()
+
+
+def _as(values: Tensor, maps: Tensor) -> Tensor:
+    """Returns values in the type of the maps, on their device."""
+    return values.to(maps.dtype).to(maps.device)
 
 
 def _standardised(values: Tensor) -> Tensor:
@@ -58,7 +68,7 @@ def _standardised(values: Tensor) -> Tensor:
 
 
 def _mean_ranks(maps: Tensor) -> Tensor:
-    values = maps.flatten(1)
+    values = maps.cpu().flatten(1)
     ordered = values.sort(1).values
     first = torch.searchsorted(ordered, values.contiguous())
     last = torch.searchsorted(ordered, values.contiguous(), right=True)

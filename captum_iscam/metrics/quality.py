@@ -97,11 +97,12 @@ def sparseness(
     maps = check_maps(attributions)
     values = fit(maps, maps.shape[2:] if size is None else size).flatten(1).abs()
     largest = values.amax(1, keepdim=True)
-    # In double precision: the signed sum cancels where all values are equal.
-    ordered = (values / torch.where(largest > 0, largest, 1)).double().sort(1).values
+    ordered = (values / torch.where(largest > 0, largest, 1)).sort(1).values
     count = ordered.shape[1]
-    places = torch.arange(1, count + 1, device=maps.device)
-    signed = (ordered * (2 * places - count - 1)).sum(1)
+    # The i-th lowest and the i-th highest value have opposite weights. Their
+    # differences are never negative, so nothing cancels in single precision.
+    weights = torch.arange(count - 1, 0, -2, device=maps.device, dtype=ordered.dtype)
+    spread = (ordered.flip(1) - ordered)[:, : len(weights)]
     total = ordered.sum(1)
-    gini = signed / (count * torch.where(total > 0, total, 1))
-    return only_finite(gini.clamp_min(0).to(maps.dtype), finite(maps))
+    gini = (spread * weights).sum(1) / (count * torch.where(total > 0, total, 1))
+    return only_finite(gini, finite(maps))

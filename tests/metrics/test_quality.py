@@ -67,6 +67,14 @@ def test_sparseness_is_half_the_relative_mean_difference():
     torch.testing.assert_close(sparseness(maps), expected.view(1))
 
 
+@pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-4])
+def test_sparseness_cancels_nothing_in_single_precision(spread):
+    maps = 1 + spread * torch.rand(2, 1, 224, 224)
+
+    expected = sparseness(maps.double()).float()
+    torch.testing.assert_close(sparseness(maps), expected, rtol=1e-6, atol=3e-9)
+
+
 def test_sparseness_agrees_with_quantus():
     # The number is what Sparseness(abs=True, normalise=False) of Quantus 0.6.0 gave
     # for this map, called with a_batch of shape (1, 1, 6, 8).
