@@ -115,14 +115,21 @@ class Style:
         panel.set_title(title, fontsize=10)
 
 
-def checked_map(values: Tensor, title: str) -> Tensor:
-    """Returns a finite map `(1, 1, h, w)`."""
+def checked_map(values: Tensor, image: Tensor, title: str) -> Tensor:
+    """Returns a finite map `(1, 1, h, w)`; one of the image's shape is summed."""
     while values.dim() < 4:
         values = values.unsqueeze(0)
-    if values.dim() != 4 or values.shape[0] != 1:
+    shape = tuple(values.shape)
+    if len(shape) != 4 or shape[0] != 1:
         raise ValueError(
-            "maps must have the shape (h, w), (C, h, w) or (1, C, h, w), got "
-            f'{tuple(values.shape)} for "{title}". Draw one example at a time.'
+            "maps must have the shape (h, w), (1, h, w) or (1, 1, h, w), got "
+            f'{shape} for "{title}". Draw one example at a time.'
+        )
+    if shape[1] != 1 and shape[1:] != tuple(image.shape[-3:]):
+        raise ValueError(
+            "maps must have one channel, or the shape of the image, whose channels are "
+            f'summed, got {shape} for "{title}". Pass maps[:, t:t+1] for one of '
+            "several targets."
         )
     values = values.detach().cpu().double().sum(1, keepdim=True)
     if not torch.isfinite(values).all():

@@ -144,8 +144,10 @@ def visualize(
 
     Args:
         image (Tensor): The image, see :func:`display_image`.
-        maps (Mapping[str, Tensor]): A map for each title: `(h, w)`, `(C, h, w)` or
-            `(1, C, h, w)`, at any size. Channels are summed, as Captum does.
+        maps (Mapping[str, Tensor]): A map for each title: `(h, w)`, `(1, h, w)` or
+            `(1, 1, h, w)`, at any size. A map of the image's shape, as gradient
+            methods give one, is summed over its channels, as Captum does. Of the maps
+            of several targets, `(1, T, h, w)`, pass one: `maps[:, t:t+1]`.
         title (str, optional): Stands over the image. Default: "input"
         **options: See :func:`visualize_rows`.
 
@@ -209,7 +211,8 @@ def visualize_rows(
 
     Raises:
         ValueError: If there is nothing to draw, `sign` is unknown, `vmin` is not below
-            `vmax`, a map holds NaN or infinity, or an image is none.
+            `vmax`, a map has several channels or holds NaN or infinity, or an image is
+            none.
         TypeError: If an image is no tensor, or the maps are no mapping.
 
     Examples::
@@ -242,7 +245,7 @@ def visualize_rows(
         for panel in panels[1 + len(row.maps) :]:
             panel.remove()
         for panel, (title, values) in zip(panels[1:], row.maps.items(), strict=False):
-            checked = checked_map(values, title)
+            checked = checked_map(values, row.image, title)
             _warn_of_stretching(checked, image, title)
             fitted = upsample(checked, image.shape[:2])
             style.draw_map(figure, panel, image, fitted[0, 0].numpy(), title)

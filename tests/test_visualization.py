@@ -245,6 +245,21 @@ def test_a_batch_of_maps_is_refused():
         visualize(GREY, {"map": torch.rand(2, 1, 4, 4)})
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (3, 4, 4), (1, 2, 32, 32)])
+def test_maps_of_several_targets_are_refused_with_the_way_to_one(shape):
+    with pytest.raises(ValueError, match=r"one channel.* Pass maps\[:, t:t\+1\]"):
+        visualize(GREY, {"map": torch.rand(shape)})
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 3, 32, 32)])
+def test_a_map_of_the_images_shape_is_summed_over_its_channels(shape):
+    values = torch.rand(3, 32, 32)
+
+    figure = visualize(GREY, {"each": values.view(shape), "sum": values.sum(0)})
+
+    np.testing.assert_allclose(heat(figure, 1), heat(figure, 2), atol=1e-6)
+
+
 def test_rows_may_have_different_lengths():
     rows = [
         Row("first", GREY, {"a": corner(), "b": corner()}),
