@@ -5,7 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from captum_iscam import RISE
+from captum_iscam._passes import count_passes
 from captum_iscam.metrics import parameter_randomization, target_sensitivity
+from captum_iscam.metrics._similarity import rank_correlation
 
 
 def small_model():
@@ -282,6 +285,25 @@ def test_the_promise_is_found_under_partial_functions():
     target_sensitivity(method, images, 0, other_target=1)
 
     assert len(explainer.targets) == 1
+
+
+def test_rise_takes_half_of_the_passes_for_both_targets():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(36, 3)).eval()
+    images, rise = torch.rand(2, 1, 5, 5), RISE(model)
+
+    def asked_for(target):
+        generator = torch.Generator().manual_seed(0)
+        return rise.attribute(images, target, n_masks=20, generator=generator)
+
+    generator = torch.Generator().manual_seed(0)
+    method = partial(rise.attribute, n_masks=20, generator=generator)
+    with count_passes(model) as both:
+        found = target_sensitivity(method, images, 0, other_target=[1, 2])
+    with count_passes(model) as each:
+        maps = asked_for(0), asked_for([1, 2])
+
+    assert 2 * both.rows == each.rows
+    torch.testing.assert_close(found, 1 - rank_correlation(*maps))
 
 
 def test_a_function_may_promise_to_take_several_targets():
