@@ -1,7 +1,6 @@
 """The only door to Captum's private modules.
 
-Everything here exists with one signature in Captum 0.8 and 0.9, except for
-`compute_layer_gradients_and_eval`, which gained arguments and is called by keyword.
+Everything here exists with one signature in Captum 0.8 and 0.9.
 """
 
 from collections.abc import Callable
@@ -15,9 +14,14 @@ try:
     from captum._utils.common import _run_forward as run_forward
     from captum._utils.common import _select_targets as select_targets
     from captum._utils.gradient import (
+        _forward_layer_distributed_eval as forward_layer_distributed_eval,
+    )
+    from captum._utils.gradient import (
         _forward_layer_eval as forward_layer_eval,
     )
-    from captum._utils.gradient import compute_layer_gradients_and_eval
+    from captum._utils.gradient import (
+        _gather_distributed_tensors as gather_distributed_tensors,
+    )
     from captum.attr import (
         GradientAttribution,
         LayerAttribution,
@@ -48,10 +52,11 @@ __all__ = [
     "LayerAttribution",
     "PerturbationAttribution",
     "approximation_parameters",
-    "compute_layer_gradients_and_eval",
     "format_additional_forward_args",
     "format_output",
+    "forward_layer_distributed_eval",
     "forward_layer_eval",
+    "gather_distributed_tensors",
     "log_usage",
     "run_forward",
     "select_targets",

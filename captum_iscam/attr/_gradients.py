@@ -17,8 +17,9 @@ from captum_iscam._batching import Chunks
 from captum_iscam._captum import (
     GradientAttribution,
     LayerAttribution,
-    compute_layer_gradients_and_eval,
     format_output,
+    forward_layer_distributed_eval,
+    gather_distributed_tensors,
 )
 from captum_iscam._hooks import heard_in_this_thread
 from captum_iscam._inputs import Batch, check_inputs
@@ -39,7 +40,7 @@ from captum_iscam.attr._layer import (
     evaluate_layer,
     reshaped,
 )
-from captum_iscam.attr._views import Part, Views
+from captum_iscam.attr._views import Chunk, Perturbations, Totals
 from captum_iscam.reshape_transforms import READY_MADE
 
 
@@ -55,10 +56,15 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         reshape_transform (Callable, optional): Turns the layer's output, and the
             gradients at it, into `(N, K, *spatial)`. Default: None
 
+    Attributes:
+        takes_several_targets (bool): Whether `target` may be `(N, T)`.
+
     Raises:
         TypeError: If `layer` is no module or `reshape_transform` no callable.
         ValueError: If `score` is unknown.
     """
+
+    takes_several_targets = True
 
     def __init__(
         self,
@@ -98,14 +104,19 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
     def _attribute(
         self,
         batch: Batch,
-        views: Views,
+        views: Perturbations,
         target: Target,
         additional_forward_args: object,
         attribute_to_layer_input: bool,
         internal_batch_size: int | None,
     ) -> Attributions | list[Attributions]:
         """Returns the maps of the method that shows the model these views."""
-        chunks = Chunks(internal_batch_size, batch.inputs)
+        chunks = Chunks(
+            internal_batch_size,
+            batch.inputs,
+            forward_func=self.forward_func,
+            layer=self.layer,
+        )
         check_training_mode(self.forward_func)
         # Hooks do not run inside compiled code, and gradients at a layer need hooks.
         hooked = eager(self.forward_func)
@@ -123,40 +134,44 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                 attribute_to_layer_input,
             )
             score.check(output)
-            score.of_output(output, torch.arange(count))
+            score.of_output(output, torch.arange(count, device=batch.device))
             first = [self._maps(value, batch, count) for value in evals]
-            for value in first:
-                _check_finite(value)
-            sums = [views.sums(value) for value in first]
+            totals = Totals(views, first, score.num_targets or 1)
 
             def body(start: int, stop: int) -> None:
-                part = Part(views, start, stop, count)
-                grads, values = _gradients(
-                    lambda *shown: part.check(score(shown, part.examples)),
-                    layer=layer,
-                    inputs=part.inputs(),
-                    device_ids=device_ids,
-                    attribute_to_layer_input=attribute_to_layer_input,
+                chunk = Chunk(views, start, stop, count)
+                examples = chunk.examples(batch.device)
+                seen = _LayerPass(
+                    lambda *shown: score(shown, examples),
+                    layer,
+                    chunk.inputs(),
+                    device_ids,
+                    attribute_to_layer_input,
                 )
-                pairs = [
-                    [self._maps(x, batch, stop - start) for x in pair]
-                    for pair in zip(grads, values, strict=True)
-                ]
-                # All that may run out of memory comes before the first sum is changed,
-                # so that a part that is tried again in halves counts once.
-                changes = [
-                    change
-                    for total, (grad, value) in zip(sums, pairs, strict=True)
-                    for change in part.changes(total, grad, value)
-                ]
-                for place, amount in changes:
-                    place += amount
+                self._accumulate(totals, chunk, seen, batch)
 
             chunks.run(count * len(views), body)
-            maps = tuple(total.maps() for total in sums)
+            maps = totals.maps()
             return cast(Attributions, format_output(len(maps) > 1, maps))
 
         return self._each_layer(attribute)
+
+    def _accumulate(
+        self, totals: Totals, chunk: Chunk, seen: _LayerPass, batch: Batch
+    ) -> None:
+        """Adds the gradients of a pass, those of one target after the other."""
+        rows = chunk.stop - chunk.start
+        values = [self._maps(value, batch, rows) for value in seen.values()]
+        for tensor in (seen.scores, *values):
+            totals.watch(chunk, tensor)
+        for number in range(seen.num_targets):
+            # Without a name, so that they go before those of the next target come.
+            totals.add(
+                chunk,
+                number,
+                [self._maps(grad, batch, rows) for grad in seen.grads(number)],
+                values,
+            )
 
     def _maps(self, tensor: Tensor, batch: Batch, count: int) -> Tensor:
         """Returns gradients or activations as maps, in at least float32."""
@@ -181,37 +196,78 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         return at_least_single(tensor).to(batch.device)
 
 
-def _check_finite(activations: Tensor) -> None:
-    if not bool(torch.isfinite(activations).all().item()):
-        raise RuntimeError(
-            "forward_func must give finite activations, got NaN or infinity from the "
-            "layer in the first pass, of the inputs or of the baselines. Check them, "
-            "and use float32 or bfloat16 where float16 overflows."
+class _LayerPass:
+    """One forward pass, of which each target's gradients at the layer are asked.
+
+    Args:
+        score (Callable): Gives scores `(rows,)` or `(rows, T)`.
+        layer (torch.nn.Module): The layer.
+        inputs (tuple[Tensor, ...]): What the model is shown.
+        device_ids (list[int] or None): The devices of a `DataParallel` model.
+        attribute_to_layer_input (bool): Whether the layer's input is meant.
+    """
+
+    def __init__(
+        self,
+        score: Callable[..., Tensor],
+        layer: nn.Module,
+        inputs: tuple[Tensor, ...],
+        device_ids: list[int] | None,
+        attribute_to_layer_input: bool,
+    ) -> None:
+        self._layer = layer
+        self._device_ids = device_ids
+        with torch.enable_grad():
+            saved, scores = forward_layer_distributed_eval(
+                score,
+                inputs,
+                heard_in_this_thread(layer, device_ids),
+                attribute_to_layer_input=attribute_to_layer_input,
+                # The model goes on with copies, which it may change in place.
+                forward_hook_with_return=True,
+                require_layer_grads=True,
+            )
+            self._columns = scores.reshape(len(scores), -1).unbind(1)
+        self.scores = scores.detach()
+        self.num_targets = len(self._columns)
+        # A tuple of outputs for each device.
+        (self._saved,) = saved.values()
+
+    def values(self) -> tuple[Tensor, ...]:
+        """Returns what the layer gave."""
+        return self._gathered(self._saved)
+
+    def grads(self, number: int) -> tuple[Tensor, ...]:
+        """Returns the gradients of one target, of which the last frees the graph."""
+        column = self._columns[number]
+        outputs = list(self._saved.values())
+        try:
+            grads = torch.autograd.grad(
+                column,
+                [x for of_device in outputs for x in of_device],
+                torch.ones_like(column),
+                retain_graph=number + 1 < self.num_targets,
+            )
+        except RuntimeError as error:
+            # Autograd's words for it, of which neither names the layer.
+            if not re.search("used in the graph|does not require grad", str(error)):
+                raise
+            raise ValueError(
+                "layer must lead to the score by gradients, got a "
+                f"{type(self._layer).__name__} that the target does not depend on, or "
+                "only through code without gradients. Choose another layer, or a score "
+                "method, which needs none."
+            ) from error
+        each = iter(grads)
+        return self._gathered(
+            {key: tuple(next(each) for _ in of) for key, of in self._saved.items()}
         )
 
-
-def _gradients(
-    score: Callable[..., Tensor],
-    layer: nn.Module,
-    device_ids: list[int] | None,
-    **options: Any,
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Returns the gradients of the scores at the layer, and what the layer gave."""
-    try:
-        grads, values = compute_layer_gradients_and_eval(
-            forward_fn=score,
-            layer=heard_in_this_thread(layer, device_ids),
-            device_ids=device_ids,
-            **options,
+    def _gathered(
+        self, of_devices: dict[torch.device, tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        if len(of_devices) == 1:  # without a copy
+            return next(iter(of_devices.values()))
+        return cast(
+            tuple[Tensor, ...], gather_distributed_tensors(of_devices, self._device_ids)
         )
-    except RuntimeError as error:
-        # Autograd's words for it, of which neither names the layer.
-        if not re.search("used in the graph|does not require grad", str(error)):
-            raise
-        raise ValueError(
-            "layer must lead to the score by gradients, got a "
-            f"{type(layer).__name__} that the target does not depend on, or only "
-            "through code without gradients. Choose another layer, or a score method, "
-            "which needs none."
-        ) from error
-    return grads, values

@@ -8,8 +8,7 @@ from captum_iscam._captum import log_usage
 from captum_iscam._target import Target
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._gradients import LayerGradientMethod
-from captum_iscam.attr._views import Change
-from captum_iscam.attr.grad_cam_plus_plus import Clean
+from captum_iscam.attr.grad_cam_plus_plus import IdentityPerturbation
 
 
 class TokenGradCAM(LayerGradientMethod):
@@ -32,13 +31,15 @@ class TokenGradCAM(LayerGradientMethod):
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): As in Captum.
-            target (int, tuple, Tensor or list, optional): As in Captum.
+            target (int, tuple, Tensor or list, optional): As in Captum, or `T` classes
+                for each example, `(N, T)`, for one forward and `T` backward passes.
             additional_forward_args (Any, optional): As in Captum.
             attribute_to_layer_input (bool, optional): As in Captum. Default: False
             relu_attributions (bool, optional): As in Captum. Default: False
 
         Returns:
-            **attributions** `(N, 1, *spatial)` at the layer's size, detached.
+            **attributions** `(N, 1, *spatial)`, or `(N, T, *spatial)`, at the layer's
+            size, detached.
         """
         batch = self._batch(inputs)
         return self._attribute(
@@ -51,24 +52,24 @@ class TokenGradCAM(LayerGradientMethod):
         )
 
 
-class _Clean(Clean):
-    def sums(self, activations: Tensor) -> _Pooled:
-        return _Pooled(activations, self._relu)
+class _Clean(IdentityPerturbation):
+    def accumulator(self, activations: Tensor) -> _Pooled:
+        return _Pooled(activations)
+
+    def finish(self, maps: Tensor) -> Tensor:
+        return maps.relu() if self._relu else maps
 
 
 class _Pooled:
     """The map `sum_k GAP(g_k) A_k` of each example."""
 
-    def __init__(self, activations: Tensor, relu: bool) -> None:
-        self._relu = relu
+    def __init__(self, activations: Tensor) -> None:
         shape = (activations.shape[0], 1, *activations.shape[2:])
         self._maps = activations.new_zeros(shape)
 
-    def changes(
-        self, view: int, rows: slice, grads: Tensor, values: Tensor
-    ) -> list[Change]:
+    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
         pooled = grads.mean(tuple(range(2, grads.dim())), keepdim=True)
-        return [(self._maps[rows], (pooled * values).sum(1, keepdim=True))]
+        self._maps[rows].add_((pooled * values).sum(1, keepdim=True))
 
     def maps(self) -> Tensor:
-        return self._maps.relu() if self._relu else self._maps
+        return self._maps

@@ -8,11 +8,10 @@ from torch import Tensor
 from captum_iscam._captum import log_usage
 from captum_iscam._inputs import Batch
 from captum_iscam._target import Target
-from captum_iscam._warnings import warn_user
 from captum_iscam.attr._base import Attributions
-from captum_iscam.attr._combine import combine
+from captum_iscam.attr._combine import warn_of_examples
 from captum_iscam.attr._gradients import LayerGradientMethod
-from captum_iscam.attr._views import Change, Sums
+from captum_iscam.attr._views import GradientAccumulator
 
 DENOMINATORS = ("activations", "products")
 
@@ -28,8 +27,8 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
 
     `A_k` is channel k of the layer and `g_k` the gradient of the score there. Where the
     gradients of a channel are equal and positive, `w_k` is their sum over
-    `2 + g sum(A_k)`. The cost is one forward and one backward pass per example, and a
-    forward pass that checks model and target.
+    `2 + g sum(A_k)`. The cost is one forward and `T` backward passes per example for
+    its `T` targets, and a forward pass that checks model and target.
 
     Source: A. Chattopadhyay, A. Sarkar, P. Howlader, V. N. Balasubramanian,
     "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional
@@ -44,8 +43,9 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
       `A`, as a logit often is;
     - where the denominator is zero, alpha is zero. It can come close to zero, or below
       it, for layers with negative values alone: take the layer after the ReLU;
-    - the powers of the gradient are computed in double precision where the device has
-      it, since the cube of a small gradient vanishes in single precision.
+    - the powers are those of the gradient over the largest one of its example, since
+      the cube of a small gradient vanishes in single precision. `A` is multiplied by
+      that number, so that the map stays the same.
 
     Args:
         forward_func (Callable): The model, or any function Captum accepts.
@@ -96,8 +96,12 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, or with one
                 or three spatial dimensions, floating point.
-            target (int, tuple, Tensor or list, optional): See
-                :meth:`LayerScoreCAM.attribute`.
+            target (int, tuple, Tensor or list, optional): The output to explain, in
+                Captum's forms: one index for all examples, a list or 1-D tensor with
+                one per example, tuples for outputs of more than two dimensions. Or
+                `T` classes for each example, a tensor or nested list `(N, T)`, of which
+                one row stands for all examples. None for a model with one number per
+                example. Default: None
             additional_forward_args (Any, optional): See
                 :meth:`LayerScoreCAM.attribute`.
             attribute_to_layer_input (bool, optional): Explain the layer's input
@@ -111,9 +115,10 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
                 Default: None
 
         Returns:
-            **attributions** `(N, 1, *spatial)` at the layer's size, detached, in units
-            of the score up to a factor per example; higher speaks more for the target.
-            A tuple for a layer with several outputs, a list for a list of layers.
+            **attributions** `(N, 1, *spatial)` at the layer's size, or
+            `(N, T, *spatial)` for `T` targets, detached, in units of the score up to a
+            factor per example; higher values support the target more. A tuple for a
+            layer with several outputs, a list for a list of layers.
 
         Raises:
             ValueError: If the layer did not run or gives tokens, the target is out of
@@ -128,7 +133,7 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
         batch = self._batch(inputs)
         return self._attribute(
             batch,
-            Clean(batch, denominator, relu_attributions),
+            IdentityPerturbation(batch, denominator, relu_attributions),
             target,
             additional_forward_args,
             attribute_to_layer_input,
@@ -136,7 +141,7 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
         )
 
 
-class Clean:
+class IdentityPerturbation:
     """The inputs as they are: one view."""
 
     def __init__(self, batch: Batch, denominator: str, relu: bool) -> None:
@@ -161,70 +166,72 @@ class Clean:
         """Returns what sets the view apart."""
         return "with gradients"
 
-    def sums(self, activations: Tensor) -> Sums:
+    def accumulator(self, activations: Tensor) -> GradientAccumulator:
         """Returns the means of the powers of the gradients, still zero."""
-        return PowersOfGradients(activations, len(self), self._denominator, self._relu)
+        return PowersOfGradients(activations, len(self), self._denominator)
+
+    def finish(self, maps: Tensor) -> Tensor:
+        """Returns the maps, rectified on request."""
+        if not self._relu:
+            return maps
+        maps = maps.relu()
+        warn_of_examples(
+            (maps == 0).reshape(*maps.shape[:2], -1).all(2),
+            "The map is zero everywhere for {}: no place of the layer has both an "
+            "activation and a positive gradient of the score.",
+        )
+        return maps
 
 
 class PowersOfGradients:
     """The means of `g`, `g^2` and `g^3` over the views, and the map made of them.
 
+    They are held in powers of a unit of each example, the largest `g` so far: cubes of
+    gradients as such leave the range of single precision.
+
     Args:
         activations (Tensor): `A` of the inputs as they are, `(N, K, *spatial)`.
         count (int): How many views there are.
         denominator (str): One of `DENOMINATORS`.
-        relu (bool): Whether the map is rectified.
     """
 
-    def __init__(
-        self, activations: Tensor, count: int, denominator: str, relu: bool
-    ) -> None:
-        self._activations = activations
+    def __init__(self, activations: Tensor, count: int, denominator: str) -> None:
+        self._shape = (len(activations), 1, *activations.shape[2:])
         self._count = count
         self._denominator = denominator
-        self._relu = relu
-        wide = torch.float32 if activations.device.type == "mps" else torch.float64
-        self._flat = activations.reshape(*activations.shape[:2], -1).to(wide)
+        self._flat = activations.reshape(*activations.shape[:2], -1)
         self._means = [torch.zeros_like(self._flat) for _ in range(3)]
+        # Above zero, so that there is something to divide by where all gradients are 0.
+        tiny = torch.finfo(activations.dtype).tiny
+        self._unit = activations.new_full((len(activations), 1, 1), tiny)
 
-    def changes(
-        self, view: int, rows: slice, grads: Tensor, values: Tensor
-    ) -> list[Change]:
-        """Returns what the powers of the gradients of one view add to their means."""
-        grads = grads.reshape(*grads.shape[:2], -1).to(self._flat.dtype)
-        powers = [grads / self._count]
+    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+        """Adds the powers of the gradients of one view to their means."""
+        grads = grads.reshape(*grads.shape[:2], -1)
+        unit = torch.maximum(self._unit[rows], grads.abs().amax((1, 2), keepdim=True))
+        shrink, grads = self._unit[rows] / unit, grads / unit
+        factors, powers = [shrink], [grads / self._count]
         for _ in self._means[1:]:
+            factors.append(factors[-1] * shrink)
             powers.append(powers[-1] * grads)
-        return [(mean[rows], p) for mean, p in zip(self._means, powers, strict=True)]
+        # From here on nothing needs memory.
+        for mean, factor, power in zip(self._means, factors, powers, strict=True):
+            mean[rows].mul_(factor).add_(power)
+        self._unit[rows] = unit
 
     def maps(self) -> Tensor:
-        """Returns `sum_k w_k A_k`, rectified on request."""
+        """Returns `sum_k w_k A_k`, not rectified."""
         first, second, third = self._means
         if self._denominator == "products":
             below = (self._flat * third).sum(2, keepdim=True)
         else:
             below = self._flat.sum(2, keepdim=True) * third
-        below = 2 * second + below
+        below = 2 * second + self._unit * below
         defined = below != 0
         alpha = torch.where(defined, second / torch.where(defined, below, 1), 0)
-        weights = (alpha * first.relu()).sum(2)
-        shape = (len(weights), 1, *self._activations.shape[2:])
-        maps = combine(weights, self._flat, relu=False).to(self._activations.dtype)
-        if self._relu:
-            maps = maps.relu()
-            _warn_of_zero_maps(maps)
-        return maps.view(shape)
-
-
-def _warn_of_zero_maps(maps: Tensor) -> None:
-    empty = (maps == 0).flatten(1).all(1).nonzero().reshape(-1).tolist()
-    if empty:
-        names = ", ".join(str(number) for number in empty[:10])
-        more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
-        warn_user(
-            f"The map is zero everywhere for the examples {names}{more}: no place of "
-            "the layer has both an activation and a positive gradient of the score."
-        )
+        weights = self._unit.squeeze(2) * (alpha * first.relu()).sum(2)
+        with torch.autocast(weights.device.type, enabled=False):
+            return torch.bmm(weights.unsqueeze(1), self._flat).view(self._shape)
 
 
 def check_denominator(denominator: str) -> None:

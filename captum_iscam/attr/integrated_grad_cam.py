@@ -11,7 +11,6 @@ from captum_iscam._target import Target
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._path import path_points
-from captum_iscam.attr._views import Change
 
 
 class LayerIntegratedGradCAM(LayerGradientMethod):
@@ -24,8 +23,8 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
 
     GAP is the mean over the map. With one point at `t = 1`
     (`method="riemann_right", n_steps=1`) and a baseline that leaves the layer at zero
-    it is Grad-CAM with `relu_attributions=True`. The cost is `n_steps` forward and
-    backward passes per example.
+    it is Grad-CAM with `relu_attributions=True`. The cost is `n_steps` forward passes
+    per example, each with a backward pass for each of its `T` targets.
 
     Source: S. Sattarzadeh, M. Sudhakar, K. N. Plataniotis, J. Jang, Y. Jeong, H. Kim,
     "Integrated Grad-CAM: Sensitivity-Aware Visual Explanation of Deep Convolutional
@@ -85,8 +84,12 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
             baselines (Tensor, int, float or tuple, optional): `b`, where the path
                 begins: a number, or a tensor like the input or with one example.
                 Default: None, that is 0
-            target (int, tuple, Tensor or list, optional): See
-                :meth:`LayerScoreCAM.attribute`.
+            target (int, tuple, Tensor or list, optional): The output to explain, in
+                Captum's forms: one index for all examples, a list or 1-D tensor with
+                one per example, tuples for outputs of more than two dimensions. Or
+                `T` classes for each example, a tensor or nested list `(N, T)`, of which
+                one row stands for all examples. None for a model with one number per
+                example. Default: None
             additional_forward_args (Any, optional): See
                 :meth:`LayerScoreCAM.attribute`.
             n_steps (int, optional): Points on the path. Default: 50
@@ -102,9 +105,10 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
                 the paper. False sums the signed maps. Default: True
 
         Returns:
-            **attributions** `(N, 1, *spatial)` at the layer's size, detached, in units
-            of the score; higher speaks more for the target. A tuple for a layer with
-            several outputs, a list for a list of layers.
+            **attributions** `(N, 1, *spatial)` at the layer's size, or
+            `(N, T, *spatial)` for `T` targets, detached, in units of the score; higher
+            values support the target more. A tuple for a layer with several outputs, a
+            list for a list of layers.
 
         Raises:
             ValueError: If the layer did not run, the target is out of range, or an
@@ -159,10 +163,14 @@ class _Path:
         """Returns where on the path the view is."""
         return f"at strength {self._points[view][0]:g}"
 
-    def sums(self, activations: Tensor) -> _PathSum:
+    def accumulator(self, activations: Tensor) -> _PathSum:
         """Returns the empty sum over the path."""
         weights = [weight for _, weight in self._points]
         return _PathSum(activations, weights, self._relu)
+
+    def finish(self, maps: Tensor) -> Tensor:
+        """Returns the maps as they are: those of the points are rectified."""
+        return maps
 
 
 class _PathSum:
@@ -174,15 +182,13 @@ class _PathSum:
         self._relu = relu
         self._maps = origin.new_zeros(origin.shape[0], 1, *origin.shape[2:])
 
-    def changes(
-        self, view: int, rows: slice, grads: Tensor, values: Tensor
-    ) -> list[Change]:
-        """Returns what the map of one point adds to the sum."""
+    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+        """Adds the map of one point."""
         over = tuple(range(2, grads.dim()))
         pooled = grads.mean(over, keepdim=True) if over else grads
         summed = (pooled * (values - self._origin[rows])).sum(1, keepdim=True)
         summed = summed.relu() if self._relu else summed
-        return [(self._maps[rows], self._weights[view] * summed)]
+        self._maps[rows].add_(self._weights[view] * summed)
 
     def maps(self) -> Tensor:
         """Returns the sum."""

@@ -13,7 +13,7 @@ from captum_iscam._target import Target
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._noise import check_noise, stdevs_for
 from captum_iscam.attr.grad_cam_plus_plus import (
-    Clean,
+    IdentityPerturbation,
     LayerGradCAMPlusPlus,
     check_denominator,
 )
@@ -32,8 +32,9 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
 
     `A_k` is channel k of the layer for the input itself and `g(z)` the gradient of the
     score at the layer when the model is shown `z`. With `stdevs=0` it is
-    :class:`LayerGradCAMPlusPlus`. The cost is `n_samples` forward and backward passes
-    per example, and three means of the layer's size in double precision.
+    :class:`LayerGradCAMPlusPlus`. The cost is `n_samples` forward passes per example,
+    each with a backward pass for each of its `T` targets, and three means of the
+    layer's size for each target.
 
     Source: D. Omeiza, S. Speakman, C. Cintas, K. Weldermariam, "Smooth Grad-CAM++: An
     Enhanced Inference Level Visualization Technique for Deep Convolutional Neural
@@ -51,7 +52,10 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
       known to us. Choosing single channels or neurons is left to the caller.
 
     The noise is drawn once per pair of samples, `e` and `-e`, and shared by all
-    examples: it depends on `generator` alone, neither on the batch nor on the chunks.
+    examples and targets: it depends on `generator` alone, neither on the batch, the
+    chunks nor the device of the inputs. Where the generator lives on another device
+    than the inputs, all of it is drawn before the first pass and moved there at once:
+    half of `n_samples` fields of the size of one example.
 
     Args:
         forward_func (Callable): See :class:`LayerGradCAMPlusPlus`.
@@ -101,8 +105,12 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): See
                 :meth:`LayerGradCAMPlusPlus.attribute`.
-            target (int, tuple, Tensor or list, optional): See
-                :meth:`LayerScoreCAM.attribute`.
+            target (int, tuple, Tensor or list, optional): The output to explain, in
+                Captum's forms: one index for all examples, a list or 1-D tensor with
+                one per example, tuples for outputs of more than two dimensions. Or
+                `T` classes for each example, a tensor or nested list `(N, T)`, of which
+                one row stands for all examples. None for a model with one number per
+                example. Default: None
             additional_forward_args (Any, optional): See
                 :meth:`LayerScoreCAM.attribute`.
             attribute_to_layer_input (bool, optional): See
@@ -112,9 +120,8 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
             n_samples (int, optional): `S`, noisy copies of each input. Default: 35
             stdevs (float or tuple[float, ...], optional): `sigma`, in the units of the
                 input; a tuple has one for each input tensor. Default: 0.3
-            generator (torch.Generator, optional): Source of the noise, on the device of
-                the inputs or on the CPU. None takes torch's global one of the CPU.
-                Default: None
+            generator (torch.Generator, optional): Source of the noise, on any device.
+                None takes torch's global one of the CPU. Default: None
             denominator (str, optional): See :meth:`LayerGradCAMPlusPlus.attribute`.
             internal_batch_size (int, optional): Noisy copies per forward and backward
                 pass, over examples and samples alike. None picks a number and halves
@@ -152,7 +159,7 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
         )
 
 
-class _NoisyCopies(Clean):
+class _NoisyCopies(IdentityPerturbation):
     """The inputs with noise, its sign changing from view to view."""
 
     def __init__(
@@ -167,14 +174,17 @@ class _NoisyCopies(Clean):
         super().__init__(batch, denominator, relu)
         self._n_samples = n_samples
         self._stdevs = stdevs
-        self._device = generator.device if generator else self._batch.device
+        # Without a generator that of the CPU, so that a seed is one map on all devices.
+        self._device = generator.device if generator else torch.device("cpu")
         # A seed per pair, so that every chunk can make the fields it needs.
         self._seeds = torch.randint(
             2**62,
             (-(-n_samples // 2),),
             generator=generator,
-            device=generator.device if generator else None,
+            device=self._device,
         ).tolist()
+        # A field that is moved in a pass makes the host wait.
+        self._moved = None if self._device == batch.device else self._all(batch.device)
 
     def __len__(self) -> int:
         """As many as samples."""
@@ -182,20 +192,38 @@ class _NoisyCopies(Clean):
 
     def show(self, view: int, rows: slice) -> tuple[Tensor, ...]:
         """Returns the inputs of the examples, plus or minus the noise of the pair."""
-        source = torch.Generator(self._device).manual_seed(self._seeds[view // 2])
+        pair = view // 2
+        fields = self._moved[pair] if self._moved else self._draw(pair)
         shown = []
-        for x, stdev in zip(self._batch.inputs, self._stdevs, strict=True):
-            # Always drawn in single precision: a seed means one noise for every type.
-            field = torch.randn(
+        for x, stdev, field in zip(
+            self._batch.inputs, self._stdevs, fields, strict=True
+        ):
+            single = at_least_single(x[rows])
+            noise = (-stdev if view % 2 else stdev) * field.to(single)
+            shown.append((single + noise).to(x.dtype))
+        return tuple(shown)
+
+    def _draw(self, pair: int) -> tuple[Tensor, ...]:
+        """Returns the noise of a pair of samples, a field for each input."""
+        source = torch.Generator(self._device).manual_seed(self._seeds[pair])
+        # Always drawn in single precision: a seed means one noise for every type.
+        return tuple(
+            torch.randn(
                 (1, *x.shape[1:]),
                 generator=source,
                 device=self._device,
                 dtype=torch.float32,
             )
-            single = at_least_single(x[rows])
-            noise = (-stdev if view % 2 else stdev) * field.to(single)
-            shown.append((single + noise).to(x.dtype))
-        return tuple(shown)
+            for x in self._batch.inputs
+        )
+
+    def _all(self, device: torch.device) -> list[tuple[Tensor, ...]]:
+        """Returns the noise of every pair, moved in one go for each input."""
+        drawn = [self._draw(pair) for pair in range(len(self._seeds))]
+        columns = [
+            torch.stack(column).to(device) for column in zip(*drawn, strict=True)
+        ]
+        return list(zip(*columns, strict=True))
 
     def name(self, view: int) -> str:
         """Returns which of the noisy copies the view is."""
