@@ -2,46 +2,69 @@
 
     python benchmarks/passes.py FOLDER OUT
 
-reads what `record_outputs.py` wrote and compares, for every network, the maps of all
-rules of IS-CAM and of its plans with the map at the recorded Gauss-Legendre points. The
-plans are the package's own; only the forward passes are replaced, by the polynomial
-through the recorded scores. Rules are carried out on all photographs, plans on those of
-which every channel was kept; photographs kept at more than 16 points tell how good 16
-are as the reference.
+reads what `record_outputs.py` wrote and the bundled scenes, and compares, for every
+network, the maps of all rules of IS-CAM with the map at all recorded strengths. The
+schemes are the package's own; only the forward passes are replaced, by the polynomial
+through the recorded scores. It writes `OUT.csv.gz` with a row for each map and rule,
+and `OUT.md` with medians and 95th percentiles.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import csv
+import gzip
+import io
 import re
 import statistics
+import warnings
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from figures import save
+from record_outputs import STRENGTHS, record
 from torch import Tensor
 
-from captum_iscam._captum import SUPPORTED_METHODS
-from captum_iscam.attr._checking import Checked
 from captum_iscam.attr._combine import relative_error
-from captum_iscam.attr._curves import between, integral_weights, radau_points
-from captum_iscam.attr._engine import Channels
-from captum_iscam.attr._path import path_points
-from captum_iscam.attr._plans import SCORE_CAM, Plan, Quadrature
-from captum_iscam.attr._refinement import STRENGTHS, Refinement
-from captum_iscam.attr._screening import screened
-from captum_iscam.attr.integrated_score_cam import TOLERANCE
+from captum_iscam.attr._engine import (
+    Channels,
+    Prepared,
+    Request,
+    WeightingScheme,
+    Weights,
+)
+from captum_iscam.attr._quadrature import (
+    SCORE_CAM,
+    Quadrature,
+    radau_points,
+    sample,
+)
+from captum_iscam.attr._regression import MaskRegression, Screening, top_channels
+from captum_iscam.attr.integrated_score_cam import SHARE, _scheme
+from captum_iscam.demo import load_network, load_scenes, preprocess
 
-POINTS = 16
-"""Of the rule that is the reference."""
-STEPS = range(1, 11)
-TOLERANCES = (0.05, 0.03, 0.02, TOLERANCE, 0.008, 0.006, 0.004)
-SHARES = (0.2, 0.3, 0.35, 0.4, 0.5)
-HINDSIGHT = "one view, with hindsight"
+NAME = re.compile(r"(.+?)_((?:nips17|scorecam|train|val|valsmall)_.*)")
+
+
+def integral(points: Sequence[float]) -> list[tuple[float, float]]:
+    """Returns the points with the weights of the rule that interpolates, 0 at 0."""
+    nodes = np.array([0.0, *points])
+    powers = np.vander(nodes, increasing=True).T
+    weights = np.linalg.solve(powers, 1 / np.arange(1, len(nodes) + 1))
+    return list(zip(points, weights[1:].tolist(), strict=True))
+
+
+def between(points: Sequence[float], at: Sequence[float]) -> Tensor:
+    """Returns a matrix `(points, at)` that interpolates values, 0 at 0."""
+    nodes = np.array([0.0, *points])
+    matrix = np.ones((len(nodes), len(at)))
+    for j, node in enumerate(nodes):
+        for other in np.delete(nodes, j):
+            matrix[j] *= (np.asarray(at) - other) / (node - other)
+    return torch.from_numpy(matrix[1:])
 
 
 class Recorded(Channels):
@@ -49,219 +72,263 @@ class Recorded(Channels):
 
     Args:
         answers (dict): What `record_outputs.py` keeps of a photograph.
+        target (int, optional): The class. Default: None, the predicted one
     """
 
-    def __init__(self, answers: dict) -> None:
-        self.target = int(answers["of_input"].argmax())
+    def __init__(self, answers: dict, target: int | None = None) -> None:
+        self._target = int(answers["of_input"].argmax()) if target is None else target
         self.activations = answers["activations"].unsqueeze(0)
-        self.nothing = self._score(answers["of_baseline"]).unsqueeze(0)
-        self.confidence = self._score(answers["of_input"]).unsqueeze(0)
+        self.baseline_score = self._scores(answers["of_baseline"]).view(1, 1)
+        self.input_score = self._scores(answers["of_input"]).view(1, 1)
         channels = answers["varying"]
-        self.varying = torch.stack([torch.zeros_like(channels), channels], dim=1)
-        self._row = {int(k): i for i, k in enumerate(channels)}
-        self._points = answers["strengths"]
-        self._curves = self._score(answers["outputs"]) - self.nothing
+        self.active = torch.stack([torch.zeros_like(channels), channels], dim=1)
+        self._curves = self._scores(answers["outputs"]) - self.baseline_score
         self.passes = 0
+        exact = self.weigh_recorded(Quadrature(integral(STRENGTHS)))
+        self.reference = self.map_of(exact.values)
 
-    def _score(self, outputs: Tensor) -> Tensor:
-        return outputs.double().softmax(-1)[..., self.target]
+    def _scores(self, outputs: Tensor) -> Tensor:
+        return outputs.double().softmax(-1)[..., self._target]
 
-    def expect(self, passes: int) -> None:
-        """Shows nothing."""
-
-    def increase(self, pairs: Tensor, strengths: Tensor, *_: object) -> Tensor:
+    def increases(
+        self, requests: Sequence[Request], update: Callable[[int], object]
+    ) -> list[Tensor]:
         """Returns `C_k` between the recorded strengths."""
-        self.passes += strengths.numel()
-        rows = torch.tensor([self._row[int(k)] for k in pairs[:, 1]])
-        curves = self._curves[rows]
-        columns = []
-        for column in strengths.unbind(1):
-            known, place = column.unique(return_inverse=True)
-            matrix = between(self._points, known.tolist())
-            columns.append((curves @ matrix).gather(1, place.unsqueeze(1)))
-        return torch.cat(columns, dim=1)
+        self.passes = sum(request.passes for request in requests)
+        return [
+            (self._curves[r.rows] @ between(STRENGTHS, r.strengths)).unsqueeze(2)
+            for r in requests
+        ]
 
-    def with_hindsight(self, reference: Tensor) -> float:
-        """Returns the error of the best map that one view of each channel gives.
-
-        All channels are shown at one strength, the best for this map, and their answers
-        are turned into weights by one factor, the best as well.
-        """
-        matrix = between(self._points, STRENGTHS.tolist())
-        found = [1.0]  # of a factor of zero
-        for values in (self._curves @ matrix).unbind(1):
-            shape = self.map_of(self.scatter(values))
-            if not shape.any():
-                continue
-            best = (shape @ reference) / (shape @ shape)
-            found.append(float((best * shape - reference).norm() / reference.norm()))
-        return min(found)
+    def weigh_recorded(self, scheme: WeightingScheme) -> Weights:
+        """Returns the weights of the scheme."""
+        prepared = scheme.prepare(self, torch.arange(len(self.active)))
+        return prepared.finish(self.increases(prepared.requests, id))
 
     def map_of(self, weights: Tensor) -> Tensor:
-        """Returns `ReLU(sum_k a_k A_k)`, flat."""
-        return (weights[0] @ self.activations[0].flatten(1).double()).relu()
+        """Returns `ReLU(sum_k a_k A_k)`, flat, for weights `(P, 1)`."""
+        maps = self.activations[0].flatten(1)[self.active[:, 1]].double()
+        return (weights[:, 0].double() @ maps).relu()
+
+
+class OneStrength:
+    """All points for a share of the channels, the largest one alone for the others.
+
+    The integral of the others is taken as proportional to the score at one strength,
+    with the factor of the share, and on request the difference is predicted from the
+    masks. It was considered as the default.
+
+    Args:
+        points (int): Gauss-Radau points.
+        one (int): Which of them all channels are shown at.
+        share (float): Share of the channels that all points are taken for.
+        regression (bool): Whether the difference is predicted.
+    """
+
+    def __init__(self, points: int, one: int, share: float, regression: bool) -> None:
+        self._points = radau_points(points)
+        self._one = one
+        self._share = share
+        self._regression = regression
+
+    def prepare(self, channels: Channels, rows: Tensor) -> Prepared:
+        """Returns what is to be done for the one example there is."""
+        (example,) = channels.examples
+        top = top_channels(example, self._share)
+        known = torch.zeros(len(rows), dtype=torch.bool)
+        known[top] = True
+        strengths = [t for t, _ in self._points]
+        rest = Quadrature([p for n, p in enumerate(self._points) if n != self._one])
+        weight = self._points[self._one][1]
+
+        def finish(gains: Sequence[Tensor]) -> Weights:
+            once = gains[0][:, 0]
+            exact = weight * once[known] + rest.sum(gains[1])
+            sizes = example.maps[known].norm(dim=1, keepdim=True)
+            factor = (exact * sizes).sum() / (once[known] * sizes).sum()
+            values = factor * once
+            missed = exact - values[known]
+            values[known] = exact
+            if self._regression and not known.all():
+                fit = MaskRegression(example.masks, known)
+                values[~known] += fit.predict(fit.solve(missed))
+            return Weights(values, channels.no_error())
+
+        requests = [Request(rows, [strengths[self._one]]), rest.request(rows[known])]
+        return Prepared(requests, finish)
+
+
+class Rescaled:
+    """A scheme whose map is multiplied by what four points make of a few channels."""
+
+    def __init__(self, scheme: WeightingScheme) -> None:
+        self._scheme = scheme
+
+    def prepare(self, channels: Channels, rows: Tensor) -> Prepared:
+        """Returns what is to be done for the one example there is."""
+        (example,) = channels.examples
+        few, fine = sample(example, rows), Quadrature(radau_points(4))
+        prepared = self._scheme.prepare(channels, rows)
+
+        def finish(gains: Sequence[Tensor]) -> Weights:
+            values = prepared.finish(gains[:-1]).values
+            maps = example.maps[few]
+            mine, true = values[few].T @ maps, fine.sum(gains[-1]).T @ maps
+            factor = (mine * true).sum() / mine.square().sum()
+            return Weights(factor * values, channels.no_error())
+
+        return Prepared([*prepared.requests, fine.request(rows[few])], finish)
 
 
 def radau(count: int) -> Quadrature:
-    """Returns the Gauss-Radau rule that knows the value at 0."""
-    points = radau_points(count)
-    return Quadrature(list(zip(points, integral_weights(points).tolist(), strict=True)))
+    """Returns the Gauss-Radau rule."""
+    return Quadrature(radau_points(count))
 
 
-def rules() -> dict[str, Plan]:
-    """Returns every rule by name."""
-    found: dict[str, Plan] = {}
-    for method in SUPPORTED_METHODS:
-        for n_steps in STEPS:
-            if n_steps > 1 or method in ("gausslegendre", "riemann_middle"):
-                points = path_points(n_steps, method)
-                found[f"{method} {n_steps}"] = Quadrature(points)
-    for count in (1, 2, 3, 4):
-        found[f"gaussradau {count}"] = radau(count)
+def shared(count: int, share: float) -> Screening:
+    """Returns so many Gauss-Radau points for a share of the channels."""
+    return Screening(radau(count), share, with_error=False)
+
+
+def candidates() -> dict[str, WeightingScheme]:
+    """Returns what was considered as the default, by name."""
+    found: dict[str, WeightingScheme] = {}
+    for count, shares in ((3, (0.35, 0.4, SHARE, 0.5)), (2, (0.4, 0.5, 0.6, 2 / 3))):
+        for share in shares:
+            found[f"{count} points, {share:.0%} of the channels"] = shared(count, share)
+    found["the same, rescaled by the sample"] = Rescaled(shared(2, 2 / 3))
+    for points, one, share in ((2, 1, 0.2), (2, 1, 0.35), (3, 1, 0.175)):
+        at = radau_points(points)[one][0]
+        name = f"{points} points for {share:.3g}, the others at {at:.2g}"
+        found[f"{name}, ratio"] = OneStrength(points, one, share, regression=False)
+        found[f"{name}, regression"] = OneStrength(points, one, share, regression=True)
+    for count in (1, 2, 3):
+        found[f"{count} points, all channels"] = radau(count)
     return found
 
 
-def plans() -> dict[str, Plan]:
-    """Returns the plans that choose their passes, by name."""
-    found: dict[str, Plan] = {}
-    for tolerance in TOLERANCES:
-        found[f"tolerance {tolerance:g}"] = Refinement(tolerance)
-    for share in SHARES:
-        found[f"screening {share:g}"] = Refinement(TOLERANCE, share)
-    return found
+def checked() -> dict[str, WeightingScheme]:
+    """Returns what has a delta."""
+    rules = (("gausslegendre", 2), ("gausslegendre", 3), ("riemann_right", 10))
+    return {
+        "default, with the estimate": _scheme(None, None, None, with_error=True),
+        "default, screening 0.3": _scheme(None, None, 0.3, with_error=True),
+        **{
+            f"{method} {steps}": _scheme(steps, method, None, with_error=True)
+            for method, steps in rules
+        },
+    }
 
 
-def compare(
-    channels: Recorded, plan: Plan, reference: Tensor, check: int | None
-) -> tuple[float, float, float]:
-    """Returns relative error, passes per varying channel, and delta, which is relative
-    to the reference as well.
+class Row(NamedTuple):
+    """What a rule made of one map."""
 
-    The delta is checked at so many points, or not at all.
-    """
-    channels.passes = 0
-    weights = plan.weigh(channels)
-    passes = channels.passes / len(channels.varying)
-    found = channels.map_of(weights.values)
-    error = float((found - reference).norm() / reference.norm())
-    if check is not None:
-        weights = Checked(plan, check).weigh(channels)
-    delta = relative_error(weights.error, found.unsqueeze(0))
-    return error, passes, float(delta * found.norm() / reference.norm())
-
-
-@dataclass(frozen=True, order=True)
-class Recording:
-    """One photograph seen by one network; the greater one is the better record."""
-
-    points: int
-    channels: float
+    rule: str
     network: str
-    photograph: str
-    file: Path
-
-    @classmethod
-    def of(cls, file: Path) -> Recording:
-        """Returns what a file's name tells."""
-        found = re.match(
-            r"(.+?)_(\d+)(?:x(\d+))?_((?:nips17|scorecam|train|val).*)", file.stem
-        )
-        network, points, channels, photograph = found.groups()
-        count = math.inf if channels is None else int(channels)
-        return cls(int(points), count, network, photograph, file)
-
-    @property
-    def whole(self) -> bool:
-        """Whether every channel was kept."""
-        return self.channels == math.inf
+    image: str
+    error: float
+    up_to_a_factor: float
+    passes: float
+    delta: float | None = None
+    warned: bool | None = None
 
 
-def best(recordings: list[Recording]) -> list[Recording]:
-    """Returns the best record of each photograph and network."""
-    found: dict[tuple[str, str], Recording] = {}
-    for one in recordings:
-        key = one.network, one.photograph
-        found[key] = max(found.get(key, one), one)
-    return sorted(found.values(), key=lambda one: (one.network, one.photograph))
-
-
-def read(one: Recording) -> tuple[Recorded, Tensor]:
-    """Returns the channels of a photograph, and its map at all recorded points."""
-    channels = Recorded(torch.load(one.file, weights_only=True))
-    _, weights = np.polynomial.legendre.leggauss(one.points)
-    recorded = zip(channels._points, weights / 2, strict=False)
-    integral = Quadrature(list(recorded)).weigh(channels).values
-    return channels, channels.map_of(integral)
-
-
-Row = tuple[float, float, float | None]
-Rows = dict[str, dict[str, list[Row]]]
-
-
-def tabulate(folder: Path) -> tuple[Rows, Rows]:
-    """Returns errors, passes and deltas by name and network, of rules and of plans."""
-    every = [Recording.of(file) for file in folder.glob("*.pt")]
-    usual = [one for one in every if one.points <= POINTS]
-    of_rules: Rows = defaultdict(lambda: defaultdict(list))
-    for one in best(usual):
-        channels, fine = read(one)
-        for label, plan in rules().items():
-            method, steps = label.split()
-            steps = int(steps)
-            # Gauss's rules of more points are exact on the recorded polynomial.
-            if steps <= one.points / (2 if method == "gausslegendre" else 1):
-                # As many points as the package takes.
-                row = compare(channels, plan, fine, max(8, 2 * steps))
-                of_rules[label][one.network].append(row)
-    for one in best([one for one in every if one.points > POINTS]):
-        channels, fine = read(one)
-        plan = Quadrature(path_points(POINTS, "gausslegendre"))
-        label = f"gausslegendre {POINTS}, against {one.points}"
-        row = compare(channels, plan, fine, 2 * POINTS)
-        of_rules[label][one.network].append(row)
-    # The finest rules may have come last, for not every record is fine enough.
-    ordered = [label for label in (*rules(), *of_rules) if label in of_rules]
-    of_plans: Rows = defaultdict(lambda: defaultdict(list))
-    for one in best([one for one in usual if one.whole]):
-        channels, fine = read(one)
-        for label, plan in plans().items():
-            of_plans[label][one.network].append(compare(channels, plan, fine, 8))
-        # What no factor at any of the plan's strengths goes below; it has no delta.
-        row = channels.with_hindsight(fine), 1.0, None
-        of_plans[HINDSIGHT][one.network].append(row)
-        whole = channels.map_of(SCORE_CAM.weigh(channels).values)
-        for share in SHARES:
-            label = f"Score-CAM, screening {share:g}"
-            row = compare(channels, screened(SCORE_CAM, share), whole, None)
-            of_plans[label][one.network].append(row)
-    return {label: of_rules[label] for label in ordered}, of_plans
-
-
-def table(found: Rows) -> str:
-    """Returns a Markdown table: a row for each rule or plan, a column a network."""
-    networks = sorted({name for by_network in found.values() for name in by_network})
-    counts = {n: max(len(rows.get(n, [])) for rows in found.values()) for n in networks}
-    heads = [f"{n} ({counts[n]})" for n in networks]
-    lines = [
-        "| | " + " | ".join(heads) + " | delta holds |",
-        "|---" * (len(networks) + 2) + "|",
+def compare(channels: Recorded, scheme: WeightingScheme, reference: Tensor) -> list:
+    """Returns relative error, the same after the best common factor, passes per active
+    channel, delta, and whether a warning was given."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        weights = channels.weigh_recorded(scheme)
+    found = channels.map_of(weights.values)
+    norm = reference.norm()
+    factor = (found @ reference) / found.square().sum().clamp(min=1e-300)
+    delta = relative_error(weights.squared_error, found.view(1, 1, -1))
+    return [
+        float((found - reference).norm() / norm),
+        float((factor * found - reference).norm() / norm),
+        channels.passes / len(channels.active),
+        float(delta),
+        any("abruptly" in str(warning.message) for warning in caught),
     ]
-    for label, by_network in found.items():
-        cells = [cell(by_network[n]) if n in by_network else "" for n in networks]
-        everything = [row for rows in by_network.values() for row in rows]
-        checked = [row for row in everything if row[2] is not None]
-        held = sum(error <= delta for error, _, delta in checked)
-        share = f"{100 * held / len(checked):.0f} %" if checked else ""
-        lines.append(f"| {label} | {' | '.join(cells)} | {share} |")
+
+
+def recordings(folder: Path) -> Iterator[tuple[str, str, Recorded]]:
+    """Yields network, image and channels."""
+    for file in sorted(folder.glob("*.pt")):
+        named = NAME.match(file.stem)
+        if named:
+            yield (*named.groups(), Recorded(torch.load(file, weights_only=True)))
+    model = load_network()
+    for number, scene in enumerate(load_scenes()):
+        inputs = preprocess(scene.image)
+        answers = record(model, model.features, model, inputs)
+        for label in scene.labels:
+            name = f"scene_{number}_{label}"
+            yield "bundled network", name, Recorded(answers, label)
+
+
+def measure(folder: Path) -> list[Row]:
+    """Returns a row for each map and rule."""
+    found = []
+    exact = candidates()
+    for network, image, channels in recordings(folder):
+        for name, scheme in exact.items():
+            row = compare(channels, scheme, channels.reference)[:3]
+            found.append(Row(name, network, image, *row))
+        for name, scheme in checked().items():
+            row = compare(channels, scheme, channels.reference)
+            found.append(Row(name, network, image, *row))
+        whole = channels.map_of(channels.weigh_recorded(SCORE_CAM).values)
+        for share in (0.2, 0.3, 0.4, 0.5):
+            scheme = Screening(SCORE_CAM, share, with_error=True)
+            row = compare(channels, scheme, whole)
+            found.append(Row(f"Score-CAM, screening {share}", network, image, *row))
+    return found
+
+
+def table(rows: list[Row]) -> str:
+    """Returns a Markdown table: a row for each rule, a column a network."""
+    networks = sorted({row.network for row in rows})
+    groups: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        groups[row.rule][row.network].append(row)
+    counts = {n: len({r.image for r in rows if r.network == n}) for n in networks}
+    heads = " | ".join(f"{n} ({counts[n]})" for n in networks)
+    lines = [
+        f"| | {heads} | delta holds | warned |",
+        "|---" * (len(networks) + 3) + "|",
+    ]
+    for rule, by_network in groups.items():
+        cells = " | ".join(cell(by_network[n]) for n in networks)
+        known = [r for n in networks for r in by_network[n] if r.delta is not None]
+        held = sum(r.error <= r.delta for r in known if r.delta is not None)
+        share = f"{held} of {len(known)}" if known else ""
+        warned = f"{sum(bool(r.warned) for r in known)}" if known else ""
+        lines.append(f"| {rule} | {cells} | {share} | {warned} |")
     return "\n".join(lines) + "\n"
 
 
 def cell(rows: list[Row]) -> str:
-    """Returns median and 95th percentile of the error, and the mean of the passes."""
-    errors = [error for error, _, _ in rows]
-    passes = statistics.mean(cost for _, cost, _ in rows)
-    middle, high = np.quantile(errors, [0.5, 0.95])
-    return f"{100 * middle:.2f} / {100 * high:.2f} % at {passes:.2f}"
+    """Returns median and 95th percentile of the error, in brackets those up to a common
+    factor, and the mean of the passes."""
+    errors = np.quantile([r.error for r in rows], [0.5, 0.95])
+    shapes = np.quantile([r.up_to_a_factor for r in rows], [0.5, 0.95])
+    passes = statistics.mean(r.passes for r in rows)
+    a, b, c, d = (100 * value for value in (*errors, *shapes))
+    return f"{a:.1f} / {b:.1f} ({c:.1f} / {d:.1f}) at {passes:.2f}"
+
+
+def save(rows: list[Row], out: Path) -> None:
+    """Writes all rows and the table."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Row._fields)
+    for row in rows:
+        writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row)
+    # Without a date, so that the same figures make the same file.
+    packed = gzip.compress(text.getvalue().encode(), mtime=0)
+    out.with_suffix(".csv.gz").write_bytes(packed)
+    out.with_suffix(".md").write_text(table(rows))
 
 
 def main() -> None:
@@ -270,9 +337,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path, help="without a suffix")
     args = parser.parse_args()
-    of_rules, of_plans = tabulate(args.folder)
-    text = "\n".join([table(of_plans), table(of_rules)])
-    save(args.out, of_plans | of_rules, text)
+    save(measure(args.folder), args.out)
 
 
 if __name__ == "__main__":

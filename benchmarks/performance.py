@@ -2,12 +2,12 @@
 
     python benchmarks/performance.py FOLDER --recordings OUTPUTS
 
-runs `speed.py`, `precision.py`, `memory.py`, `scaling.py`, `record_outputs.py` with
-`passes.py` and `plans_tried.py`, and `samples.py`, one after the other, and writes
-figures and tables into FOLDER. On two cores of a CPU that takes a day; with `--short`,
-which leaves out what is slowest, an hour. What is there already is kept, so a run that
-was stopped goes on; delete a file to measure it anew. Nothing else should run
-meanwhile.
+runs `speed.py`, `several_targets.py`, `outside.py`, `precision.py`, `memory.py`,
+`scaling.py`, `steep_scores.py`, and `record_outputs.py` with `passes.py`, one after the
+other, and writes figures and tables into FOLDER. On two cores of a CPU that takes a
+day; with `--short`, which leaves out what is slowest, an hour. What is there already is
+kept, so a run that was stopped goes on; delete a file to measure it anew. Nothing else
+should run meanwhile.
 """
 
 from __future__ import annotations
@@ -29,14 +29,6 @@ NETWORKS = (
 SHORT = ("squeezenet1_1", "resnet18")
 RECORDED = {"squeezenet1_1": 40, "resnet18": 40}
 """Photographs of these networks; of the others 10."""
-CHANNELS = 128
-"""Drawn for the rules, which are the same for every channel, of all networks but the
-first; for the plans all channels are kept, at fewer strengths."""
-SAMPLED = 15
-"""Photographs whose channels are shown under noise, again and again."""
-SCENES = ("--stdevs", "0.2", "--rounds", "140")
-"""Small enough for many samples, and pictures in [0, 1], too small a range for the
-usual rule for the noise."""
 
 
 def speed(folder: Path, short: bool) -> list[list[str]]:
@@ -58,24 +50,8 @@ def recordings(folder: Path, short: bool) -> list[list[str]]:
         count = str(3 if short else RECORDED.get(name, 10))
         of = ["record_outputs.py", str(folder), "--compile", "--network", name]
         of += ["--photographs", count]
-        if name == NETWORKS[0]:
-            found.append(of)
-        else:
-            found.append([*of, "--channels", str(CHANNELS)])
-            found.append([*of, "--points", "8"])
-    for name in SHORT:
-        # What the reference is compared with, as fine as need be.
-        of = ["record_outputs.py", str(folder), "--compile", "--network", name]
-        fine = ["--photographs", "3", "--points", "64", "--channels", "32"]
-        found.append([*of, *fine])
+        found.append(of)
     return found
-
-
-def samples(folder: Path, recordings: Path, short: bool) -> list[str]:
-    """Returns the command that leaves out samples on photographs."""
-    found = ["samples.py", str(folder / "samples_photographs"), "--compile"]
-    found += ["--network", NETWORKS[0], "--images", "3" if short else str(SAMPLED)]
-    return [*found, "--keep", str(recordings / "samples")]
 
 
 def main() -> None:
@@ -96,14 +72,14 @@ def main() -> None:
         "passes": [
             *recordings(args.recordings, args.short),
             ["passes.py", str(args.recordings), str(out / "passes")],
-            ["plans_tried.py", str(args.recordings), str(out / "plans_tried")],
         ],
-        "samples": [["samples.py", str(out / "samples"), *SCENES]],
-        "samples_photographs": [samples(out, args.recordings, args.short)],
+        "steep_scores": [["steep_scores.py", str(out / "steep_scores")]],
+        "several_targets": [["several_targets.py", str(out / "several_targets")]],
+        "outside": [["outside.py", str(out / "outside")]],
     }
     for name, commands in steps.items():
         # What was timed is kept case by case.
-        if name != "speed" and (out / f"{name}.json").is_file():
+        if name != "speed" and list(out.glob(f"{name}.*")):
             continue
         for script, *words in commands:
             print(script, *words, flush=True)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import sys
 
+from captum_iscam.attr._plans import Quadrature
+
 from captum_iscam import (
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
 )
 from captum_iscam.attr._base import LayerScoreMethod
-from captum_iscam.attr._plans import Quadrature
 from captum_iscam.cli import main
 from captum_iscam.methods import METHODS, Method
 

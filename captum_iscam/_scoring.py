@@ -59,6 +59,8 @@ class TargetScore:
         additional_forward_args (Any, optional): Captum's; a tensor whose first
             dimension is `N` follows its example, everything else is passed as it is.
         num_examples (int): `N`.
+        device (torch.device, optional): Where the outputs will probably be. The target
+            goes there at once: later it would wait for the passes before it.
 
     Attributes:
         num_targets (int or None): `T` where the target is `(N, T)`, else None.
@@ -71,6 +73,7 @@ class TargetScore:
         target: Target,
         additional_forward_args: object,
         num_examples: int,
+        device: torch.device | None = None,
     ) -> None:
         self.forward_func = forward_func
         self.score = score
@@ -79,12 +82,14 @@ class TargetScore:
         # One index for all needs no look-up in the loop, and no wait for the device.
         if isinstance(target, list) and len(target) == num_examples == 1:
             target = target[0]
-        self._several = several_targets(target, num_examples)
-        if self._several is None and isinstance(target, Tensor) and target.numel() == 1:
+        several = several_targets(target, num_examples)
+        if several is None and isinstance(target, Tensor) and target.numel() == 1:
             target = cast(Target, target.item())
         self.target = target
-        self.num_targets = None if self._several is None else self._several.shape[1]
-        self._table: Tensor | None = None
+        self.num_targets = None if several is None else several.shape[1]
+        # Rows of targets, or of an index per dimension of the output.
+        table = _as_table(target, num_examples) if several is None else several
+        self._table = None if table is None else table.to(device or table.device)
         self.additional = format_additional_forward_args(additional_forward_args)
         self.num_examples = num_examples
         self._shape: torch.Size | None = None
@@ -106,8 +111,8 @@ class TargetScore:
         """Returns the score of each row of a model's output, as `__call__` does."""
         self._check_output(output, len(examples))
         scored = self._scored(output, len(examples))
-        if self._several is not None:
-            return self._selected_several(self._several, scored, examples)
+        if self.num_targets is not None:
+            return self._selected_several(scored, examples)
         selected = self._selected(scored, examples)
         if selected.numel() != len(examples):
             raise ValueError(
@@ -157,30 +162,26 @@ class TargetScore:
         return scored
 
     def _selected(self, scored: Tensor, examples: Tensor) -> Tensor:
-        target = self.target
-        if self._table is None:
-            self._table = _as_table(target, self.num_examples)
         if self._table is not None and self._table.shape[1] == scored.dim() - 1:
-            # Brought there once: a copy in every pass would wait for the device.
-            self._table = self._table.to(scored.device)
             rows = torch.arange(len(scored), device=scored.device)
-            index = self._table[examples.to(scored.device)]
-            return scored[(rows, *index.unbind(1))]
+            return scored[(rows, *self._targets(scored, examples).unbind(1))]
         # One for all, or what Captum's own check refuses.
-        return cast(Tensor, select_targets(scored, target))
+        return cast(Tensor, select_targets(scored, self.target))
 
-    def _selected_several(
-        self, targets: Tensor, scored: Tensor, examples: Tensor
-    ) -> Tensor:
+    def _selected_several(self, scored: Tensor, examples: Tensor) -> Tensor:
         if scored.dim() != 2:
             raise ValueError(
                 "target must be an index or a tuple of them per example for an output "
                 f"of shape {tuple(scored.shape)}, got several, {self.num_targets} for "
                 "each. Several targets need an output (N, classes)."
             )
+        return scored.gather(1, self._targets(scored, examples))
+
+    def _targets(self, scored: Tensor, examples: Tensor) -> Tensor:
+        """Returns the rows of the table for these examples."""
         # Brought there once: a copy in every pass would wait for the device.
-        self._several = targets = targets.to(scored.device)
-        return scored.gather(1, targets[examples.to(scored.device)])
+        self._table = cast(Tensor, self._table).to(scored.device)
+        return self._table[examples.to(scored.device)]
 
     def _of_examples(self, value: Any, examples: Tensor) -> Any:
         follows = (

@@ -87,7 +87,7 @@ def _nested(target: Sequence[object]) -> Tensor:
             "target must have as many classes for each example, at least one, got "
             f"{target!r}. Pass one list of the same length per example."
         )
-    return torch.tensor(found, dtype=torch.long)
+    return torch.tensor(found, dtype=torch.long, device="cpu")
 
 
 def check_range(target: Target, scored: Tensor) -> None:
@@ -116,5 +116,8 @@ def _indices(target: Target) -> Sequence[tuple[int, ...]]:
         return []
     if isinstance(target, Tensor):
         return [(int(value),) for value in target.reshape(-1).tolist()]
-    values = target if isinstance(target, list) else [target]
+    values = cast(
+        Sequence[int | tuple[int, ...]],
+        target if isinstance(target, list) else [target],
+    )
     return [value if isinstance(value, tuple) else (value,) for value in values]

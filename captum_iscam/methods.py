@@ -16,7 +16,7 @@ from captum.attr import IntegratedGradients, LayerGradCam
 from torch import Tensor, nn
 
 from captum_iscam._occlusion import WindowOcclusion
-from captum_iscam._target import Target
+from captum_iscam._target import Target, in_integers, several_targets
 from captum_iscam.attr import (
     RISE,
     LayerGradCAMPlusPlus,
@@ -27,7 +27,7 @@ from captum_iscam.attr import (
     LayerSmoothGradCAMPlusPlus,
 )
 from captum_iscam.attr._token_grad_cam import TokenGradCAM
-from captum_iscam.attr.integrated_score_cam import TOLERANCE
+from captum_iscam.attr.integrated_score_cam import POINTS, SHARE
 from captum_iscam.metrics.controls import CenterMap, ChannelMean, RandomMap
 from captum_iscam.transformers import reshape_transform_for
 
@@ -46,7 +46,7 @@ class Options:
         stdevs (float or None): Standard deviation of the noise; None leaves it to the
             method. Default: None
         screening (float or None): Share of the channels that is scored, the others are
-            foretold; None scores all, or as many as IS-CAM needs. Default: None
+            predicted; None scores all, and 0.45 of them for IS-CAM. Default: None
     """
 
     n_samples: int = 35
@@ -77,7 +77,8 @@ class Method:
             generator that the seed makes. Default: False
         resolved (Mapping[str, Any]): What arguments that are None come to, for the
             record.
-        finish (Callable): Makes a map `(N, 1, *spatial)` of what `attribute` gives.
+        finish (Callable): Makes maps `(N, T, *spatial)` of what one call of the class's
+            `attribute` gives.
     """
 
     title: str
@@ -107,12 +108,16 @@ class Method:
                 input itself leave it alone. Tokens of torchvision's transformers are
                 turned into maps.
             inputs (Tensor): Inputs `(N, C, *spatial)`.
-            target (int, tuple, Tensor or list): Captum's target.
+            target (int, tuple, Tensor or list): Captum's target; or several classes for
+                each example, an integer tensor or nested list `(N, T)`, of which one
+                row `[[a, b]]` stands for all examples. A class that takes several
+                targets is called once, any other once per target, with the same noise.
             options (Options, optional): Default: None, that is `Options()`
 
         Returns:
-            *Tensor* `(N, 1, *spatial)`, detached, never negative: of the layer's size,
-            or the input's for methods without a layer.
+            *Tensor* `(N, 1, *spatial)`, or `(N, T, *spatial)` for T targets, detached,
+            never negative: of the layer's size, or the input's for methods without a
+            layer.
 
         Examples::
 
@@ -122,6 +127,8 @@ class Method:
             >>> images = torch.rand(2, 3, 8, 8)
             >>> METHODS["is-cam"].attribute(model, features, images, target=0).shape
             torch.Size([2, 1, 3, 3])
+            >>> METHODS["is-cam"].attribute(model, features, images, [[0, 2]]).shape
+            torch.Size([2, 2, 3, 3])
         """
         options = options or Options()
         arguments = self._arguments(options)
@@ -130,6 +137,13 @@ class Method:
             of = built_with if self.built_with_generator else arguments
             of["generator"] = torch.Generator().manual_seed(options.seed)
         explain = self._build(model, layer, **built_with)
+        columns = several_targets(in_integers(target), len(inputs))
+        if columns is not None and not getattr(explain, "takes_several_targets", False):
+            each = [
+                self.attribute(model, layer, inputs, column, options)
+                for column in columns.to(inputs.device).unbind(1)
+            ]
+            return torch.cat(each, 1)
         if "show_progress" in self.takes:
             arguments["show_progress"] = options.show_progress
         attributions = explain.attribute(inputs, target=target, **arguments)
@@ -201,8 +215,9 @@ METHODS: dict[str, Method] = {
         LayerIntegratedScoreCAM,
         _CHANNELS,
         resolved={
-            "method": "Gauss-Radau for a sample of channels, one strength for others",
-            "tolerance": TOLERANCE,
+            "method": "gaussradau",
+            "n_steps": POINTS,
+            "screening": SHARE,
         },
     ),
     "ss-cam": Method(

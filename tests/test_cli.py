@@ -1,8 +1,10 @@
 import csv
+import itertools
 import json
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,6 +117,61 @@ def test_explain_writes_a_picture_the_maps_and_a_record(
     shown = capsys.readouterr().out
     assert f"layer {LAYER} (given)" in shown
     assert str(out / "photo.png") in shown
+
+
+def test_all_targets_share_a_call_of_each_method_and_the_record_says_so(
+    explain, photo, tmp_path, capsys, monkeypatch
+):
+    clock = SimpleNamespace(perf_counter=itertools.count(step=10).__next__)
+    monkeypatch.setattr("captum_iscam.commands._record.time", clock)
+
+    def run(target):
+        words = ("--layer", LAYER, "--target", target)
+        explain(photo(), *words, method="score-cam,grad-cam")
+        # Ten seconds for each call, whatever the number of its maps.
+        assert ", 20.0 s -> " in capsys.readouterr().out
+        with np.load(tmp_path / "out" / "photo.npz") as arrays:
+            return record_of(tmp_path), dict(arrays)
+
+    record, together = run("top3")
+    indices = [t["index"] for t in record["targets"]]
+    record_of_last, alone = run(indices[2])
+
+    maps, single = record["maps"], record_of_last["maps"]
+    assert [m["method"] for m in maps] == ["score-cam", "grad-cam"] * 3
+    assert [m["target"] for m in maps[::2]] == indices
+    assert [m["target"] for m in maps[1::2]] == indices
+    assert {m["targets_explained_together"] for m in maps} == {3}
+    assert {m["targets_explained_together"] for m in single} == {1}
+    assert {m["seconds"] for m in (*maps, *single)} == {10}
+    score_cam, grad_cam = (m["forward_passes"] for m in single)
+    assert [m["forward_passes"] for m in maps] == [score_cam, 3 * grad_cam] * 3
+    for name, expected in alone.items():
+        assert expected.max() > 0
+        np.testing.assert_allclose(together[name], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_a_warning_about_some_of_the_targets_is_said_once_with_their_classes(
+    explain, photo, tmp_path, capsys
+):
+    words = ("--layer", LAYER, "--target", "top3")
+    explain(photo(), *words, method="score-cam,grad-cam")
+
+    record, said = record_of(tmp_path), capsys.readouterr().err
+    names = [t["class_name"] for t in record["targets"]]
+    with np.load(tmp_path / "out" / "photo.npz") as arrays:
+        empty = [
+            f"0 ({t['class_name']})"
+            for t in record["targets"]
+            if not arrays[f"score-cam_{t['index']}"].any()
+        ]
+    warned = [m["warnings"] for m in record["maps"]]
+    assert len(empty) == 2
+    assert warned == [warned[0], []] * 3
+    (zero,) = warned[0]
+    assert f"examples {', '.join(empty)}: " in zero
+    assert said.count(zero) == 1
+    assert f"{photo()}, Score-CAM, {', '.join(names)}: {zero}" in said
 
 
 def test_the_default_layer_is_said(explain, photo, tmp_path, capsys):
@@ -388,6 +445,11 @@ def test_demo_finds_the_objects_without_a_network(tmp_path, capsys, monkeypatch)
     assert all(0 < float(row["kept"]) < 1 for row in rows)
     certain = [row for row in rows if row["method"] == "Integrated Grad-CAM"]
     assert all(row["on_object"] == "True" for row in certain)
+    # The two objects share the calls, and each has half of what they cost.
+    maps = json.loads((tmp_path / "demo" / "scene_0.json").read_text("utf-8"))["maps"]
+    for row, one in zip(rows, maps, strict=True):
+        assert float(row["passes"]) == one["forward_passes"] / 2
+        assert float(row["seconds"]) == pytest.approx(one["seconds"] / 2, abs=1e-4)
     shown = capsys.readouterr().out
     assert "| mean by method" in shown
     assert str(tmp_path / "demo") in shown

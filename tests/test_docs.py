@@ -37,7 +37,12 @@ MODULES = [
         if not module.name.startswith("_") and module.name not in COMMANDS
     ),
 ]
-CLASSIC = ("ignore:The map is zero", "ignore:The noise", "ignore:channel_softmax")
+CLASSIC = (
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:The noise",
+    "ignore:channel_softmax",
+)
 
 
 def name_of(page):

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections import defaultdict
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -84,17 +85,18 @@ def test_a_script_finds_what_it_imports(scripts, file, monkeypatch):
     assert script.__doc__
 
 
-def test_a_rule_has_the_fewest_points_that_come_within_one_percent():
-    found = json.loads((MEASURED / "passes.json").read_text())
+def test_a_rule_has_the_fewest_points_that_come_within_one_percent(scripts):
+    found = defaultdict(lambda: defaultdict(list))
+    for row in import_module("goals").rows_of(MEASURED / "rules.csv.gz"):
+        found[row["rule"]][row["network"]].append(row["error"])
 
-    for method in ("gausslegendre", "riemann_middle", "riemann_trapezoid"):
+    for method in STEPS:
         near = [
             steps
             for steps in range(1, 11)
             if f"{method} {steps}" in found
             and all(
-                median(error for error, _, _ in rows) <= 0.01
-                for rows in found[f"{method} {steps}"].values()
+                median(errors) <= 0.01 for errors in found[f"{method} {steps}"].values()
             )
         ]
         assert near[0] == STEPS[method], method
@@ -103,22 +105,16 @@ def test_a_rule_has_the_fewest_points_that_come_within_one_percent():
         assert min(map(len, networks)) >= 10
 
 
-def test_the_delta_covered_nine_of_ten_errors_on_real_photographs():
-    found = json.loads((MEASURED / "passes.json").read_text())
+def test_the_delta_covered_nine_of_ten_errors_on_every_network(scripts):
+    rows = import_module("goals").rows_of(MEASURED / "passes.csv.gz")
+    checked = defaultdict(list)
+    for row in rows:
+        if row["delta"] != "":
+            checked[row["rule"], row["network"]].append(row["error"] <= row["delta"])
 
-    checked = {
-        plan: [
-            row for rows in by_network.values() for row in rows if row[2] is not None
-        ]
-        for plan, by_network in found.items()
-    }
-    for plan, maps in checked.items():
-        if len(maps) < 10:
-            continue  # the reference on a few photographs, and what knows its error
-        held = sum(error <= delta for error, _, delta in maps)
-        assert held >= 0.9 * len(maps), plan
-    assert len(checked["tolerance 0.01"]) > 50
-    assert sum(len(maps) >= 50 for maps in checked.values()) > 50
+    assert len({rule for rule, _ in checked}) >= 8
+    for of, held in checked.items():
+        assert sum(held) >= 0.9 * len(held) - 0.5, of
 
 
 def rows_of(text):
@@ -146,22 +142,4 @@ def test_is_cam_still_shows_as_many_inputs_as_were_measured_on_the_scenes():
         for scene in scenes:
             explain.attribute(preprocess(scene.image), target=scene.labels[0])
 
-    # Which channels are followed depends on scores, so a rounding may tip a choice.
-    assert passes.rows / len(scenes) == pytest.approx(int(measured["IS-CAM"][6]), abs=5)
-
-
-@pytest.mark.parametrize("name", ["samples", "samples_photographs"])
-def test_samples_that_are_foretold_cost_half_the_passes_and_no_accuracy(name):
-    plans = json.loads((MEASURED / f"{name}.json").read_text())
-
-    usual, ours = (
-        next(plan for plan in plans if (plan["n_samples"], plan["tolerance"]) == one)
-        for one in ((35, None), (35, 0.001))
-    )
-    assert usual["passes"] == 1
-    assert ours["passes"] <= 0.5
-    assert ours["error"] <= usual["error"]
-    assert ours["median"] <= usual["median"]
-    # One of 28 maps more or less is no news.
-    assert all(plan["held"] >= 0.87 for plan in plans)
-    assert min(usual["held"], ours["held"]) >= 0.9
+    assert passes.rows / len(scenes) == pytest.approx(int(measured["IS-CAM"][6]), abs=1)

@@ -14,7 +14,9 @@ from captum_iscam.reshape_transforms import (
     vit,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+)
 
 
 def output_of(model, layer, x):

@@ -22,7 +22,9 @@ from captum_iscam.targets import (
     similarity,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+)
 METHODS = [
     LayerScoreCAM,
     LayerIntegratedScoreCAM,

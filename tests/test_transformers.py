@@ -8,7 +8,9 @@ from captum_iscam.methods import METHODS, Options
 from captum_iscam.reshape_transforms import maxvit_grid, maxvit_windows, swin, vit
 from captum_iscam.transformers import reshape_transform_for, token_layer
 
-pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+)
 ATTENTION = "blocks.2.layers.0.layers"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from captum_iscam._scoring import (
 from captum_iscam._target import Target
 from captum_iscam.attr._checks import check_activations, check_integers
 from captum_iscam.attr._combine import combine, relative_error, softmax_over_channels
-from captum_iscam.attr._engine import Channels, check_finite
+from captum_iscam.attr._engine import Channels, WeightingScheme, check_finite
 from captum_iscam.attr._layer import (
     ReshapeTransform,
     check_layer,
@@ -37,7 +38,6 @@ from captum_iscam.attr._layer import (
     reshaped,
 )
 from captum_iscam.attr._masking import MaskedInputs
-from captum_iscam.attr._plans import Plan
 
 Attributions = Tensor | tuple[Tensor, ...]
 # The maps; or, on request, the maps and how far each may be off.
@@ -57,7 +57,7 @@ class _Task:
 
     batch: Batch
     score: TargetScore
-    plan: Plan
+    scheme: WeightingScheme
     chunks: Chunks
     additional_forward_args: object
     attribute_to_layer_input: bool
@@ -105,6 +105,9 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         ValueError: If `score` is unknown.
     """
 
+    takes_several_targets: ClassVar[bool] = True
+    """`target` may be `(N, T)`: T maps of each example for the passes of one."""
+
     def __init__(
         self,
         forward_func: Callable[..., Any],
@@ -137,10 +140,10 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         channel_softmax: bool,
         internal_batch_size: int | None,
         show_progress: bool,
-        plan: Plan,
+        scheme: WeightingScheme,
         return_convergence_delta: bool = False,
     ) -> Explanation:
-        """Returns the maps of the method that finds its weights by `plan`."""
+        """Returns the maps of the method that finds its weights by `scheme`."""
         if return_convergence_delta and channel_softmax:
             raise ValueError(
                 "return_convergence_delta must be False with channel_softmax=True, got "
@@ -148,7 +151,12 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             )
         batch = check_inputs(inputs, baselines, self.forward_func)
         check_integers(batch)
-        chunks = Chunks(internal_batch_size, batch.inputs)
+        chunks = Chunks(
+            internal_batch_size,
+            batch.inputs,
+            forward_func=self.forward_func,
+            layer=self.layer,
+        )
         check_training_mode(self.forward_func)
         score = TargetScore(
             self.forward_func,
@@ -156,12 +164,13 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             target,
             additional_forward_args,
             batch.num_examples,
+            batch.device,
         )
 
         task = _Task(
             batch=batch,
             score=score,
-            plan=plan,
+            scheme=scheme,
             chunks=chunks,
             additional_forward_args=additional_forward_args,
             attribute_to_layer_input=attribute_to_layer_input,
@@ -192,42 +201,48 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 task.attribute_to_layer_input,
             )
         score.check(output)
-        confidence = score.of_output(output, torch.arange(batch.num_examples))
+        examples = torch.arange(batch.num_examples, device=batch.device)
+        # A copy, since a model may write every output to the same memory.
+        found = score.of_output(output, examples).to(batch.device, copy=True)
+        input_score = found.view(batch.num_examples, -1)
         shaped = [reshaped(self.reshape_transform, value) for value in evals]
         maps = [check_activations(value, batch) for value in shaped]
-        check_finite(confidence, "the pass of the unmasked input of example {}")
-        return confidence.to(batch.device), maps
+        check_finite(input_score, "the pass of the unmasked input of example {}")
+        return input_score, maps
 
     def _explain(self, seen: _Seen, task: _Task) -> tuple[Attributions, Attributions]:
         """Returns the maps, and how far each may be off."""
-        confidence, outputs = seen
+        input_score, outputs = seen
         maps, deltas = [], []
         for activations in outputs:
-            with Channels(
+            channels = Channels(
                 activations,
                 MaskedInputs(task.batch, activations),
                 task.score,
                 task.chunks,
-                confidence,
-                self._bar(task.show_progress),
-            ) as channels:
-                weights = task.plan.weigh(channels)
-            shares = weights.values
+                input_score,
+            )
+            found = channels.weigh(
+                task.scheme, partial(self._bar, hidden=not task.show_progress)
+            )
+            weights = channels.to_dense(found.values)
             if task.channel_softmax:
-                shares = softmax_over_channels(shares)
-            maps.append(combine(shares, activations, task.relu_attributions))
-            deltas.append(relative_error(weights.error, maps[-1]))
+                weights = softmax_over_channels(weights)
+            maps.append(combine(weights, activations, task.relu_attributions))
+            delta = relative_error(found.squared_error, maps[-1])
+            deltas.append(delta if task.score.num_targets else delta.squeeze(1))
         several = len(maps) > 1
         return (
             cast(Attributions, format_output(several, tuple(maps))),
             cast(Attributions, format_output(several, tuple(deltas))),
         )
 
-    def _bar(self, show_progress: bool) -> tqdm[Any]:
+    def _bar(self, passes: int, hidden: bool) -> tqdm[Any]:
         return tqdm(
+            total=passes,
             desc=self.get_name(),
             unit="pass",
             leave=False,
             delay=1,
-            disable=not show_progress,
+            disable=hidden,
         )

@@ -9,10 +9,11 @@ from captum_iscam._warnings import warn_user
 
 
 def softmax_over_channels(weights: Tensor) -> Tensor:
-    shares = torch.softmax(weights, dim=1)
-    entropy = torch.special.entr(shares).sum(1)
+    """Returns the softmax of weights `(N, T, K)` over the channels."""
+    shares = torch.softmax(weights, dim=2)
+    entropy = torch.special.entr(shares).sum(2)
     warn_of_examples(
-        entropy.exp() > 0.99 * shares.shape[1],
+        entropy.exp() > 0.99 * shares.shape[2],
         "channel_softmax makes the channel weights all but equal for {}, so the map is "
         "the mean of the channels, whatever the target. Leave it out, or use a score "
         'that varies more, such as score="identity".',
@@ -21,39 +22,53 @@ def softmax_over_channels(weights: Tensor) -> Tensor:
 
 
 def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
-    """Returns `sum_k a_k A_k`, `(N, 1, *spatial)`, rectified on request."""
+    """Returns `sum_k a_k A_k`, `(N, T, *spatial)`, for weights `(N, T, K)`."""
     flat = activations.flatten(2)
     with torch.autocast(activations.device.type, enabled=False):
-        summed = torch.bmm(weights.to(flat.dtype).unsqueeze(1), flat)
-    attributions = summed.view(len(flat), 1, *activations.shape[2:])
+        summed = torch.bmm(weights.to(flat.dtype), flat)
+    attributions = summed.view(*weights.shape[:2], *activations.shape[2:])
     if not relu:
         return attributions
     warn_of_examples(
-        (attributions <= 0).flatten(1).all(1),
-        "The map is zero everywhere for {}: what speaks for the target is in no "
-        "channel. relu_attributions=False shows what speaks against it.",
+        (attributions <= 0).flatten(2).all(2),
+        "The map is zero everywhere for {}: what supports the target is in no "
+        "channel. relu_attributions=False shows what opposes it.",
     )
     return attributions.relu()
 
 
 def warn_of_examples(which: Tensor, text: str) -> None:
-    """Warns once, naming the examples, where there are any."""
-    numbers = which.nonzero().reshape(-1).tolist()
-    if numbers:
-        names = ", ".join(str(number) for number in numbers[:10])
-        more = f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
-        plural = "s" if len(numbers) > 1 else ""
-        warn_user(text.format(f"example{plural} {names}{more}"))
+    """Warns once, naming the examples, where there are any.
 
-
-def relative_error(error: Tensor, attributions: Tensor) -> Tensor:
-    """Returns an estimate of the relative error of each map, `(N,)`.
-
-    Twice the standard error over the norm of the map: it holds for about 19 maps out
-    of 20 where errors are normally distributed. 0 for a map that is exact,
-    infinite where nothing is known.
+    Args:
+        which (Tensor): Of which examples, `(N,)` or `(N, T)` of bool. An example is
+            named with its targets where there are several.
+        text (str): The warning, with {} where the examples go.
     """
-    norms = attributions.flatten(1).norm(dim=1).to(error)
-    found = torch.where(error == 0, torch.zeros_like(error), 2 * error / norms)
-    # What cannot be told must not pass for exact.
-    return found.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    found = which.nonzero().tolist()
+    if not found:
+        return
+    several = which.dim() > 1 and which.shape[1] > 1
+    names = [f"{n[0]} (target {n[1]})" if several else str(n[0]) for n in found[:10]]
+    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+    plural = "s" if len(found) > 1 else ""
+    warn_user(text.format(f"example{plural} {', '.join(names)}{more}"))
+
+
+def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:
+    """Returns an estimate of the relative error of each map, `(N, T)`.
+
+    Twice the standard error over the norm of the map: 0 for a map that is exact,
+    infinite where nothing is known.
+
+    Args:
+        squared_error (Tensor): Of the map before ReLU, `(N, T)`, in double precision.
+        attributions (Tensor): The maps `(N, T, *spatial)`.
+    """
+    # In double precision, where large scores do not overflow.
+    norms = attributions.cpu().double().flatten(2).norm(dim=2)
+    exact = torch.zeros_like(norms)
+    found = torch.where(squared_error == 0, exact, 2 * squared_error.sqrt() / norms)
+    # What is unknown must not pass for exact.
+    found = found.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return found.to(attributions.dtype).to(attributions.device)

@@ -1,15 +1,27 @@
 """The one scoring loop of the project.
 
-Every score method is `L = ReLU(sum_k a_k A_k)`. What sets the methods apart is which
-views of a channel the model is shown to find `a_k`; a plan (`_plans`) says so, and
-asks for the increase in confidence here.
+Every score method is `L = ReLU(sum_k a_k A_k)`. Methods differ only in the masked
+inputs that the model scores to find `a_k`. So a method is a `WeightingScheme`:
+
+1. `prepare` lists all masked inputs, given the layer's output alone;
+2. `Channels.weigh` runs the model on them, chunk by chunk;
+3. `Prepared.finish` turns the increases in confidence into `a_k`.
+
+A note on design: an earlier version let the scores of one round decide what the next
+round shows. That saved up to half of the passes on some networks. It was dropped,
+because then no two targets could share a pass, an accelerator had to wait between
+rounds, rounding could change the selection, and the number of passes was unknown before
+the end. So step 2 knows nothing of step 3, and copies everything it needs to the device
+before the first pass. Finite scores are checked after the last pass for the same
+reason: a check is a wait of the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -20,20 +32,78 @@ from captum_iscam._scoring import TargetScore
 from captum_iscam.attr._masking import MaskedInputs, Noise
 
 
-class OfExample:
-    """The channels of one example that vary, `P` of `K`.
+@dataclass(frozen=True)
+class Request:
+    """Masked inputs to be scored: some channels, all at the same strengths.
+
+    Attributes:
+        rows (Tensor): Which channels: rows of `Channels.active`, `(P,)`, on the CPU.
+        strengths (Sequence[float]): `t` of each of the `V` masked inputs per channel.
+        noise (Noise, optional): Added to them, drawn anew for each request.
+        signs (Sequence[float]): What the noise is multiplied by in each of them.
+    """
+
+    rows: Tensor
+    strengths: Sequence[float]
+    noise: Noise | None = None
+    signs: Sequence[float] = ()
+
+    @property
+    def passes(self) -> int:
+        """How many masked inputs these are."""
+        return len(self.rows) * len(self.strengths)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of some channels, and what is known of their error.
+
+    Attributes:
+        values (Tensor): `a`, `(P, T)` for `T` targets.
+        squared_error (Tensor): Expected squared norm of the error of the map before
+            ReLU, `(N, T)`, on the CPU in double precision. 0 where none was estimated.
+    """
+
+    values: Tensor
+    squared_error: Tensor
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a scheme is about to do for some channels.
+
+    Attributes:
+        requests (list[Request]): All masked inputs to be scored.
+        finish (Callable): Takes `C_k` for each request, `(P, V, T)`, and returns the
+            weights of the channels.
+    """
+
+    requests: list[Request]
+    finish: Callable[[Sequence[Tensor]], Weights]
+
+
+class WeightingScheme(Protocol):
+    """A way to find the weights of channels."""
+
+    def prepare(self, channels: Channels, rows: Tensor) -> Prepared:
+        """Returns what is to be done for these rows of `Channels.active`."""
+
+
+class ExampleChannels:
+    """The active channels of one example, on the CPU in double precision.
 
     Args:
         number (int): Which example of the batch.
-        rows (Tensor): Their rows of `Channels.varying`.
-        channels (Tensor): Which channels they are.
-        maps (Tensor): `A` of all channels, `(K, places)`; never copied.
-        rise (float): `s(x) - s(b)`, what a mask of ones would score.
+        rows (Tensor): Their rows of `Channels.active`, `(P,)`.
+        channels (Tensor): Which channels they are, `(P,)`.
+        maps (Tensor): `A` of all channels, `(K, positions)`; never copied as a whole
+            for longer than a property takes.
+        score_gain (Tensor): `s(x) - s(b)` of each target, `(T,)`.
 
     Attributes:
-        norms (Tensor): `||A_k||` of each, `(P,)`, on the CPU in double precision, as
-            all numbers that decisions rest on.
-        spreads (Tensor): Standard deviation of each over its places.
+        order (Tensor): The channels by importance, `mean(m_k) ||A_k||`: how much of
+            the input a mask shows times how much the channel adds to the map. The
+            largest come first.
     """
 
     def __init__(
@@ -42,207 +112,246 @@ class OfExample:
         rows: Tensor,
         channels: Tensor,
         maps: Tensor,
-        rise: float,
+        score_gain: Tensor,
     ) -> None:
         self.number = number
         self.rows = rows
-        self.rise = rise
+        self.score_gain = score_gain
         self._channels = channels
         self._maps = maps
-        self.norms = maps.norm(dim=1)[channels].cpu().double()
-        self.spreads = maps.std(dim=1, correction=0)[channels].cpu().double()
-
-    @property
-    def masks(self) -> Tensor:
-        """Each channel scaled to [0, 1] at the layer's places, `(P, places)`."""
-        maps = self.maps
-        low, high = maps.amin(1, keepdim=True), maps.amax(1, keepdim=True)
-        return (maps - low) / (high - low)
+        importance = self.masks.mean(1) * self.maps.norm(dim=1)
+        self.order: Tensor = importance.argsort(descending=True, stable=True)
 
     @property
     def maps(self) -> Tensor:
-        """`A` of the channels that vary, `(P, places)`."""
-        return self._maps[self._channels].cpu().double()
+        """`A` of the active channels, `(P, positions)`."""
+        return self._maps[self._channels].double()
 
-    def total(self, weights: Tensor) -> Tensor:
-        """Returns `sum_k a_k A_k`, `(places,)`, for weights `(P,)`."""
-        full = self._maps.new_zeros(len(self._maps))
-        full[self._channels] = weights.to(self._maps)
-        with torch.autocast(self._maps.device.type, enabled=False):
-            return full @ self._maps
+    @property
+    def masks(self) -> Tensor:
+        """Each of them scaled to [0, 1], `(P, positions)`."""
+        maps = self.maps
+        low, high = maps.amin(1, keepdim=True), maps.amax(1, keepdim=True)
+        return maps.sub_(low).div_(high - low)
 
-    def squared_norm(self, weights: Tensor) -> float:
-        """Returns the squared norm of `sum_k a_k A_k`."""
-        return float(self.total(weights).double().square().sum().item())
+    def squared_norm(self, weights: Tensor) -> Tensor:
+        """Returns `||sum_k a_k A_k||^2`, `(T,)`, for weights `(P, T)`."""
+        return (weights.T @ self.maps).square().sum(1)
 
 
 class Channels:
     """The channels of a layer, and what the model makes of the input masked by them.
 
-    It is to be used in a `with` statement, which scores the baselines first.
-
     Args:
         activations (Tensor): `A`, `(N, K, *spatial)`.
-        views (MaskedInputs): Makes the masked inputs.
+        masked_inputs (MaskedInputs): Makes the masked inputs.
         score (TargetScore): Scores them.
         chunks (Chunks): How many of them go into one forward pass.
-        confidence (Tensor): `s(x)` of each example.
-        bar (tqdm): Shows the progress.
+        input_score (Tensor): `s(x)` of each example and target, `(N, T)`.
 
     Attributes:
-        varying (Tensor): Example and channel `(P, 2)`, on the CPU, of each channel
-            that is not constant. The mask of a constant one is zero, so the increase
-            in confidence is 0 without a pass.
-        nothing (Tensor): `s(b)` of each example.
+        active (Tensor): Example and channel, `(P, 2)`, on the CPU, of each channel
+            that is not constant. The mask of a constant channel is zero, so its
+            increase in confidence is 0 without a pass.
+        baseline_score (Tensor): `s(b)` of each example and target, `(N, T)`.
     """
-
-    varying: Tensor
-    nothing: Tensor
 
     def __init__(
         self,
         activations: Tensor,
-        views: MaskedInputs,
+        masked_inputs: MaskedInputs,
         score: TargetScore,
         chunks: Chunks,
-        confidence: Tensor,
-        bar: tqdm[Any],
+        input_score: Tensor,
     ) -> None:
         self.activations = activations
-        self.confidence = confidence
-        self._views = views
+        self.input_score = input_score
+        self._masked_inputs = masked_inputs
         self._score = score
         self._chunks = chunks
-        self._bar = bar
         flat = activations.flatten(2)
-        self.varying = (flat.amax(2) > flat.amin(2)).nonzero().cpu()
-
-    def __enter__(self) -> Channels:
-        try:
-            self.nothing = self._baseline_scores()
-        except BaseException:
-            self._bar.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.close()
+        self.active = (flat.amax(2) > flat.amin(2)).nonzero().cpu()
+        self.baseline_score = self._score_baselines()
 
     @property
     def masked(self) -> list[Tensor]:
         """`x - b` of the inputs that masks are laid on."""
-        return self._views.masked
+        return self._masked_inputs.masked
 
-    def of_examples(self) -> list[OfExample]:
-        """Returns the channels of each example that has any that vary."""
-        numbers = self.varying[:, 0].unique().tolist()
-        rises = (self.confidence - self.nothing).tolist()
-        return [
-            OfExample(
-                number,
-                rows := (self.varying[:, 0] == number).nonzero().squeeze(1),
-                self.varying[rows, 1].to(self.activations.device),
-                self.activations[number].flatten(1),
-                rises[number],
+    @property
+    def score_gain(self) -> Tensor:
+        """`s(x) - s(b)` of each example and target, `(N, T)`."""
+        return self.input_score - self.baseline_score
+
+    @cached_property
+    def examples(self) -> list[ExampleChannels]:
+        """The channels of each example that has any active ones."""
+        maps = self.activations.flatten(2).cpu()
+        gains = self.score_gain.cpu().double()
+        numbers, counts = self.active[:, 0].unique_consecutive(return_counts=True)
+        found, start = [], 0
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            rows = torch.arange(start, start + count, device="cpu")
+            which = self.active[rows, 1]
+            found.append(
+                ExampleChannels(number, rows, which, maps[number], gains[number])
             )
-            for number in numbers
-        ]
+            start += count
+        return found
 
-    def expect(self, passes: int) -> None:
-        """Tells the progress bar of passes to come."""
-        self._bar.total = (self._bar.total or 0) + passes
-        self._bar.refresh()
+    def no_error(self) -> Tensor:
+        """Returns zeros `(N, T)` on the CPU in double precision."""
+        shape = self.baseline_score.shape
+        return torch.zeros(shape, dtype=torch.double, device="cpu")
 
-    def increase(
-        self,
-        pairs: Tensor,
-        strengths: Tensor,
-        noise: Noise | None = None,
-        signs: Sequence[float] = (),
-    ) -> Tensor:
-        """Returns `C_k`, `(P, views)`, of several views of each channel asked for.
+    def weigh(
+        self, scheme: WeightingScheme, progress: Callable[[int], tqdm[Any]]
+    ) -> Weights:
+        """Returns the weights of all active channels.
 
         Args:
-            pairs (Tensor): Rows of `varying`.
-            strengths (Tensor): Strength `(P, views)` of the mask in each view.
-            noise (Noise, optional): Where noise comes from. Default: None
-            signs (Sequence[float]): What the noise is multiplied by in each view.
+            scheme (WeightingScheme): What is shown to find them.
+            progress (Callable): Makes a bar for so many passes.
         """
-        count = strengths.shape[1]
-        scores = self.nothing.new_empty(len(pairs) * count)
-        on_device = pairs.to(scores.device)
-        strengths = strengths.to(scores.device, scores.dtype)
-        # Nothing is copied to the device in a pass, which would wait for it.
-        table_of_signs = torch.tensor(signs, device=scores.device) if signs else None
+        rows = torch.arange(len(self.active), device="cpu")
+        prepared = scheme.prepare(self, rows)
+        with progress(sum(request.passes for request in prepared.requests)) as bar:
+            gains = self.increases(prepared.requests, bar.update)
+        return prepared.finish(gains)
+
+    def increases(
+        self, requests: Sequence[Request], update: Callable[[int], Any]
+    ) -> list[Tensor]:
+        """Returns `C_k`, `(P, V, T)`, for each request.
+
+        Args:
+            requests (Sequence[Request]): What is to be scored.
+            update (Callable): Told how many passes were made.
+        """
+        passes = [request.passes for request in requests]
+        targets = self.baseline_score.shape[1]
+        scores = self.baseline_score.new_empty(sum(passes), targets)
+        # All that goes to the device goes in one piece before the first pass, since a
+        # copy from the host waits for the passes before it.
+        pairs = self._on_device([self.active[r.rows] for r in requests])
+        strengths = self._on_device([_numbers(r.strengths) for r in requests])
+        signs = self._on_device([_numbers(r.signs) for r in requests])
+        parts = scores.split(passes)
+        for number, request in enumerate(requests):
+            if request.noise is not None:
+                request.noise.draw(self.masked)
+            self._run(
+                request,
+                pairs[number],
+                strengths[number],
+                signs[number],
+                parts[number],
+                update,
+            )
+        self._check_finite(scores, requests)
+        return [
+            part.view(len(pair), len(request.strengths), targets)
+            - self.baseline_score[pair[:, 0]].unsqueeze(1)
+            for part, pair, request in zip(parts, pairs, requests, strict=True)
+        ]
+
+    def _run(
+        self,
+        request: Request,
+        pairs: Tensor,
+        strengths: Tensor,
+        signs: Tensor,
+        scores: Tensor,
+        update: Callable[[int], Any],
+    ) -> None:
+        """Scores one request's masked inputs, a channel's one after the other."""
+        count = len(request.strengths)
 
         def body(start: int, stop: int) -> None:
             first, last = start // count, -(-stop // count)
-            examples, channels = on_device[first:last].unbind(1)
+            examples, channels = pairs[first:last].unbind(1)
             rows = slice(start - first * count, stop - first * count)
-            shown = self._views.show(
-                examples, channels, strengths[first:last], rows, noise, table_of_signs
+            shown = self._masked_inputs.show(
+                examples, channels, strengths, rows, request.noise, signs
             )
-            row = torch.arange(start, stop, device=scores.device)
-            owners = on_device[row // count, 0]
-            scores[start:stop] = self._score(shown, owners)
-            self._bar.update(stop - start)
+            index = torch.arange(start, stop, device=pairs.device)
+            found = self._score(shown, pairs[index // count, 0])
+            scores[start:stop] = found.view(stop - start, -1)
+            update(stop - start)
 
         self._chunks.run(len(scores), body)
-        table = scores.view(-1, count)
-        for pair, view in (~torch.isfinite(table)).nonzero().tolist():
-            example, channel = pairs[pair].tolist()
-            raise _not_finite(
-                table[pair, view],
-                f"the masked pass of example {example}, channel {channel}, at strength "
-                f"{strengths[pair, view]:g}",
-            )
-        return table - self.nothing[on_device[:, 0]].unsqueeze(1)
 
-    def scatter(self, values: Tensor) -> Tensor:
-        """Returns one value per row of `varying` as weights `(N, K)`."""
-        weights = self.nothing.new_zeros(self.activations.shape[:2])
-        examples, channels = self.varying.to(weights.device).unbind(1)
-        weights[examples, channels] = values.to(weights)
+    def _on_device(self, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        """Returns tensors of the CPU on the device of the inputs."""
+        if not tensors:
+            return ()
+        together = torch.cat(tensors)
+        if together.is_floating_point():
+            together = together.to(self.activations.dtype)
+        on_device = together.to(self.activations.device)
+        lengths = [len(tensor) for tensor in tensors]
+        return cast(tuple[Tensor, ...], on_device.split(lengths))
+
+    def _check_finite(self, scores: Tensor, requests: Sequence[Request]) -> None:
+        finite = torch.isfinite(scores)
+        if bool(finite.all().item()):
+            return
+        place, target = (~finite).nonzero()[0].tolist()
+        value = scores[place, target]
+        for request in requests:
+            if place < request.passes:
+                row, view = divmod(place, len(request.strengths))
+                example, channel = self.active[request.rows[row]].tolist()
+                raise _not_finite(
+                    value,
+                    f"the masked pass of example {example}, channel {channel}, at "
+                    f"strength {request.strengths[view]:g}",
+                )
+            place -= request.passes
+
+    def to_dense(self, values: Tensor) -> Tensor:
+        """Returns values `(P, T)` of the rows of `active` as weights `(N, T, K)`."""
+        count, width = self.activations.shape[:2]
+        weights = self.baseline_score.new_zeros(count, values.shape[1], width)
+        examples, channels = self.active.to(weights.device).unbind(1)
+        weights[examples, :, channels] = values.to(weights)
         return weights
 
-    def gather(self, weights: Tensor) -> Tensor:
-        """Returns weights `(N, K)` as one value per row of `varying`, on the CPU."""
-        examples, channels = self.varying.to(weights.device).unbind(1)
-        return weights[examples, channels].cpu().double()
-
-    def _baseline_scores(self) -> Tensor:
+    def _score_baselines(self) -> Tensor:
         try:
-            nothing = self._score_baselines()
+            found = self._scores_of_baselines()
         except RuntimeError:
-            if not self._views.channels_last:
+            if not self._masked_inputs.channels_last:
                 raise
             # Some models reshape with view, which needs the usual layout.
-            self._views.lay_out(channels_last=False)
-            nothing = self._score_baselines()
-        check_finite(nothing, "the baseline pass of example {}")
-        return nothing
+            self._masked_inputs.lay_out(channels_last=False)
+            found = self._scores_of_baselines()
+        check_finite(found, "the baseline pass of example {}")
+        return found
 
-    def _score_baselines(self) -> Tensor:
-        scores: list[Tensor] = []
+    def _scores_of_baselines(self) -> Tensor:
+        # Filled in place: a model may write every output to the same memory.
+        scores = torch.empty_like(self.input_score)
 
         def body(start: int, stop: int) -> None:
-            examples = torch.arange(start, stop)
-            inputs = self._views.baseline(examples)
-            scores.append(self._score(inputs, examples))
+            examples = torch.arange(start, stop, device=scores.device)
+            found = self._score(self._masked_inputs.baseline(examples), examples)
+            scores[start:stop] = found.view(stop - start, -1)
 
-        self._chunks.run(len(self.activations), body)
-        return torch.cat(scores).to(self.confidence.device)
+        self._chunks.run(len(scores), body)
+        return scores
+
+
+def _numbers(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.double, device="cpu")
 
 
 def check_finite(scores: Tensor, where: str) -> None:
-    """Raises for the first score of an example, `(N,)`, that is NaN or infinite."""
-    for example in (~torch.isfinite(scores)).nonzero().reshape(-1).tolist():
-        raise _not_finite(scores[example], where.format(example))
+    """Raises for the first score of an example, `(N, T)`, that is NaN or infinite."""
+    finite = torch.isfinite(scores)
+    if not bool(finite.all().item()):
+        example, target = (~finite).nonzero()[0].tolist()
+        raise _not_finite(scores[example, target], where.format(example))
 
 
 def _not_finite(score: Tensor, where: str) -> RuntimeError:

@@ -122,7 +122,9 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         hooked = eager(self.forward_func)
         device_ids = self.device_ids or getattr(hooked, "device_ids", None)
         count = batch.num_examples
-        score = TargetScore(hooked, self.score, target, additional_forward_args, count)
+        score = TargetScore(
+            hooked, self.score, target, additional_forward_args, count, batch.device
+        )
 
         def attribute(layer: nn.Module) -> Attributions:
             evals, output = evaluate_layer(

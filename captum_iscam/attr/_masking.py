@@ -97,13 +97,13 @@ class MaskedInputs:
         Args:
             examples (Tensor): The example of each channel asked for.
             channels (Tensor): The channels.
-            strengths (Tensor): `t` of every view of each of them, `(channels, views)`.
+            strengths (Tensor): `t` of every view of each of them, `(views,)`.
             rows (slice): Which of the rows, channels times views, to make.
             noise (Noise, optional): Where `e` comes from. Default: None
             signs (Tensor, optional): The sign of `e` in each view, `(views,)`; needed
                 where there is noise. Default: None
         """
-        count = strengths.shape[1]
+        count = len(strengths)
         index = torch.arange(rows.start, rows.stop, device=channels.device)
         owner, turn = index // count, index % count
         shown = list(self._others(examples[owner]))
@@ -113,7 +113,7 @@ class MaskedInputs:
             masks = scale(upsample(maps, like.shape[2:]))
             baseline, delta = self._batch.baselines[i], self._deltas[place]
             column = (-1, *[1] * (like.dim() - 1))
-            strength = strengths[owner, turn].to(masks).view(column)
+            strength = strengths[turn].to(masks).view(column)
             view = masks[owner] * strength * rows_of(delta, examples[owner])
             view += rows_of(baseline, examples[owner])
             if noise is not None:

@@ -46,8 +46,9 @@ class GaussianNoise:
 
     def _draw(self, like: Tensor) -> Tensor:
         channels = 1 if self._place == "mask" else like.shape[1]
-        device = self._generator.device if self._generator else like.device
-        # Always drawn in single precision: a seed means one noise for every type.
+        # On the CPU without a generator, and always in single precision: a seed means
+        # one noise for every device and type.
+        device = self._generator.device if self._generator else "cpu"
         field = torch.randn(
             (1, channels, *like.shape[2:]),
             dtype=torch.float32,

@@ -10,7 +10,7 @@ from captum_iscam._scoring import Baselines, at_least_single
 from captum_iscam._target import Target
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._gradients import LayerGradientMethod
-from captum_iscam.attr._path import path_points
+from captum_iscam.attr._quadrature import path_points
 
 
 class LayerIntegratedGradCAM(LayerGradientMethod):

@@ -163,6 +163,7 @@ class RISE(PerturbationAttribution):
             target,
             additional_forward_args,
             batch.num_examples,
+            batch.device,
         )
         with torch.no_grad():
             found = self._input_scores(batch, score, chunks)

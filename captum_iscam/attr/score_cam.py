@@ -8,8 +8,8 @@ from captum_iscam._captum import log_usage
 from captum_iscam._scoring import Baselines
 from captum_iscam._target import Target
 from captum_iscam.attr._base import Explanation, LayerScoreMethod
-from captum_iscam.attr._plans import SCORE_CAM
-from captum_iscam.attr._screening import screened
+from captum_iscam.attr._quadrature import SCORE_CAM
+from captum_iscam.attr._regression import screened
 
 
 class LayerScoreCAM(LayerScoreMethod):
@@ -62,6 +62,8 @@ class LayerScoreCAM(LayerScoreMethod):
         torch.Size([2, 1, 7, 7])
         >>> explain.interpolate(attributions, (16, 16), "bilinear").shape
         torch.Size([2, 1, 16, 16])
+        >>> explain.attribute(images, target=[[1, 3, 4]]).shape  # three classes of each
+        torch.Size([2, 3, 7, 7])
     """
 
     @log_usage
@@ -90,13 +92,15 @@ class LayerScoreCAM(LayerScoreMethod):
             target (int, tuple, Tensor or list, optional): The output to explain, in
                 Captum's forms: one index for all examples, a list or 1-D tensor with
                 one per example, tuples for outputs of more than two dimensions. None
-                for a model with one number per example. Default: None
+                for a model with one number per example. An integer tensor or nested
+                list `(N, T)`, or one row `(1, T)` for all examples, explains T classes
+                of each example with the passes of one. Default: None
             additional_forward_args (Any, optional): Further arguments of the model. A
                 tensor whose first dimension is `N` follows its example; everything
                 else is passed on as it is. Default: None
             attribute_to_layer_input (bool, optional): Explain the layer's input
                 instead of its output. Default: False
-            relu_attributions (bool, optional): Keep only what speaks for the target,
+            relu_attributions (bool, optional): Keep only what supports the target,
                 as the papers do. Unlike in `captum.attr.LayerGradCam` this is the
                 default. False gives the signed map. Default: True
             baselines (Tensor, int, float or tuple, optional): `b`, what a masked
@@ -106,12 +110,14 @@ class LayerScoreCAM(LayerScoreMethod):
                 the channels. Over probabilities this makes them all but equal.
                 Default: False
             screening (float, optional): The share of the channels, above 0 and up to
-                1, that is scored: those that show most of the input, times the norm
-                of their activation. The weights of the others are foretold from theirs
+                1, that is scored: those with the largest mean of the mask times norm
+                of the activation. The weights of the others are predicted from theirs
                 by a Gaussian process on the masks. It cuts the cost to that share. At
-                0.4 the map is off by 1 to 3 % in the median on layers of 500 channels
-                and more, by far more where channels for and against the target cancel.
-                None scores every channel that is not constant. Default: None
+                0.4 the error of the map is 1 to 3 % in the median on layers of 500
+                channels and more, and far larger where channels that support and
+                oppose the target cancel. Examples with fewer than 128 active
+                (non-constant) channels are scored in full, with a warning. None scores
+                every active channel. Default: None
             return_convergence_delta (bool, optional): Return, beside the maps, an
                 estimate of the relative error that screening left in each.
                 Default: False
@@ -123,18 +129,19 @@ class LayerScoreCAM(LayerScoreMethod):
 
         Returns:
             *Tensor*, *tuple[Tensor, ...]* or a *list* of these of **attributions**:
-            `(N, 1, *spatial)` at the layer's size, detached, in the units of the
-            activations (their weights are differences of the score); higher speaks
-            more for the target. float32 for half-precision layers, otherwise the
-            layer's type. A tuple for a layer with several outputs, a list for a list
-            of layers.
+            `(N, 1, *spatial)`, or `(N, T, *spatial)` for T targets, at the layer's
+            size, detached, in the units of the activations (their weights are
+            differences of the score); higher supports the target more. float32 for
+            half-precision layers, otherwise the layer's type. A tuple for a layer with
+            several outputs, a list for a list of layers.
             With `return_convergence_delta=True` a pair: the maps and **delta**, `(N,)`
-            for each map: twice the standard error of the map relative to its norm, a
+            or `(N, T)`: twice the standard error of the map relative to its norm, a
             share from 0, lower is better, 0 where every channel was scored.
 
         Raises:
             ValueError: If the layer did not run or has no spatial output, the target is
-                out of range, or an argument has a wrong value or shape.
+                out of range, one-hot, or `(N, T)` for an output of more than two
+                dimensions, or an argument has a wrong value or shape.
             TypeError: If an input is no floating point tensor, `target` holds no
                 integers, or the model's output is no tensor.
             AssertionError: From Captum, if the form of `target` does not fit.
@@ -151,6 +158,6 @@ class LayerScoreCAM(LayerScoreMethod):
             channel_softmax=channel_softmax,
             internal_batch_size=internal_batch_size,
             show_progress=show_progress,
-            plan=screened(SCORE_CAM, screening),
+            scheme=screened(SCORE_CAM, screening, return_convergence_delta),
             return_convergence_delta=return_convergence_delta,
         )

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from captum_iscam._batching import as_count
 from captum_iscam._captum import log_usage
 from captum_iscam._inputs import check_generator
 from captum_iscam._scoring import Baselines
 from captum_iscam._target import Target
 from captum_iscam.attr._base import Explanation, LayerScoreMethod
+from captum_iscam.attr._combine import warn_of_examples
+from captum_iscam.attr._engine import Channels, Prepared, Request, Weights
+from captum_iscam.attr._masking import Noise
 from captum_iscam.attr._noise import (
     GaussianNoise,
     Stdevs,
     check_noise,
     stdevs_for,
 )
-from captum_iscam.attr._plans import check_tolerance
-from captum_iscam.attr._sampling import NoisySamples
-from captum_iscam.attr._screening import screened
+from captum_iscam.attr._regression import screened
+
+MIN_ROUNDS = 4
+"""Rounds of noise below which Student's t has no variance."""
 
 
 class LayerSmoothedScoreCAM(LayerScoreMethod):
@@ -33,22 +38,22 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             \quad e_i \sim \mathcal{N}(0, \sigma^2)
 
     The letters are those of :class:`LayerScoreCAM`. With `stdevs=0` it is Score-CAM.
-    The cost is `n_samples` forward passes per channel that is not constant, less with a
-    `tolerance`. The noise is drawn once per pair of samples, `e` and `-e`, and shared
+    The cost is `n_samples` forward passes per active (non-constant) channel, less with
+    `screening`. The noise is drawn once per pair of samples, `e` and `-e`, and shared
     by all channels and examples: it depends on `generator` alone, and goes on from
     layer to layer where a list of layers is explained. A constant channel has the
     weight zero, with noise as without.
 
     Source: H. Wang, R. Naidu, J. Michael, S. S. Kundu, "SS-CAM: Smoothed Score-CAM for
     Sharper Visual Feature Localization", 2020, https://arxiv.org/abs/2006.14255. The
-    readings of it, and how to get each:
+    variants of it, and how to get each:
 
     - `noise="input"`, the pipeline of the authors' poster and SSCAM2 of their code:
       noise on every value of the masked input. `stdevs=None` is the rule in that code,
       `(2 / range)**2`, where range is that of the masked input. Their code leaves out
       the term `s(b)`;
     - `noise="mask"`: the noise is added to the mask, which lies in [0, 1], before it is
-      multiplied in; torch-cam does so with a deviation of 2, which drowns the mask.
+      multiplied in; torch-cam does so with a deviation of 2, which swamps the mask.
 
     Whether noise helps depends on the network: where no channel keeps a hundredth of
     the confidence in the input, a warning says so.
@@ -92,7 +97,6 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
         stdevs: Stdevs = None,
         noise: str = "input",
         generator: torch.Generator | None = None,
-        tolerance: float | None = None,
         screening: float | None = None,
         return_convergence_delta: bool = False,
         internal_batch_size: int | None = None,
@@ -102,7 +106,9 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): See :meth:`LayerScoreCAM.attribute`.
-            target (int, tuple, Tensor or list, optional): See
+            target (int, tuple, Tensor or list, optional): The output to explain, in
+                Captum's forms; an integer tensor or nested list `(N, T)` explains T
+                classes of each example with the passes of one. See
                 :meth:`LayerScoreCAM.attribute`.
             additional_forward_args (Any, optional): See
                 :meth:`LayerScoreCAM.attribute`.
@@ -120,29 +126,22 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             noise (str, optional): What the noise is added to, "input" or "mask".
                 Default: "input"
             generator (torch.Generator, optional): Source of the noise, on the device of
-                the inputs or on the CPU. None takes torch's global one. Default: None
-            tolerance (float, optional): Relative standard error of the map before ReLU,
-                above 0, that is good enough. After eight samples or more of every
-                channel the noise is shown to a part of them only, and what it does to
-                the others is foretold from those with similar masks; it ends where the
-                error is expected to be small enough. A tolerance that `n_samples` do
-                not reach asks for their own error, or up to a twentieth more. Which
-                samples are left out depends on scores, so a rounding may tip it. None
-                takes all samples of every channel. Default: None
+                the inputs or on the CPU. None takes torch's global one of the CPU, so
+                that a seed gives one map on every device. Default: None
             screening (float, optional): See :meth:`LayerScoreCAM.attribute`.
                 Default: None
-            return_convergence_delta (bool, optional): Return, beside the maps, an
-                estimate of the relative error of each, from how it scatters over the
+            return_convergence_delta (bool, optional): Return, next to the maps, an
+                estimate of the relative error of each, from its variance over the
                 samples. Default: False
             internal_batch_size (int, optional): See :meth:`LayerScoreCAM.attribute`.
             show_progress (bool, optional): See :meth:`LayerScoreCAM.attribute`.
 
         Returns:
-            **attributions** as of :meth:`LayerScoreCAM.attribute`, with
-            `return_convergence_delta=True` in a pair with **delta**, `(N,)` for each
-            map: twice the standard error of the map relative to its norm, widened as
-            few samples tell little of an error; a share from 0, lower is better;
-            infinite for fewer than three samples.
+            **attributions** as of :meth:`LayerScoreCAM.attribute`: `(N, 1, *spatial)`,
+            or `(N, T, *spatial)` for T targets. With `return_convergence_delta=True` in
+            a pair with **delta**, `(N,)` or `(N, T)`: twice the standard error of the
+            map relative to its norm, widened as few samples tell little of an error; a
+            share from 0, lower is better; infinite for fewer than three samples.
 
         Raises:
             ValueError: If `n_samples` is below 1, `noise` unknown, `stdevs` negative or
@@ -157,7 +156,7 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
         def make_noise(masked: Sequence[Tensor]) -> GaussianNoise:
             return GaussianNoise(noise, stdevs_for(masked, stdevs), generator)
 
-        plan = NoisySamples(n_samples, make_noise, check_tolerance(tolerance))
+        scheme = NoisySamples(n_samples, make_noise, return_convergence_delta)
         return self._attribute(
             inputs,
             target,
@@ -168,6 +167,93 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             channel_softmax=channel_softmax,
             internal_batch_size=internal_batch_size,
             show_progress=show_progress,
-            plan=screened(plan, screening),
+            scheme=screened(scheme, screening, return_convergence_delta),
             return_convergence_delta=return_convergence_delta,
         )
+
+
+class NoisySamples:
+    """The increase in confidence averaged over samples of noise, in +/- pairs.
+
+    All channels of a round share its noise, so one field is held at a time, and the
+    errors of the channels are not independent: the error of the map is estimated from
+    the maps of the rounds, not from the weights.
+
+    Args:
+        n_samples (int): `S`.
+        make_noise (Callable): Makes the noise for the inputs that are masked.
+        with_error (bool): Whether the error of the map is estimated.
+    """
+
+    def __init__(
+        self,
+        n_samples: int,
+        make_noise: Callable[[Sequence[Tensor]], Noise],
+        with_error: bool,
+    ) -> None:
+        n_samples = as_count(
+            "n_samples", n_samples, "It counts the noisy copies of each masked input."
+        )
+        self._rounds = [(1.0, -1.0)] * (n_samples // 2) + [(1.0,)] * (n_samples % 2)
+        self._make_noise = make_noise
+        self._with_error = with_error
+
+    def prepare(self, channels: Channels, rows: Tensor) -> Prepared:
+        """Returns what is to be done for these rows of `Channels.active`."""
+        noise = self._make_noise(channels.masked)
+        requests = [
+            Request(rows, [1.0] * len(signs), noise, signs) for signs in self._rounds
+        ]
+
+        def finish(gains: Sequence[Tensor]) -> Weights:
+            values = torch.cat(list(gains), dim=1).mean(1)
+            _warn_of_no_signal(channels, rows, values)
+            squared = channels.no_error()
+            if self._with_error and len(rows):
+                squared = self._squared_error(channels, rows, gains)
+            return Weights(values, squared)
+
+        return Prepared(requests, finish)
+
+    def _squared_error(
+        self, channels: Channels, rows: Tensor, gains: Sequence[Tensor]
+    ) -> Tensor:
+        """Returns the squared standard error of the map, `(N, T)`.
+
+        With `r` rounds of weights `q_r` it is `r / (r - 1) sum_r ||q_r (L_r - L)||^2`,
+        widened by the variance of Student's t, since few rounds tell little of it.
+        """
+        count, squared = len(gains), channels.no_error()
+        if count < 2:
+            squared[channels.active[rows, 0].unique()] = torch.inf
+            return squared
+        means = torch.stack([gain.mean(1) for gain in gains]).cpu().double()
+        counts = [len(signs) for signs in self._rounds]
+        sizes = torch.tensor(counts, dtype=torch.double, device="cpu")
+        shares = (sizes / sizes.sum()).view(-1, 1, 1)
+        moves = shares * (means - (shares * means).sum(0))
+        for example in channels.examples:
+            mine = torch.isin(rows, example.rows)
+            if not mine.any():
+                continue
+            weights = moves.new_zeros(len(example.rows), count, moves.shape[2])
+            place = torch.isin(example.rows, rows)
+            weights[place] = moves[:, mine].transpose(0, 1)
+            norms = example.squared_norm(weights.flatten(1))
+            squared[example.number] = norms.view(count, -1).sum(0)
+        rounds = max(count, MIN_ROUNDS)
+        return squared * count / (count - 1) * (rounds - 1) / (rounds - 3)
+
+
+def _warn_of_no_signal(channels: Channels, rows: Tensor, values: Tensor) -> None:
+    """Warns where no channel keeps even a hundredth of the confidence."""
+    gain = channels.score_gain
+    best = torch.full_like(gain, -torch.inf)
+    examples = channels.active[rows, 0].to(values.device)
+    index = examples.unsqueeze(1).expand_as(values)
+    best.scatter_reduce_(0, index, values.to(best), "amax")
+    warn_of_examples(
+        (gain > 0) & (best < 0.01 * gain) & best.isfinite(),
+        "The noise leaves no channel a hundredth of the confidence the input has, "
+        "so the map says little about {}. Pass smaller stdevs.",
+    )

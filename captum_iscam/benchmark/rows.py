@@ -177,6 +177,9 @@ class _Explainer:
     def __init__(self, plan: Plan, subject: Subject, method: str, place: int) -> None:
         self._plan, self._subject, self._method = plan, subject, method
         self._options = replace(plan.options, seed=plan.image_seed(place))
+        self.takes_several_targets = getattr(
+            METHODS[method].attribution, "takes_several_targets", False
+        )
 
     def __call__(self, inputs: Tensor, target: Any = None) -> Tensor:
         network, layer = self._subject.network.model, self._subject.layer
@@ -188,19 +191,18 @@ class _Explainer:
 
 
 class _Remembering:
-    """An explainer that answers the same question once."""
+    """An explainer that answers the same inputs and target once."""
 
     def __init__(self, explainer: _Explainer) -> None:
         self._explainer = explainer
-        self._inputs: Tensor | None = None
+        self._asked: list[Tensor] = []
         self._maps: Tensor | None = None
 
-    def __call__(self, inputs: Tensor, target: Any = None) -> Tensor:
-        # One image has one target, so the inputs alone make the question.
-        known = self._inputs is not None and torch.equal(self._inputs, inputs)
-        if self._maps is None or not known:
-            self._inputs = inputs.clone()
+    def __call__(self, inputs: Tensor, target: Any) -> Tensor:
+        asked = [inputs.clone(), torch.as_tensor(target, device="cpu")]
+        if self._maps is None or not all(map(torch.equal, asked, self._asked)):
             self._maps = self._explainer(inputs, target)
+            self._asked = asked
         return self._maps
 
 

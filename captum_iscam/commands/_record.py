@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -36,7 +37,11 @@ class Target:
 
 @dataclass
 class Explanation:
-    """One map and how it came about."""
+    """One map and how it came about.
+
+    One call of a method makes the maps of all targets. They share its seconds, forward
+    passes and warnings.
+    """
 
     method: str
     target: Target
@@ -44,6 +49,7 @@ class Explanation:
     seconds: float
     forward_calls: int
     forward_passes: int
+    targets_explained_together: int
     settings: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
 
@@ -64,6 +70,7 @@ class Explanation:
             "seconds": round(self.seconds, 4),
             "forward_calls": self.forward_calls,
             "forward_passes": self.forward_passes,
+            "targets_explained_together": self.targets_explained_together,
             "settings": self.settings,
             "warnings": self.warnings,
         }
@@ -76,9 +83,11 @@ def explain(
     targets: Sequence[Target],
     methods: Iterable[str],
     options: Options,
-    done: Callable[[], object] = lambda: None,
+    done: Callable[[int], object] = lambda maps: None,
 ) -> list[Explanation]:
-    """Returns a map for each target and method, calling `done` after each.
+    """Returns a map for each target and method, those of the first target first.
+
+    Each method is called once, for all targets.
 
     Args:
         model (torch.nn.Module): A classifier that gives logits.
@@ -87,37 +96,59 @@ def explain(
         targets (Sequence[Target]): Classes to explain.
         methods (Iterable[str]): Names from `METHODS`.
         options (Options): Their settings.
-        done (Callable, optional): Moves a progress bar on.
+        done (Callable, optional): Called after each method with the number of its maps.
     """
-    explanations = []
-    for target in targets:
-        for name in methods:
-            method = METHODS[name]
-            # Shown and recorded with the picture they are about, not with a line of
-            # this file.
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                with count_passes(model) as passes:
-                    start = time.perf_counter()
-                    attributions = method.attribute(
-                        model, layer, inputs, target.index, options
-                    )
-                    synchronize(attributions.device)
-                    seconds = time.perf_counter() - start
-            explanations.append(
-                Explanation(
-                    name,
-                    target,
-                    attributions.float().cpu(),
-                    seconds,
-                    passes.calls,
-                    passes.rows,
-                    method.settings(options),
-                    [str(warning.message) for warning in caught],
-                )
-            )
-            done()
-    return explanations
+    by_method = []
+    for name in methods:
+        by_method.append(
+            _explain_together(model, layer, inputs, targets, name, options)
+        )
+        done(len(targets))
+    return [e for of_target in zip(*by_method, strict=True) for e in of_target]
+
+
+def _explain_together(
+    model: nn.Module,
+    layer: nn.Module,
+    inputs: Tensor,
+    targets: Sequence[Target],
+    name: str,
+    options: Options,
+) -> list[Explanation]:
+    """Returns the maps of one method, one per target."""
+    method = METHODS[name]
+    indices = [[target.index for target in targets]]
+    # Shown and recorded with the picture they are about, not with a line of this file.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with count_passes(model) as passes:
+            start = time.perf_counter()
+            attributions = method.attribute(model, layer, inputs, indices, options)
+            synchronize(attributions.device)
+            seconds = time.perf_counter() - start
+    # A method that is called for each target says the same of each.
+    said = dict.fromkeys(_with_class_names(str(w.message), targets) for w in caught)
+    return [
+        Explanation(
+            name,
+            target,
+            of_target.float().cpu(),
+            seconds,
+            passes.calls,
+            passes.rows,
+            len(targets),
+            method.settings(options),
+            list(said),
+        )
+        for target, of_target in zip(targets, attributions.split(1, dim=1), strict=True)
+    ]
+
+
+def _with_class_names(text: str, targets: Sequence[Target]) -> str:
+    """Returns a warning with classes instead of the places of targets in the call."""
+    return re.sub(
+        r"\(target (\d+)\)", lambda m: f"({targets[int(m[1])].class_name})", text
+    )
 
 
 def write(

@@ -51,7 +51,7 @@ class Finding:
     overlap: float
     on_object: bool
     seconds: float
-    passes: int
+    passes: float
 
 
 def run(args: argparse.Namespace) -> int:
@@ -104,6 +104,8 @@ probability  of the class, in the whole picture
 kept         probability of the class where only what the map marks is shown
 overlap      share of the map that lies on the true object
 on object    maps whose highest place is on the true object
+seconds      of a method's call for all objects of a picture, divided by their number
+passes       the same for its forward passes
 SS-CAM took {_N_SAMPLES} samples, all else its defaults."""
 
 
@@ -113,7 +115,7 @@ def _explain_scene(
     name: str,
     out: Path,
     options: Options,
-    done: Callable[[], object],
+    done: Callable[[int], object],
 ) -> list[Finding]:
     """Writes the files of one scene; returns what its maps found."""
     inputs = preprocess(scene.image)
@@ -156,6 +158,7 @@ def _measure(
     shown = enlarged / highest if highest > 0 else enlarged
     index = explanation.target.index
     on_object = float(enlarged[0, 0][mask].sum())
+    together = explanation.targets_explained_together
     return Finding(
         picture,
         explanation.target.class_name,
@@ -165,8 +168,8 @@ def _measure(
         float(_probabilities(network, inputs * shown)[index]),
         on_object / float(enlarged.sum()) if highest > 0 else 0.0,
         bool(highest > 0) and bool(mask.flatten()[enlarged.argmax()]),
-        explanation.seconds,
-        explanation.forward_passes,
+        explanation.seconds / together,
+        explanation.forward_passes / together,
     )
 
 

@@ -174,12 +174,15 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
         network.preprocessing["mean"],
         network.preprocessing["std"],
     )
-    for e in explanations:
+    # The maps of a method share its call, so those of one target stand for all.
+    calls = [e for e in explanations if e.target == targets[0]]
+    class_names = ", ".join(target.class_name for target in targets)
+    for e in calls:
         for warning in e.warnings:
-            where = f"{file}, {METHODS[e.method].title}, {e.target.class_name}"
+            where = f"{file}, {METHODS[e.method].title}, {class_names}"
             say(f"{where}: {warning}", sys.stderr)
     said = ", ".join(
         f"{t.class_name} ({t.index}) p = {t.probability:.3f}" for t in targets
     )
-    seconds = sum(e.seconds for e in explanations)
+    seconds = sum(e.seconds for e in calls)
     return f"{file}: {said}, {seconds:.1f} s -> {picture}"

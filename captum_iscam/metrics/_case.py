@@ -116,9 +116,12 @@ class Case:
             target,
             additional_forward_args,
             self.batch.num_examples,
+            self.batch.device,
         )
         self.score.check_form()
-        self._chunks = Chunks(internal_batch_size, self.batch.inputs)
+        self._chunks = Chunks(
+            internal_batch_size, self.batch.inputs, forward_func=forward_func
+        )
         self._unchecked: list[tuple[Tensor, Tensor]] = []
         check_training_mode(forward_func)
 

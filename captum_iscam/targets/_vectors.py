@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -45,7 +46,8 @@ def multi_label(model: Callable[..., Any], labels: int | Sequence[int]) -> Model
         rows = _rows(output)
         for label in wanted:
             _check_index("labels", label, rows)
-        return rows[:, wanted].sigmoid().mean(1)
+        # Column by column: a list of them would be copied to the device in each pass.
+        return torch.stack([rows[:, label] for label in wanted], 1).sigmoid().mean(1)
 
     return ModelScore(model, read)
 

@@ -106,7 +106,9 @@ def test_a_layer_that_did_not_run(name, net):
     refuses(name, net, stranger, images(2), 1, ValueError, match)
 
 
-@pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+@pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+)
 @every_method
 def test_a_list_of_layers_of_which_one_never_runs(name, net):
     layers = [net.features, nn.Conv2d(3, 4, 3)]
@@ -447,7 +449,9 @@ def test_softmax_of_one_class(name, net, columns):
         attribute(name, model, net.features, images(2), 0)
 
 
-@pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+@pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+)
 @every_score_method
 def test_a_second_softmax_is_noticed(name, net):
     with pytest.warns(

@@ -219,7 +219,9 @@ def test_one_step_of_integrated_grad_cam_by_hand():
     torch.testing.assert_close(out[0, 0], expected)
 
 
-@pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+@pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+)
 @pytest.mark.parametrize("name", SCORE_METHODS)
 def test_a_constant_added_to_the_scores_changes_nothing(name):
     net = ConvNet().double()

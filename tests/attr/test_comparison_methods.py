@@ -16,7 +16,9 @@ from torch import nn
 
 from captum_iscam import LayerGradCAMPlusPlus, LayerSmoothGradCAMPlusPlus
 
-pytestmark = pytest.mark.filterwarnings("ignore:The map is zero")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example"
+)
 TARGETS = [1, 4]
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 BOTH = pytest.mark.parametrize("denominator", ["activations", "products"])

@@ -14,6 +14,7 @@ from reference.methods import (
     SCORE_METHODS,
     SHORTCUTS,
     attribute,
+    small_layers_screened,
 )
 from reference.networks import ConvNet, TwoInputs, images
 from reference.spies import Calls, LiveBytes, assert_same_state, state_of
@@ -23,7 +24,9 @@ import captum_iscam
 from captum_iscam import LayerIntegratedGradCAM, LayerIntegratedScoreCAM
 
 # A random network may well hold nothing for a target, with noise or without.
-pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+)
 every_method = pytest.mark.parametrize("name", EVERY)
 every_score_method = pytest.mark.parametrize("name", [*SCORE_METHODS, *SHORTCUTS])
 every_gradient_method = pytest.mark.parametrize("name", GRADIENT_METHODS)
@@ -110,7 +113,7 @@ class Wide(nn.Module):
 def test_memory_grows_with_one_copy_of_the_layer_alone(name):
     peaks, layer_bytes = [], []
     x = torch.rand(1, 3, 64, 64)
-    for channels in (24, 88):  # neither is followed whole by IS-CAM
+    for channels in (24, 88):
         model = Wide(channels).eval()
         with LiveBytes() as live:
             attribute(name, model, model.features, x, 1, internal_batch_size=4)
@@ -120,11 +123,11 @@ def test_memory_grows_with_one_copy_of_the_layer_alone(name):
     grown = peaks[1] - peaks[0]
 
     # The clean pass holds the layer's output and Captum's copy of it; a few numbers
-    # per channel and exposure come on top. IS-CAM's regression holds some more copies
-    # in double precision, and of numbers for pairs of channels one for each.
-    foretells = name == "is-cam" or name in SHORTCUTS
-    regression = 8 * (88**2 - 24**2) if foretells else 0
-    copies = 6 if foretells else 2
+    # per channel and exposure come on top. The regression holds some more copies in
+    # double precision, and of numbers for pairs of channels one for each.
+    predicts = name == "is-cam" or name in SHORTCUTS
+    regression = 8 * (88**2 - 24**2) if predicts else 0
+    copies = 6 if predicts else 2
     assert grown <= copies * (layer_bytes[1] - layer_bytes[0]) + 64 * 100 + regression
     assert grown < 64 * 64 * 64  # far from one mask per channel
 
@@ -563,14 +566,17 @@ def test_noise_tunnel(name, net):
     # NoiseTunnel keeps the argument stdevs to itself.
     own = {"n_samples": 2} if name in NOISY_METHODS else own
 
-    out = tunnel.attribute(
-        images(2), nt_type="smoothgrad", nt_samples=2, stdevs=0.0, target=[1, 4], **own
-    )
+    noise = {"nt_type": "smoothgrad", "nt_samples": 2, "stdevs": 0.0}
+    with small_layers_screened(name):
+        out = tunnel.attribute(images(2), target=[1, 4], **noise, **own)
+        both = tunnel.attribute(images(2)[:1], target=[[1, 4]], **noise, **own)
 
     assert out.shape == (2, 1, 6, 7)
+    assert both.shape == (1, 2, 6, 7)
     if name not in NOISY_METHODS:
         expected = attribute(name, net, net.features, images(2), [1, 4])
         torch.testing.assert_close(out, expected, **CLOSE)
+        torch.testing.assert_close(both[:, :1], expected[:1], **CLOSE)
 
 
 @every_score_method

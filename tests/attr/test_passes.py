@@ -11,7 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from captum_iscam._batching import Chunks
 from captum_iscam._hooks import hear_convolutions
 
-pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+)
 
 CHANNELS = 6 - len({CONSTANT, DEAD})  # of ConvNet, without the constant ones
 EXAMPLES = 2
@@ -28,7 +30,7 @@ def net():
     ("name", "options", "passes"),
     [
         ("score-cam", {}, 1),
-        ("is-cam", {}, 4),  # twelve channels or fewer are followed whole
+        ("is-cam", {}, 3 + 4),  # all four are sampled, at four more points
         ("is-cam", {"n_steps": 3}, 3),
         ("is-cam", {"n_steps": 5, "method": "riemann_right"}, 5),
         ("is-cam", {"n_steps": 5, "method": "riemann_left"}, 4),
@@ -36,15 +38,17 @@ def net():
         ("is-cam", {"n_steps": 5, "method": "recurrence"}, 4),
         ("ss-cam", {"n_samples": 5}, 5),
         # Of four channels two are scored.
-        ("score-cam", {"screening": 0.5}, 1 / 2),
-        ("is-cam", {"screening": 0.5, "n_steps": 3}, 3 / 2),
-        ("ss-cam", {"screening": 0.5, "n_samples": 5}, 5 / 2),
-        # The delta of a rule is found by following all four at eight points, or twice
-        # as many as the rule has; that of samples and of screening costs nothing.
+        ("score-cam screened", {}, 1 / 2),
+        ("is-cam screened", {}, (3 + 4) / 2),
+        ("is-cam rule screened", {}, 3 / 2),
+        ("ss-cam screened", {"n_samples": 5}, 5 / 2),
+        # The delta of a rule is found on all four at eight points, or twice as many as
+        # the rule has; that of the default, of samples and of screening costs nothing.
         ("is-cam", {"n_steps": 3, **WITH_DELTA}, 3 + 8),
         ("is-cam", {"n_steps": 5, **WITH_DELTA}, 5 + 10),
-        ("is-cam", WITH_DELTA, 4 + 8),
-        ("score-cam", {"screening": 0.5, **WITH_DELTA}, 1 / 2),
+        ("is-cam", WITH_DELTA, 3 + 4),
+        ("score-cam screened", WITH_DELTA, 1 / 2),
+        ("is-cam rule screened", WITH_DELTA, (3 + 8) / 2),
         ("ss-cam", {"n_samples": 5, **WITH_DELTA}, 5),
     ],
 )
@@ -80,26 +84,6 @@ def test_a_sampled_channel_is_seen_once_in_each_sample(net):
 
     # An odd sample comes last, without its pair.
     assert model.rows == [1, 1, *[2 * CHANNELS] * 5, CHANNELS]
-
-
-def test_samples_that_are_left_out_cost_no_pass(net):
-    """From the ninth on, where one channel tells what noise does to the others."""
-    model = Calls(net)
-    options = {"n_samples": 11, "stdevs": 0.5, "tolerance": 1e-12}
-
-    attribute("ss-cam", model, net.features, images(1), 1, **options)
-
-    assert model.rows == [1, 1, *[2 * CHANNELS] * 4, 2, 1]
-
-
-def test_samples_that_say_all_are_the_last(net):
-    model = Calls(net)
-    still = {"n_samples": 11, "stdevs": 0.0, "tolerance": 0.1}
-
-    attribute("ss-cam", model, net.features, images(1), 1, **still)
-
-    # Without noise four pairs leave nothing to be known.
-    assert model.rows == [1, 1, *[2 * CHANNELS] * 4]
 
 
 every_target = pytest.mark.parametrize(

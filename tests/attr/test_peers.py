@@ -12,16 +12,17 @@ from reference import real
 from reference.networks import images
 from torch import nn
 
-from captum_iscam import LayerScoreCAM
+from captum_iscam import LayerIntegratedScoreCAM, LayerScoreCAM
 from captum_iscam.attr import _masking
 from captum_iscam.attr._base import LayerScoreMethod
-from captum_iscam.attr._plans import Quadrature
-from captum_iscam.attr._sampling import NoisySamples
+from captum_iscam.attr.smoothed_score_cam import NoisySamples
 
 torchcam = pytest.importorskip("torchcam.methods")
 pytest.importorskip("pytorch_grad_cam")
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore:The map is zero"
+    "ignore::DeprecationWarning",
+    "ignore:The map is zero",
+    "ignore:The score of example",
 )
 CLOSE = {"rtol": 0, "atol": 1e-4}
 TARGETS = [1, 3]
@@ -69,7 +70,7 @@ def grad_cams(net, x):
 class Shown(LayerScoreMethod):
     """Ours, shown what another library shows the model."""
 
-    def attribute(self, inputs, target, plan):
+    def attribute(self, inputs, target, scheme):
         return self._attribute(
             inputs,
             target,
@@ -80,7 +81,7 @@ class Shown(LayerScoreMethod):
             channel_softmax=True,
             internal_batch_size=1000,
             show_progress=False,
-            plan=plan,
+            scheme=scheme,
         )
 
 
@@ -134,18 +135,16 @@ def test_with_its_masks_the_map_of_a_real_network_is_torchcams(monkeypatch):
     assert (mine - theirs).norm() <= 1e-4 * theirs.norm()
 
 
-def test_is_cam_of_torchcam_is_the_recurrence_one_step_further(net):
+def test_is_cam_of_torchcam_is_the_accumulated_variant(net):
     x = images(2, dtype=torch.float32)
-    strengths = [i * (i + 1) / 20 for i in range(1, 11)]  # 0.1, 0.3, ... 5.5
-    plan = Quadrature([(strength, 0.1) for strength in strengths])
+    explain = LayerIntegratedScoreCAM(net, net.features, score="identity")
 
     mine = scaled(
-        Shown(net, net.features, score="identity").attribute(x, TARGETS, plan)
+        explain.attribute(x, TARGETS, method="accumulated", channel_softmax=True)
     )
 
     theirs = torchcams(torchcam.ISCAM, net, x, num_samples=10)
     torch.testing.assert_close(mine, theirs, **CLOSE)
-    assert strengths[-1] == pytest.approx(5.5)
 
 
 def test_ss_cam_of_torchcam_is_noise_on_the_mask(net, monkeypatch):
@@ -173,9 +172,9 @@ def test_ss_cam_of_torchcam_is_noise_on_the_mask(net, monkeypatch):
         def field(self, position, shown, delta):
             return fields[self.turn][0].unsqueeze(1) * delta
 
-    plan = NoisySamples(5, Recorded)
-    plan._rounds = [(1.0,)] * 5
-    mine = Shown(net, net.features, score="identity").attribute(x, [1], plan)
+    scheme = NoisySamples(5, Recorded, with_error=False)
+    scheme._rounds = [(1.0,)] * 5
+    mine = Shown(net, net.features, score="identity").attribute(x, [1], scheme)
 
     assert len(fields) == 5
     torch.testing.assert_close(scaled(mine), theirs, **CLOSE)

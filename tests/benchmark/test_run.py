@@ -11,6 +11,7 @@ from PIL import Image
 
 from captum_iscam._files import LOCK
 from captum_iscam.benchmark import layout
+from captum_iscam.benchmark.rows import _Remembering
 from captum_iscam.cli import main
 from captum_iscam.commands._benchmark_arguments import PRESETS
 from captum_iscam.demo import CLASSES, load_network, load_scenes, preprocess
@@ -469,6 +470,46 @@ def test_further_and_sanity_metrics_run(tmp_path):
     assert all(math.isfinite(value) for value in values.values())
     assert 0 < values["adcc"] < 1
     assert values["target_sensitivity"] > 0
+
+
+@pytest.mark.parametrize(("method", "calls"), [("grad-cam++", 2), ("grad-cam", 3)])
+def test_two_classes_are_one_question_where_the_method_takes_both(
+    tmp_path, monkeypatch, method, calls
+):
+    asked, attribution = [], TABLE[method].attribution
+    attribute = attribution.attribute
+
+    def counted(self, *positional, **arguments):
+        asked.append(arguments["target"])
+        return attribute(self, *positional, **arguments)
+
+    monkeypatch.setattr(attribution, "attribute", counted)
+    words = ["--metric", "target_sensitivity", "--samples", "1", "--method", method]
+
+    code, said = run(tmp_path, *words)
+
+    assert code == 0, said
+    # The map, and the maps of its class and of another.
+    assert len(asked) == calls
+    (value,) = (
+        row.value
+        for row in rows(tmp_path).values()
+        if row.key.metric == "target_sensitivity"
+    )
+    assert value > 0
+
+
+def test_several_targets_are_not_answered_with_the_map_of_one():
+    def explain(inputs, target):
+        return inputs.new_tensor(target).view(1, -1, 1, 1)
+
+    remembering, image = _Remembering(explain), torch.ones(1, 1, 2, 2)
+    targets = [3, [[3, 5]], [[3, 6]], [[3, 6]], 3]
+
+    maps = [remembering(image, target=target) for target in targets]
+
+    assert [m.flatten().tolist() for m in maps] == [[3], [3, 5], [3, 6], [3, 6], [3]]
+    assert maps[3] is maps[2]
 
 
 def test_the_model_is_as_before_the_sanity_checks(tmp_path):

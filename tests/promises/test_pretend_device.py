@@ -28,48 +28,16 @@ from captum_iscam import reshape_transforms as transforms
 from captum_iscam.attr import fuse
 from captum_iscam.methods import METHODS, Options
 
-# How the names of tests begin that wait for code that is being rewritten: delete each
-# as it passes.
-NOT_YET = {
-    "test_attribution_is_that_of_the_cpu[grad-cam++]",
-    "test_attribution_is_that_of_the_cpu[is-cam delta]",
-    "test_attribution_is_that_of_the_cpu[smooth grad-cam++]",
-    "test_attribution_is_that_of_the_cpu[ss-cam",
-    "test_boxes_and_quantus[pretend:0]",
-    "test_generators_of_the_device[smooth grad-cam++]",
-    "test_generators_of_the_device[ss-cam]",
-    "test_gradient_methods_do_not_wait_between_passes",
-    "test_metrics_are_those_of_the_cpu[adcc]",
-    "test_metrics_are_those_of_the_cpu[coherency]",
-    "test_metrics_are_those_of_the_cpu[parameter_randomization]",
-    "test_metrics_are_those_of_the_cpu[sparseness]",
-    "test_metrics_are_those_of_the_cpu[target_sensitivity]",
-    "test_no_waits_between_masked_passes[is-cam]",
-    "test_no_waits_between_masked_passes[ss-cam]",
-    "test_noise_of_the_cpu_is_one_copy_per_draw",
-    "test_reshape_transforms",
-    "test_several_targets",
-    "test_target_wrappers",
-    "test_targets_may_be_on_any_device[grad-cam++",
-    "test_the_default_device_misplaces_no_attribution",
-    "test_the_default_device_misplaces_no_metric",
-    "test_the_default_device_misplaces_no_target",
-    "test_waits_of_a_map_do_not_grow_with_the_layer[is-cam]",
-    "test_waits_of_a_map_do_not_grow_with_the_layer[ss-cam]",
-    "test_waits_of_a_metric",
-}
-
 pytestmark = [
     pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
     # So small a network, untrained, has classes that nothing supports.
-    pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise"),
+    pytest.mark.filterwarnings(
+        "ignore:The map is zero",
+        "ignore:The score of example",
+        "ignore:The noise",
+        "ignore:Channels that support",
+    ),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _not_yet(request):
-    if request.node.name.startswith(tuple(NOT_YET)):
-        request.applymarker(pytest.mark.xfail(strict=False, reason="being rewritten"))
 
 
 @pytest.fixture
@@ -550,7 +518,12 @@ def test_the_default_device_misplaces_no_target(name, default, place, device, x)
     compare_default(device, default, place, call, net, x)
 
 
-@pytest.mark.parametrize("name", sorted(set(TARGETS) - {"detection"}))
+# Detections differ in number from image to image, and a region per example is checked
+# in each pass, as it comes with the pass.
+WAITING = {"detection", "segmentation of examples"}
+
+
+@pytest.mark.parametrize("name", sorted(set(TARGETS) - WAITING))
 def test_target_wrappers_do_not_wait_in_a_pass(name, device, x):
     net, inputs = moved((EXPLAINED.get(name.split()[0], ConvNet)(), x))
     score, additional = TARGETS[name](net, inputs)

@@ -14,7 +14,9 @@ from captum_iscam._passes import count_passes
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._token_grad_cam import TokenGradCAM
 
-pytestmark = pytest.mark.filterwarnings("ignore:The map is zero")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example"
+)
 TARGETS = [[1, 4, 0], [2, 2, 3]]
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 VIEWS = {"integrated grad-cam": 4, "smooth grad-cam++": 3}

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import roots_jacobi
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -17,7 +18,17 @@ def gauss_legendre(n):
     ]
 
 
+def gauss_radau(n):
+    """With the fixed point 0, whose weight is left out: Jacobi's points for `1 + x`."""
+    nodes, weights = roots_jacobi(n, 0, 1)
+    return [
+        ((1 + node) / 2, weight / (1 + node) / 2)
+        for node, weight in zip(nodes, weights, strict=True)
+    ]
+
+
 RULES = {
+    "gaussradau": gauss_radau,
     "gausslegendre": gauss_legendre,
     "riemann_left": lambda n: [(i / n, 1 / n) for i in range(n)],
     "riemann_right": lambda n: [((i + 1) / n, 1 / n) for i in range(n)],
@@ -25,6 +36,7 @@ RULES = {
     "riemann_trapezoid": lambda n: [
         (i / (n - 1), (0.5 if i in (0, n - 1) else 1) / (n - 1)) for i in range(n)
     ],
+    "accumulated": lambda n: [(i * (i + 1) / (2 * n), 1 / n) for i in range(1, n + 1)],
     "recurrence": lambda n: [(i * (i - 1) / (2 * n), 1 / n) for i in range(1, n + 1)],
 }
 

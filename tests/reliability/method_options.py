@@ -26,7 +26,13 @@ METHODS = {
 }
 SCORE_METHODS = ("Score-CAM", "IS-CAM", "SS-CAM")
 SEED = 11
-SINGLE_STEPS = ("gausslegendre", "riemann_right", "riemann_middle")
+SINGLE_STEPS = (
+    "accumulated",
+    "gausslegendre",
+    "gaussradau",
+    "riemann_right",
+    "riemann_middle",
+)
 
 
 def one_of(draw, name, fine, wrong):
@@ -48,6 +54,7 @@ def several(draw, *choices):
     return own, flaws
 
 
+OWN_RULES = ("accumulated", "gaussradau", "recurrence")
 RELU = ("relu_attributions", [True, False], [])
 
 
@@ -73,7 +80,7 @@ def score_options(draw, situation):
 
 
 def path_options(draw, extra=()):
-    rules = [rule for rule in RULES if rule != "recurrence"]
+    rules = [rule for rule in RULES if rule not in OWN_RULES]
     own, flaws = several(
         draw,
         ("n_steps", [1, 2, 3, 5], [0, -1, 2.0, "3"]),
@@ -87,15 +94,11 @@ def path_options(draw, extra=()):
 
 def integrated_score_cam(draw, situation):
     own, flaws = score_options(draw, situation)
-    rule, wrong = path_options(draw, ("recurrence",))
-    loose, other = {}, set()
-    if not rule or now_and_then(draw, WRONG):
-        loose, other = several(draw, ("tolerance", [0.01, 0.3], [0, -1, "low"]))
-    if loose and rule:
-        flaws.add("tolerance")
-    if rule.get("method") == "recurrence" and "return_convergence_delta" in own:
+    rule, wrong = path_options(draw, OWN_RULES)
+    outside = rule.get("method") in ("recurrence", "accumulated")
+    if outside and "return_convergence_delta" in own:
         flaws.add("return_convergence_delta")
-    return own | rule | loose, flaws | wrong | other
+    return own | rule, flaws | wrong
 
 
 NOISE = [0, 0.2, 3.0, (0.2,)]
@@ -108,7 +111,6 @@ def smoothed_score_cam(draw, situation):
         draw,
         ("stdevs", [None, *NOISE], WRONG_NOISE),
         ("noise", ["input", "mask"], ["output", 3]),
-        ("tolerance", [0.01, 0.3], [0, -1, "low"]),
     )
     if noise.get("noise") == "mask" and noise.get("stdevs") is None:
         if now_and_then(draw, 4):

@@ -10,7 +10,6 @@ from reference.comparison_methods import (
     rise,
     rise_masks,
 )
-from reference.refinement import POINTS, integral
 from reference.score_methods import (
     RULES,
     authors_stdev,
@@ -25,7 +24,12 @@ TRANSFORMS = {
     "sigmoid": torch.sigmoid,
     "identity": lambda out: out,
 }
-STEPS = {"gausslegendre": 5, "riemann_middle": 5, "riemann_trapezoid": 8}
+STEPS = {
+    "gausslegendre": 5,
+    "gaussradau": 4,
+    "riemann_middle": 5,
+    "riemann_trapezoid": 8,
+}
 
 
 class Row:
@@ -68,18 +72,12 @@ class Row:
         return value or 0.0
 
 
-def default_points():
-    """Strengths and weights of IS-CAM's curves, for a layer that is followed whole."""
-    units = torch.eye(len(POINTS)).double().tolist()
-    return [(t, integral(POINTS, unit)) for t, unit in zip(POINTS, units, strict=True)]
-
-
 def points_of(own):
     if "n_steps" not in own and "method" not in own:
-        return default_points()
+        return RULES["gaussradau"](3)
     method = own.get("method", "gausslegendre")
     n_steps = own.get("n_steps", STEPS.get(method, 10))
-    if n_steps == 1:
+    if n_steps == 1 and method.startswith("riemann"):
         return [({"riemann_right": 1.0}.get(method, 0.5), 1.0)]
     return RULES[method](n_steps)
 
@@ -167,23 +165,12 @@ def slow_map(name, situation, own):
 def comparable(name, situation, own):
     """Whether there is a reference for just this.
 
-    Estimates have none, nor has the noise or the path of a second input; and in less
-    than double precision the division of Grad-CAM++ is as good as its denominator.
+    The noise and the path of a second input have none; and in less than double
+    precision the division of Grad-CAM++ is as good as its denominator. The layers have
+    so few channels that screening leaves none out.
     """
-    exact = own.get("screening", 1.0) == 1.0
-    if name == "IS-CAM" and "n_steps" not in own and "method" not in own:
-        exact = exact and channels(situation) <= 8  # followed whole
-    if name == "SS-CAM" and own.get("tolerance") and own["n_samples"] > 8:
-        exact = False  # some samples may be left out
-    if "Grad" in name:
-        exact = exact and situation.vector is None
+    exact = "Grad" not in name or situation.vector is None
     precise = situation.dtype == torch.float64
     if not precise:
         precise = situation.dtype == torch.float32 and "++" not in name
     return exact and precise
-
-
-def channels(situation):
-    """How many channels the explained maps have."""
-    net = situation.net
-    return net.stem.out_channels if situation.depth else net.stem.in_channels

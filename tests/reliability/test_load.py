@@ -21,7 +21,9 @@ from captum_iscam.metrics import channel_mean
 ALL = [*METHODS, "rise"]
 PAGE, BLOCKS = 4096, 20
 SAME = {"rtol": 0, "atol": 1e-9}
-pytestmark = pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+)
 
 
 def explain(name, net, x):

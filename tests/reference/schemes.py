@@ -1,11 +1,11 @@
-"""A plan of one's own, run as the package runs its own."""
+"""A weighting scheme of one's own, run as the package runs its own."""
 
 import torch
 
 
 @torch.no_grad()
-def explained_by(explain, plan, x, target, **options):
-    """What the method returns with this plan."""
+def explained_by(explain, scheme, x, target, **options):
+    """What the method returns with this scheme."""
     return explain._attribute(
         x,
         target,
@@ -16,6 +16,6 @@ def explained_by(explain, plan, x, target, **options):
         channel_softmax=False,
         internal_batch_size=None,
         show_progress=False,
-        plan=plan,
+        scheme=scheme,
         **options,
     )

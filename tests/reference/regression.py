@@ -1,0 +1,135 @@
+"""Weights predicted from masks, and IS-CAM's default, told slowly in NumPy."""
+
+import numpy as np
+import torch
+from reference.score_methods import RULES, confidence, scaled_mask
+
+
+class Curves:
+    """`C_k(t)` of one example `x`, and how many passes were spent on it."""
+
+    def __init__(self, net, layer, x, target):
+        self.net, self.x, self.target = net.requires_grad_(False), x, target
+        self.maps = layer(x[None])[0]
+        self.active = [k for k, a in enumerate(self.maps) if a.max() > a.min()]
+        self.flat = {k: self.maps[k].flatten().numpy() for k in self.active}
+        self.at_baseline = confidence(net(0 * x[None]), target, "softmax")
+        at_input = confidence(net(x[None]), target, "softmax")
+        self.score_gain = float(at_input) - float(self.at_baseline)
+        self.passes = 0
+
+    def __call__(self, k, t):
+        self.passes += 1
+        mask = scaled_mask(self.maps[k], tuple(self.x.shape[1:]))
+        z = t * mask * self.x
+        return confidence(self.net(z[None]), self.target, "softmax") - self.at_baseline
+
+    def integral(self, k, points):
+        return sum(w * self(k, t) for t, w in points)
+
+    def map_of(self, weights):
+        return sum(weights[k] * self.flat[k] for k in self.active)
+
+
+def masks_of(maps):
+    return {k: (a - a.min()) / (a.max() - a.min()) for k, a in maps.items()}
+
+
+def by_importance(maps):
+    """The channels, the largest mean of the mask times norm of the map first."""
+    masks = masks_of(maps)
+    return sorted(maps, key=lambda k: -masks[k].mean() * np.linalg.norm(maps[k]))
+
+
+def alike(masks):
+    """The correlation of the weights of channels, by pairs."""
+    pairs = [(j, k) for j in masks for k in masks]
+    distances = {(j, k): np.sum((masks[j] - masks[k]) ** 2) for j, k in pairs}
+    d = np.mean(list(distances.values()))
+    sizes = {k: np.linalg.norm(mask) for k, mask in masks.items()}
+    return {
+        (j, k): (masks[j] @ masks[k] / sizes[j] / sizes[k]) ** 2
+        * (np.exp(-distances[j, k] / d) if d else 1)
+        for j, k in pairs
+    }
+
+
+def predicted(masks, pairs, known, floor):
+    """The weights of all channels, and the covariance of those that are not known.
+
+    A Gaussian process that learns one known channel after the other; its scale is the
+    error of what was predicted for each from those before it, or what the whole input
+    scores at each position where that is more.
+    """
+
+    def covariance(first, second):
+        table = [[pairs[j, k] + 0.01 * (j == k) for k in second] for j in first]
+        return np.array(table).reshape(len(first), len(second))
+
+    def given(some, others):
+        weight = covariance(others, some) @ np.linalg.inv(covariance(some, some))
+        mean = weight @ np.array([known[k] / (masks[k] @ masks[k]) for k in some])
+        return mean, covariance(others, others) - weight @ covariance(some, others)
+
+    some, others = sorted(known), [k for k in masks if k not in known]
+    surprise = []
+    for i, k in enumerate(some):
+        mean, variance = given(some[:i], [k])
+        off = known[k] / (masks[k] @ masks[k]) - mean[0]
+        surprise.append(off**2 / variance[0, 0])
+    mean, spread = given(some, others)
+    sizes = np.array([masks[k] @ masks[k] for k in others])
+    weights = known | dict(zip(others, mean * sizes, strict=True))
+    scale = max(np.mean(surprise), floor**2 / len(some))
+    return weights, others, scale * spread * np.outer(sizes, sizes)
+
+
+def squared_error_of_prediction(curves, others, covariance):
+    """The expected squared norm of what is predicted wrongly, doubled for caution."""
+    grams = np.array(
+        [[curves.flat[j] @ curves.flat[k] for k in others] for j in others]
+    )
+    return 2 * np.sum(covariance * grams)
+
+
+# Kronrod's further points of three Gauss-Radau points.
+FURTHER = [0.068396180358, 0.397295005719, 0.770624767886, 0.985906268259]
+
+
+def interpolating(strengths):
+    """The weights that are exact for the powers 1 to n, for 0 at 0."""
+    powers = np.array([[t**k for t in strengths] for k in range(1, len(strengths) + 1)])
+    integrals = [1 / (k + 1) for k in range(1, len(strengths) + 1)]
+    return list(zip(strengths, np.linalg.solve(powers, integrals), strict=True))
+
+
+def relative_difference(curves, weights, fine, count):
+    """How much the fine rule changes the part of the most important channels."""
+    maps = curves.flat
+    few = by_importance(maps)[:count]
+    true = {k: curves.integral(k, fine) for k in few}
+    off = np.linalg.norm(sum((weights[k] - true[k]) * maps[k] for k in few))
+    return off / np.linalg.norm(sum(true[k] * maps[k] for k in few))
+
+
+@torch.no_grad()
+def default_map(curves, share, least):
+    """IS-CAM's default before ReLU, and its squared error."""
+    order = by_importance(curves.flat)
+    whole = len(order) < least
+    count = len(order) if whole else max(1, round(share * len(order)))
+    points = RULES["gaussradau"](3)
+    known = {k: curves.integral(k, points) for k in order[:count]}
+    weights, squared = known, 0.0
+    if not whole:
+        masks = masks_of(curves.flat)
+        floor = curves.score_gain / len(masks[order[0]])
+        weights, others, covariance = predicted(masks, alike(masks), known, floor)
+        squared = squared_error_of_prediction(curves, others, covariance)
+    few = max(6, round(0.024 * len(order)))
+    finer = interpolating([t for t, _ in points] + FURTHER)
+    relative = relative_difference(curves, weights, finer, few)
+    curves.passes -= 3 * few  # scored before
+    total = curves.map_of(weights)
+    squared += (relative * np.linalg.norm(total)) ** 2
+    return total.reshape(curves.maps[0].shape), squared
