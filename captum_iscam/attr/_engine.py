@@ -237,17 +237,11 @@ class Channels:
         strengths = self._on_device([_numbers(r.strengths) for r in requests])
         signs = self._on_device([_numbers(r.signs) for r in requests])
         parts = scores.split(passes)
-        for number, request in enumerate(requests):
+        each = zip(requests, pairs, strengths, signs, parts, strict=True)
+        for request, pair, strength, sign, part in each:
             if request.noise is not None:
                 request.noise.draw(self.masked)
-            self._run(
-                request,
-                pairs[number],
-                strengths[number],
-                signs[number],
-                parts[number],
-                update,
-            )
+            self._run(request.noise, pair, strength, sign, part, update)
         self._check_finite(scores, requests)
         return [
             part.view(len(pair), len(request.strengths), targets)
@@ -257,7 +251,7 @@ class Channels:
 
     def _run(
         self,
-        request: Request,
+        noise: Noise | None,
         pairs: Tensor,
         strengths: Tensor,
         signs: Tensor,
@@ -265,14 +259,14 @@ class Channels:
         update: Callable[[int], Any],
     ) -> None:
         """Scores one request's masked inputs, a channel's one after the other."""
-        count = len(request.strengths)
+        count = len(strengths)
 
         def body(start: int, stop: int) -> None:
             first, last = start // count, -(-stop // count)
             examples, channels = pairs[first:last].unbind(1)
             rows = slice(start - first * count, stop - first * count)
             shown = self._masked_inputs.show(
-                examples, channels, strengths, rows, request.noise, signs
+                examples, channels, strengths, rows, noise, signs
             )
             index = torch.arange(start, stop, device=pairs.device)
             found = self._score(shown, pairs[index // count, 0])

@@ -133,33 +133,21 @@ class Quadrature:
 
 SCORE_CAM = Quadrature([(1.0, 1.0)])
 
-KRONROD = (
-    0.068396180358317032,
-    0.3972950057189406,
-    0.77062476788621888,
-    0.98590626825874571,
-)
-"""The points that extend three Gauss-Radau points to a rule of degree 11. They are the
-roots of the polynomial `E` for which `(1 + x) P(x) E(x)` is orthogonal to all powers up
-to 3 on [-1, 1], where `P` has the three points as its roots; moved to [0, 1]."""
-
-
-def kronrod_points() -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Returns Kronrod's extension of three Gauss-Radau points.
-
-    Returns:
-        The three points and the four further ones, with their weights in the rule of
-        all seven.
-    """
-    radau = [t for t, _ in radau_points(3)]
-    nodes = np.array([0.0, *radau, *KRONROD])
-    powers = np.vander(nodes, increasing=True).T
-    weights = np.linalg.solve(powers, 1 / np.arange(1, len(nodes) + 1)).tolist()
-    return (
-        list(zip(radau, weights[1:4], strict=True)),
-        list(zip(KRONROD, weights[4:], strict=True)),
-    )
-
+KRONROD_OWN = [
+    (0.21234053823915294, 0.17075798399770868),
+    (0.59053313555926529, 0.18999626831365986),
+    (0.91141204048729605, 0.11065960711880315),
+]
+KRONROD_FURTHER = [
+    (0.068396180358317032, 0.11111573804068863),
+    (0.3972950057189406, 0.19340053412853372),
+    (0.77062476788621888, 0.16574515429390582),
+    (0.98590626825874571, 0.039071957634983926),
+]
+"""Kronrod's extension of three Gauss-Radau points: the three points and four further
+ones, with their weights in the rule of all seven, which has degree 11. On [-1, 1] the
+further points are the roots of the polynomial `E` for which `(1 + x) P(x) E(x)` is
+orthogonal to all powers up to 3, where `P` has the three points as its roots."""
 
 SAMPLED_SHARE = 0.024
 MIN_SAMPLED = 6

@@ -11,10 +11,11 @@ from captum_iscam.attr._base import Explanation, LayerScoreMethod
 from captum_iscam.attr._engine import WeightingScheme
 from captum_iscam.attr._quadrature import (
     GAUSS_RADAU,
+    KRONROD_FURTHER,
+    KRONROD_OWN,
     READINGS,
     Checked,
     Quadrature,
-    kronrod_points,
     path_points,
     radau_points,
 )
@@ -214,5 +215,5 @@ def _default(screening: float | None, with_error: bool) -> WeightingScheme:
         scheme = Screening(rule, SHARE, with_error)
     else:
         scheme = Screening(rule, share, with_error, warns=share < 1)
-    own, further = kronrod_points()
-    return Checked(scheme, Quadrature(further), Quadrature(own), warns=True)
+    fine, own = Quadrature(KRONROD_FURTHER), Quadrature(KRONROD_OWN)
+    return Checked(scheme, fine, own, warns=True)
