@@ -29,7 +29,7 @@ from captum_iscam._batching import Chunks
 from captum_iscam.demo import CLASSES, draw_scenes, load_network, preprocess
 
 # To score a tenth of the channels shortens the time and not the passes' memory. The
-# regression holds most where most was scored before it, as IS-CAM left to itself does.
+# regression holds most where most was scored before it, as IS-CAM by default does.
 OPTIONS: dict[str, dict[str, object]] = {
     "score-cam": {},
     "is-cam": {},

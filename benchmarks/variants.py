@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import sys
 
-from captum_iscam.attr._plans import Quadrature
-
 from captum_iscam import (
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
 )
-from captum_iscam.attr._base import LayerScoreMethod
 from captum_iscam.cli import main
 from captum_iscam.methods import METHODS, Method
 
@@ -49,36 +46,11 @@ class LogitScoreCAM(LayerScoreCAM):
         )
 
 
-class TorchcamIntegratedScoreCAM(LayerScoreMethod):
-    """IS-CAM with torch-cam's strengths `i (i + 1) / 2N`, of logits, with a softmax."""
+class LogitIntegratedScoreCAM(LayerIntegratedScoreCAM):
+    """IS-CAM of logits."""
 
     def __init__(self, forward_func, layer, device_ids=None, *, score="identity"):
         super().__init__(forward_func, layer, device_ids, score=score)
-
-    def attribute(
-        self,
-        inputs,
-        target=None,
-        *,
-        n_steps=10,
-        channel_softmax=True,
-        internal_batch_size=None,
-        show_progress=False,
-    ):
-        """Returns the map of each example."""
-        strengths = [i * (i + 1) / (2 * n_steps) for i in range(1, n_steps + 1)]
-        return self._attribute(
-            inputs,
-            target,
-            None,
-            False,
-            True,
-            baselines=None,
-            channel_softmax=channel_softmax,
-            internal_batch_size=internal_batch_size,
-            show_progress=show_progress,
-            plan=Quadrature([(strength, 1 / n_steps) for strength in strengths]),
-        )
 
 
 READINGS = {
@@ -95,7 +67,10 @@ READINGS = {
         {"method": "riemann_right", "n_steps": 10},
     ),
     "is-cam-torchcam": Method(
-        "IS-CAM, torch-cam's strengths", TorchcamIntegratedScoreCAM, _SCORED
+        "IS-CAM, torch-cam's strengths",
+        LogitIntegratedScoreCAM,
+        _SCORED,
+        {"method": "accumulated", "n_steps": 10, "channel_softmax": True},
     ),
     "score-cam-algorithm-1": Method(
         "Score-CAM, Algorithm 1", LogitScoreCAM, _SCORED, {"channel_softmax": True}

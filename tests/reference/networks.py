@@ -50,6 +50,27 @@ class ConvNet(nn.Module):
         return self.head(hidden.flatten(2).amax(2) + hidden.flatten(2).mean(2))
 
 
+class WideNet(nn.Module):
+    """Channels of very unequal weight, and scores that saturate."""
+
+    def __init__(self, width=40):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.features = nn.Sequential(nn.Conv2d(3, width, 3, stride=2), nn.ReLU())
+        self.mix = nn.Conv2d(width, 12, 3)
+        self.head = nn.Linear(12, 4)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            self.features[0].weight *= torch.linspace(0.2, 2, width).view(-1, 1, 1, 1)
+            self.mix.weight /= 6
+        self.eval()
+
+    def forward(self, x):
+        hidden = torch.tanh(self.mix(self.features(x)))
+        return 3 * self.head(hidden.flatten(2).mean(2))
+
+
 class TwoInputs(nn.Module):
     """An image, a second image of another size, a vector and a factor."""
 

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from reference.networks import ConvNet, images
+from reference.networks import ConvNet, WideNet, images
 from reference.regression import Curves, default_map, relative_difference
 from reference.score_methods import RULES, score_map
 from reference.spies import Calls
@@ -26,27 +26,6 @@ from captum_iscam.demo import load_network, load_scenes, preprocess
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 
 
-class Wide(nn.Module):
-    """Channels of very unequal weight, and scores that saturate."""
-
-    def __init__(self, width=40):
-        super().__init__()
-        generator = torch.Generator().manual_seed(3)
-        self.features = nn.Sequential(nn.Conv2d(3, width, 3, stride=2), nn.ReLU())
-        self.mix = nn.Conv2d(width, 12, 3)
-        self.head = nn.Linear(12, 4)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
-            self.features[0].weight *= torch.linspace(0.2, 2, width).view(-1, 1, 1, 1)
-            self.mix.weight /= 6
-        self.eval()
-
-    def forward(self, x):
-        hidden = torch.tanh(self.mix(self.features(x)))
-        return 3 * self.head(hidden.flatten(2).mean(2))
-
-
 class Linear(nn.Module):
     """The channels of a layer, and scores that rise in proportion to the mask."""
 
@@ -63,7 +42,7 @@ class Linear(nn.Module):
 
 @pytest.fixture
 def wide():
-    return Wide().double()
+    return WideNet().double()
 
 
 @pytest.fixture
@@ -116,7 +95,7 @@ def test_a_layer_with_few_channels_is_scored_in_full():
 
 @pytest.mark.parametrize("width", [40, MIN_CHANNELS - 1, MIN_CHANNELS, 150])
 def test_equal_to_the_default_told_slowly(x, width):
-    wide = Wide(width).double()
+    wide = WideNet(width).double()
     model = Calls(wide)
     explain = LayerIntegratedScoreCAM(model, wide.features)
 
@@ -136,7 +115,7 @@ def test_equal_to_the_default_told_slowly(x, width):
 
 
 def test_the_default_is_a_rule_that_can_be_named(x):
-    wide = Wide(150).double()
+    wide = WideNet(150).double()
 
     named = explained(wide, x, method="gaussradau", n_steps=3, screening=SHARE)
 
@@ -225,7 +204,7 @@ def test_the_delta_covers_the_error(wide, x, rule):
 
 @pytest.mark.parametrize("width", [40, 700])
 def test_the_delta_of_a_rule_equals_the_one_told_slowly(x, width):
-    wide = Wide(width).double()
+    wide = WideNet(width).double()
     points = RULES["gausslegendre"](2)
     steps = [(t, w, None) for t, w in points]
 
@@ -261,7 +240,7 @@ def test_the_delta_of_a_rule_without_steps_is_as_closely_checked(
 
 
 def test_the_delta_of_a_layer_of_which_all_is_sampled_is_its_error():
-    net, x = Wide(MIN_SAMPLED).double(), images(2)
+    net, x = WideNet(MIN_SAMPLED).double(), images(2)
     fine = explained(net, x, n_steps=24)
 
     ours, delta = explained(net, x, n_steps=2, return_convergence_delta=True)
@@ -388,7 +367,7 @@ def test_a_rule_that_is_named_runs_on_every_channel(wide, x):
 
 @pytest.mark.parametrize("width", [200, 512])
 def test_the_default_takes_no_more_than_it_says(x, width):
-    wide = Wide(width).double()
+    wide = WideNet(width).double()
     model = Calls(wide)
 
     LayerIntegratedScoreCAM(model, wide.features).attribute(x, target=2)
