@@ -85,7 +85,7 @@ def growth(count: int) -> list[float]:
     found = []
     for number in range(count):
         image = images[number % len(images)]
-        explain.attribute(image, target=number % len(CLASSES), screening=0.2)
+        explain.attribute(image, target=number % len(CLASSES), n_steps=1)
         if (number + 1) % 100 == 0:
             found.append(in_use())
     return found

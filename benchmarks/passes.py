@@ -6,7 +6,7 @@ reads what `record_outputs.py` wrote and the bundled scenes, and compares, for e
 network, the maps of all rules of IS-CAM with the map at all recorded strengths. The
 schemes are the package's own; only the forward passes are replaced, by the polynomial
 through the recorded scores. It writes `OUT.csv.gz` with a row for each map and rule,
-and `OUT.md` with medians and 95th percentiles.
+`OUT.md` with medians and 95th percentiles, and `default.md` with those of the default.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from captum_iscam.attr._regression import MaskRegression, Screening, top_channel
 from captum_iscam.attr.integrated_score_cam import SHARE, _scheme
 from captum_iscam.demo import load_network, load_scenes, preprocess
 
+DEFAULT, SMALL = "default, with the estimate", "bundled network"
 NAME = re.compile(r"(.+?)_((?:nips17|scorecam|train|val|valsmall)_.*)")
 
 
@@ -211,7 +212,7 @@ def checked() -> dict[str, WeightingScheme]:
     """Returns what has a delta."""
     rules = (("gausslegendre", 2), ("gausslegendre", 3), ("riemann_right", 10))
     return {
-        "default, with the estimate": _scheme(None, None, None, with_error=True),
+        DEFAULT: _scheme(None, None, None, with_error=True),
         "default, screening 0.3": _scheme(None, None, 0.3, with_error=True),
         **{
             f"{method} {steps}": _scheme(steps, method, None, with_error=True)
@@ -264,7 +265,7 @@ def recordings(folder: Path) -> Iterator[tuple[str, str, Recorded]]:
         answers = record(model, model.features, model, inputs)
         for label in scene.labels:
             name = f"scene_{number}_{label}"
-            yield "bundled network", name, Recorded(answers, label)
+            yield SMALL, name, Recorded(answers, label)
 
 
 def measure(folder: Path) -> list[Row]:
@@ -286,36 +287,57 @@ def measure(folder: Path) -> list[Row]:
     return found
 
 
-def table(rows: list[Row]) -> str:
-    """Returns a Markdown table: a row for each rule, a column a network."""
-    networks = sorted({row.network for row in rows})
+def groups_of(rows: list[Row]) -> dict[str, dict[str, list[Row]]]:
+    """Returns the rows by rule and network."""
     groups: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         groups[row.rule][row.network].append(row)
-    counts = {n: len({r.image for r in rows if r.network == n}) for n in networks}
-    heads = " | ".join(f"{n} ({counts[n]})" for n in networks)
+    return groups
+
+
+def default_table(rows: list[Row]) -> str:
+    """Returns a Markdown table of the default: a row for each network."""
     lines = [
-        f"| | {heads} | delta holds | warned |",
-        "|---" * (len(networks) + 3) + "|",
+        "| network, maps | error, % | up to a factor, % | passes | delta holds "
+        "| warned |",
+        "|---|---|---|---|---|---|",
     ]
-    for rule, by_network in groups.items():
-        cells = " | ".join(cell(by_network[n]) for n in networks)
-        known = [r for n in networks for r in by_network[n] if r.delta is not None]
-        held = sum(r.error <= r.delta for r in known if r.delta is not None)
-        share = f"{held} of {len(known)}" if known else ""
-        warned = f"{sum(bool(r.warned) for r in known)}" if known else ""
-        lines.append(f"| {rule} | {cells} | {share} | {warned} |")
+    for network, some in sorted(groups_of(rows)[DEFAULT].items()):
+        held = sum(r.error <= r.delta for r in some if r.delta is not None)
+        warned = sum(bool(r.warned) for r in some)
+        passes = statistics.mean(r.passes for r in some)
+        lines.append(
+            f"| {network}, {len(some)} | {quantiles([r.error for r in some])} | "
+            f"{quantiles([r.up_to_a_factor for r in some])} | {passes:.2f} | "
+            f"{held} | {warned} |"
+        )
     return "\n".join(lines) + "\n"
 
 
-def cell(rows: list[Row]) -> str:
-    """Returns median and 95th percentile of the error, in brackets those up to a common
-    factor, and the mean of the passes."""
-    errors = np.quantile([r.error for r in rows], [0.5, 0.95])
-    shapes = np.quantile([r.up_to_a_factor for r in rows], [0.5, 0.95])
-    passes = statistics.mean(r.passes for r in rows)
-    a, b, c, d = (100 * value for value in (*errors, *shapes))
-    return f"{a:.1f} / {b:.1f} ({c:.1f} / {d:.1f}) at {passes:.2f}"
+def table(rows: list[Row]) -> str:
+    """Returns a Markdown table: a row for each rule, a column a network."""
+    networks = [*sorted({row.network for row in rows} - {SMALL}), SMALL]
+    lines = [
+        f"| | passes | {' | '.join(networks)} |",
+        "|---" * (len(networks) + 2) + "|",
+    ]
+    for rule, by_network in groups_of(rows).items():
+        cells = []
+        for network in networks:
+            some = by_network[network]
+            shape = quantiles([r.up_to_a_factor for r in some])
+            cells.append(f"{quantiles([r.error for r in some])} ({shape})")
+        few = statistics.mean(r.passes for r in by_network[SMALL])
+        many = [r.passes for n in networks[:-1] for r in by_network[n]]
+        passes = f"{statistics.mean(many):.2f}, {few:.2f}"
+        lines.append(f"| {rule} | {passes} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def quantiles(values: list[float]) -> str:
+    """Returns median and 95th percentile in percent."""
+    middle, high = np.quantile(values, [0.5, 0.95])
+    return f"{100 * middle:.1f} / {100 * high:.1f}"
 
 
 def save(rows: list[Row], out: Path) -> None:
@@ -329,6 +351,7 @@ def save(rows: list[Row], out: Path) -> None:
     packed = gzip.compress(text.getvalue().encode(), mtime=0)
     out.with_suffix(".csv.gz").write_bytes(packed)
     out.with_suffix(".md").write_text(table(rows))
+    out.with_name("default.md").write_text(default_table(rows))
 
 
 def main() -> None:

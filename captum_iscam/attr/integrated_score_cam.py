@@ -55,7 +55,7 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
     active (non-constant) channel. Of an example with fewer than 128 active channels all
     are scored. A few more passes (0.1 per channel, or 24) score the most important
     channels at four more points (Kronrod's extension of the three): where these change
-    their part of the map by more than 10 %, a warning names the example and
+    their part of the map by more than 9.5 %, a warning names the example and
     `n_steps=10`.
 
     Naming `n_steps` or `method` runs exactly that rule on every channel, for `n_steps`

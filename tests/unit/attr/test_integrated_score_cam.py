@@ -297,11 +297,11 @@ def test_error_and_delta_on_the_bundled_scenes(objects, rule):
         assert max(errors) < 0.06
 
 
-@pytest.mark.parametrize("overconfident", [1, 30])
+@pytest.mark.parametrize("overconfident", [1, 100])
 def test_a_steep_score_is_warned_of(overconfident):
-    """Logits times 30 on scene 0, where three points cannot integrate a step."""
-    model, scene = load_network(), load_scenes()[0]
-    inputs, target = preprocess(scene.image), scene.labels[1]
+    """Logits times 100 on scene 4, where three points cannot integrate a step."""
+    model, scene = load_network(), load_scenes()[4]
+    inputs, target = preprocess(scene.image), scene.labels[0]
 
     def confident(x):
         return overconfident * model(x)
@@ -328,11 +328,11 @@ def test_a_steep_score_is_warned_of(overconfident):
 
 
 def test_a_steep_score_is_named_with_its_example_and_target(wide, x):
-    """The score of class 1 is a staircase, that of class 0 a ramp."""
+    """The score of class 1 takes steps, that of class 0 is a ramp."""
     net = Linear(wide.features)
 
     def scores(out):
-        return torch.stack([out[:, 0], (2 * out[:, 1]).floor()], dim=1)
+        return torch.stack([out[:, 0], (3 * out[:, 1]).floor()], dim=1)
 
     explain = LayerIntegratedScoreCAM(net, net.features, score=scores)
     with pytest.warns(
