@@ -105,16 +105,20 @@ def test_a_rule_has_the_fewest_points_that_come_within_one_percent(scripts):
         assert min(map(len, networks)) >= 10
 
 
-def test_the_delta_covered_nine_of_ten_errors_on_every_network(scripts):
-    rows = import_module("goals").rows_of(MEASURED / "passes.csv.gz")
+def test_the_delta_covered_nine_of_ten_errors(scripts):
+    """Of the default on every network, of all else over all networks."""
+    goals = import_module("goals")
     checked = defaultdict(list)
-    for row in rows:
+    for row in goals.rows_of(MEASURED / "passes.csv.gz"):
         if row["delta"] != "":
-            checked[row["rule"], row["network"]].append(row["error"] <= row["delta"])
+            held = row["error"] <= row["delta"]
+            checked[row["rule"]].append(held)
+            if row["rule"] == goals.DEFAULT:
+                checked[row["network"]].append(held)
 
-    assert len({rule for rule, _ in checked}) >= 8
+    assert len(checked) >= 14
     for of, held in checked.items():
-        assert sum(held) >= 0.9 * len(held) - 0.5, of
+        assert sum(held) >= 0.9 * len(held), of
 
 
 def rows_of(text):
