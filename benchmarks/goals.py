@@ -235,7 +235,7 @@ GOALS: tuple[tuple[str, str, Callable[[dict], Readings]], ...] = (
         against_torchcam("ss-cam", "captum_iscam", {"any": 0.5}),
     ),
     ("time over the bare passes", "1.08, on a GPU 1.10", over_bare),
-    ("memory over a bare chunk, ResNet-50; beside it the peers'", "64 MB", memory),
+    ("memory over a bare chunk, ResNet-50; compared with the peers'", "64 MB", memory),
     ("on a GPU, of torch-cam's time; seconds of IS-CAM", "0.25; 1 s", on_gpu),
     ("exponent of the time, 1 is linear", "1", linear),
     ("memory over many images", "flat", growth),
@@ -255,7 +255,7 @@ GOALS: tuple[tuple[str, str, Callable[[dict], Readings]], ...] = (
     ("maps with a larger error than delta", "10 %", delta),
     (
         "warnings of steep scores",
-        "2 % of photographs; made up: 10 % missed, 5 % in vain",
+        "2 % of photographs; made up: 10 % missed, 5 % false alarms",
         warned,
     ),
     ("five targets, of the time of one", "1.05", several),

@@ -169,6 +169,8 @@ class TargetScore:
         return cast(Tensor, select_targets(scored, self.target))
 
     def _selected_several(self, scored: Tensor, examples: Tensor) -> Tensor:
+        if scored.dim() > 2 and scored.shape[2:].numel() == 1:
+            scored = scored.flatten(1)
         if scored.dim() != 2:
             raise ValueError(
                 "target must be an index or a tuple of them per example for an output "

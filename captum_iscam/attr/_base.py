@@ -64,6 +64,7 @@ class _Task:
     relu_attributions: bool
     channel_softmax: bool
     show_progress: bool
+    return_convergence_delta: bool
 
 
 class NamedLayerAttribution(LayerAttribution):
@@ -177,6 +178,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             relu_attributions=relu_attributions,
             channel_softmax=channel_softmax,
             show_progress=show_progress,
+            return_convergence_delta=return_convergence_delta,
         )
         with torch.no_grad():
             # Every layer is seen, and refused if need be, before any is scored.
@@ -201,6 +203,8 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 task.attribute_to_layer_input,
             )
         score.check(output)
+        if task.return_convergence_delta:
+            _check_precision(output, batch.device)
         examples = torch.arange(batch.num_examples, device=batch.device)
         # A copy, since a model may write every output to the same memory.
         found = score.of_output(output, examples).to(batch.device, copy=True)
@@ -245,4 +249,20 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             leave=False,
             delay=1,
             disable=hidden,
+        )
+
+
+def _check_precision(output: Tensor, device: torch.device) -> None:
+    """Raises where scores are rounded to half precision, which no delta knows of."""
+    half = output.dtype in (torch.bfloat16, torch.float16)
+    try:
+        half |= torch.is_autocast_enabled(device.type)
+    except TypeError:  # torch 2.3 asks for each device by a function of its own
+        on_cpu = device.type == "cpu"
+        half |= torch.is_autocast_cpu_enabled() if on_cpu else False
+    if half:
+        raise ValueError(
+            "return_convergence_delta must be False for a model that runs in half "
+            "precision, got True. Its rounding is no part of the estimate: leave "
+            "torch.autocast, or compare with a map in float32."
         )

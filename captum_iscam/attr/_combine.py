@@ -49,7 +49,10 @@ def warn_of_examples(which: Tensor, text: str) -> None:
     if not found:
         return
     several = which.dim() > 1 and which.shape[1] > 1
-    names = [f"{n[0]} (target {n[1]})" if several else str(n[0]) for n in found[:10]]
+    names = [
+        f"{n[0]} (column {n[1]} of target)" if several else str(n[0])
+        for n in found[:10]
+    ]
     more = f" and {len(found) - 10} more" if len(found) > 10 else ""
     plural = "s" if len(found) > 1 else ""
     warn_user(text.format(f"example{plural} {', '.join(names)}{more}"))

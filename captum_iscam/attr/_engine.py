@@ -233,20 +233,23 @@ class Channels:
         scores = self.baseline_score.new_empty(sum(passes), targets)
         # All that goes to the device goes in one piece before the first pass, since a
         # copy from the host waits for the passes before it.
-        pairs = self._on_device([self.active[r.rows] for r in requests])
+        rows = {id(r.rows): r.rows for r in requests}
+        together = self._on_device([self.active[of] for of in rows.values()])
+        pairs = dict(zip(rows, together, strict=True))
         strengths = self._on_device([_numbers(r.strengths) for r in requests])
         signs = self._on_device([_numbers(r.signs) for r in requests])
         parts = scores.split(passes)
-        each = zip(requests, pairs, strengths, signs, parts, strict=True)
-        for request, pair, strength, sign, part in each:
+        each = zip(requests, strengths, signs, parts, strict=True)
+        for request, strength, sign, part in each:
             if request.noise is not None:
                 request.noise.draw(self.masked)
+            pair = pairs[id(request.rows)]
             self._run(request.noise, pair, strength, sign, part, update)
         self._check_finite(scores, requests)
         return [
-            part.view(len(pair), len(request.strengths), targets)
-            - self.baseline_score[pair[:, 0]].unsqueeze(1)
-            for part, pair, request in zip(parts, pairs, requests, strict=True)
+            part.view(len(request.rows), len(request.strengths), targets)
+            - self.baseline_score[pairs[id(request.rows)][:, 0]].unsqueeze(1)
+            for part, request in zip(parts, requests, strict=True)
         ]
 
     def _run(

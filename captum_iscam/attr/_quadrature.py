@@ -203,27 +203,40 @@ class Checked:
         def finish(gains: Sequence[Tensor]) -> Weights:
             weights = prepared.finish(gains[:-1])
             values = weights.values.cpu().double()
-            fine = self._fine.sum(gains[-1].cpu().double())
+            shown = gains[-1].cpu().double()
+            fine = self._fine.sum(shown)
             if self._own is not None:
                 place = torch.searchsorted(scored, sampled)
                 fine += self._own.sum(gains[0].cpu().double()[place])
-            parts = fine.split([len(s) for s in samples])
+            counts = [len(s) for s in samples]
             squared, relative = weights.squared_error, channels.no_error()
-            for e, s, true in zip(examples, samples, parts, strict=True):
+            for e, s, true in zip(examples, samples, fine.split(counts), strict=True):
                 mine = values[e.rows]
                 found = _relative_difference(e, s, mine[s], true)
                 relative[e.number] = found
                 squared[e.number] += _squared_error(e, s, mine, true, found)
             if self._warns:
-                _warn_of_steep_scores(relative)
+                steep = relative > STEEP
+                for e, part in zip(examples, shown.split(counts), strict=True):
+                    steep[e.number] &= _is_no_rounding(channels, e, part)
+                _warn_of_steep_scores(steep)
             return Weights(weights.values, squared)
 
         return Prepared([*prepared.requests, checked], finish)
 
 
-def _warn_of_steep_scores(relative: Tensor) -> None:
+def _is_no_rounding(
+    channels: Channels, example: ExampleChannels, gains: Tensor
+) -> Tensor:
+    """Returns whether sampled gains `(P, V, T)` are more than rounding, `(T,)`."""
+    scores = channels.baseline_score
+    smallest = 100 * torch.finfo(scores.dtype).eps * scores[example.number].abs()
+    return gains.abs().amax((0, 1)) > smallest.cpu().double()
+
+
+def _warn_of_steep_scores(steep: Tensor) -> None:
     warn_of_examples(
-        relative > STEEP,
+        steep,
         "The score of {} changes so abruptly while the mask fades in that the error of "
         "the map is probably above 10 %. Pass n_steps=10.",
     )

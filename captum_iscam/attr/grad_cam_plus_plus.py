@@ -106,7 +106,7 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
                 :meth:`LayerScoreCAM.attribute`.
             attribute_to_layer_input (bool, optional): Explain the layer's input
                 instead of its output. Default: False
-            relu_attributions (bool, optional): Keep only what speaks for the target,
+            relu_attributions (bool, optional): Keep only what supports the target,
                 as the paper does. Default: True
             denominator (str, optional): "activations" for equation 19 as printed,
                 "products" for the sum of `A g^3`. Default: "activations"

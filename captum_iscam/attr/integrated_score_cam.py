@@ -144,8 +144,10 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
                 "accumulated". Default: None, that is "gausslegendre" where only
                 `n_steps` is named
             screening (float, optional): The share of the channels, above 0 and up to
-                1, that is scored; see :meth:`LayerScoreCAM.attribute`. Default: None,
-                that is 0.45 where no rule is named, else every channel
+                1, that is scored, each at all points of the rule; see
+                :meth:`LayerScoreCAM.attribute`. Where no rule is named that takes three
+                times the share in passes per channel, and 0.1 for the check.
+                Default: None, that is 0.45 where no rule is named, else every channel
             return_convergence_delta (bool, optional): Return, next to the maps, an
                 estimate of the relative error of each. By default it costs nothing.
                 Under a named rule the most important channels (2.4 %, at least 6) are
@@ -190,7 +192,7 @@ def _scheme(
     """Returns the rule that is named, or the default."""
     if n_steps is None and method is None:
         return _default(screening, with_error)
-    method = method or "gausslegendre"
+    method = "gausslegendre" if method is None else method
     if n_steps is None:
         n_steps = STEPS.get(method, OTHER_STEPS)
     rule = Quadrature(path_points(n_steps, method, extra=(GAUSS_RADAU, *READINGS)))

@@ -118,9 +118,9 @@ class LayerScoreCAM(LayerScoreMethod):
                 oppose the target cancel. Examples with fewer than 128 active
                 (non-constant) channels are scored in full, with a warning. None scores
                 every active channel. Default: None
-            return_convergence_delta (bool, optional): Return, beside the maps, an
-                estimate of the relative error that screening left in each.
-                Default: False
+            return_convergence_delta (bool, optional): Return, next to the maps, an
+                estimate of the relative error that screening left in each. Refused
+                in half precision, whose rounding it does not know. Default: False
             internal_batch_size (int, optional): Masked inputs per forward pass, over
                 examples, channels and steps alike. It bounds the memory. None picks a
                 number and halves it when memory runs out. Default: None

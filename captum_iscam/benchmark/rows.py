@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_iscam._batching import is_out_of_memory, synchronize
+from captum_iscam._batching import synchronize
 from captum_iscam._passes import count_passes
 from captum_iscam.benchmark.layout import COSTS, Curve, Row, image_key
 from captum_iscam.benchmark.loading import Loaded, View
@@ -219,8 +219,11 @@ def _now(device: torch.device) -> float:
 def _said_of(error: Exception) -> str:
     """Returns an error in one line, or raises one that is not about the image."""
     text = " ".join(str(error).split())
-    lost = any(sign in text for sign in ("CUDA error", "DataLoader worker"))
-    if lost or is_out_of_memory(error):
+    # Not every sign of too large a chunk: what fails with one row fails again.
+    lost = ("CUDA error", "out of memory", "DataLoader worker", "can't allocate memory")
+    if isinstance(error, torch.cuda.OutOfMemoryError) or any(
+        sign in text for sign in lost
+    ):
         raise OSError(
             f"the device failed ({text[:300]}). Nothing is lost: the same command goes "
             "on from there, with a smaller --internal-batch-size if memory ran out."

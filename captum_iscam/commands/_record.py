@@ -147,7 +147,9 @@ def _explain_together(
 def _with_class_names(text: str, targets: Sequence[Target]) -> str:
     """Returns a warning with classes instead of the places of targets in the call."""
     return re.sub(
-        r"\(target (\d+)\)", lambda m: f"({targets[int(m[1])].class_name})", text
+        r"\(column (\d+) of target\)",
+        lambda m: f"({targets[int(m[1])].class_name})",
+        text,
     )
 
 

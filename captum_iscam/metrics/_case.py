@@ -50,15 +50,15 @@ def check_batch_and_maps(
 
 def one_target(target: Target) -> Target:
     """Returns the target, or raises where it holds several for an example."""
-    if isinstance(target, Tensor) and target.dim() == 2 and target.shape[1] > 1:
-        rows, count = target.shape
-    elif isinstance(target, list) and target and isinstance(target[0], list):
-        rows, count = len(target), len(target[0])
-    else:
+    nested = isinstance(target, list) and any(isinstance(row, list) for row in target)
+    found = in_integers(target) if nested else target
+    if not isinstance(found, Tensor) or found.dim() != 2:
         return target
-    several_targets(in_integers(target), rows)  # one-hot rows have a better repair
+    several_targets(found, len(found))  # one-hot rows have a better repair
+    if found.shape[1] == 1:
+        return found[:, 0]
     raise ValueError(
-        f"target must hold one class per example, got the shape {(rows, count)}. "
+        f"target must hold one class per example, got the shape {tuple(found.shape)}. "
         "A metric takes one target and one map per example: pass target[:, t] and "
         "maps[:, t:t+1]."
     )

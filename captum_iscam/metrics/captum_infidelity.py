@@ -118,7 +118,7 @@ def infidelity(
     places = torch.rand(shape, generator=generator, device=home).to(case.maps.device)
     shared = _shared_out(case)
     examples = case.valid.nonzero().reshape(-1)
-    chunks = Chunks(internal_batch_size, case.batch.inputs)
+    chunks = Chunks(internal_batch_size, case.batch.inputs, forward_func=forward_func)
     found: list[Tensor] = []
 
     def forward(*args: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ GRADIENT_METHODS = {
 }
 OF_A_TARGET = {**SCORE_METHODS, **GRADIENT_METHODS}
 NOISY = (LayerSmoothedScoreCAM, LayerSmoothGradCAMPlusPlus, RISE)
-DRAWS = {"ss-cam": 4}
+DRAWS = {"ss-cam": 2}  # a field for each pair of samples
 
 
 def explain(name, net, x, target=1, home="cpu", **options):

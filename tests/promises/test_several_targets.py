@@ -8,6 +8,7 @@ from reference.spies import Calls, LiveBytes
 from torch import nn
 
 from captum_iscam import RISE, LayerIntegratedScoreCAM, LayerScoreCAM
+from captum_iscam.metrics import average_drop
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",
@@ -186,3 +187,26 @@ def test_tuples_stay_indices_of_the_output(name, net):
 def test_what_are_no_integers(target, net):
     with pytest.raises(TypeError, match="target must hold integers"):
         explained("score-cam", net, net.features, images(2), target)
+
+
+def test_an_output_with_one_number_for_each_class_has_several(net):
+    class Column(nn.Module):
+        def forward(self, x):
+            return net(x).unsqueeze(2)
+
+    model, x = Column().eval(), images(2)
+
+    found = explained("score-cam", model, net.features, x, TARGETS)
+
+    expected = explained("score-cam", net, net.features, x, TARGETS)
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("target", [torch.tensor([[1], [4]]), [[1], [4]]], ids=str)
+def test_metrics_take_a_column_as_one_target_each(target, net):
+    x = images(2)
+    maps = explained("score-cam", net, net.features, x, target)
+
+    found = average_drop(net, x, maps, target)
+
+    assert torch.equal(found, average_drop(net, x, maps, [1, 4]))

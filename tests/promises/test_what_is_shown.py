@@ -37,6 +37,16 @@ def test_scores_do_not_decide_what_is_shown(name):
         assert torch.equal(first, other)
 
 
+def test_scores_do_not_decide_what_a_wide_layer_is_shown():
+    net, x = WideNet(150).double(), images(2)
+
+    first = shown("is-cam", net, x, 1)
+
+    for target, score in ((3, "softmax"), (0, "identity")):
+        other = shown("is-cam", net, x, target, constructor={"score": score})
+        assert torch.equal(first, other)
+
+
 @every_method
 def test_the_progress_bar_knows_all_passes_before_the_first(name, monkeypatch):
     net, x, bars = ConvNet().double(), images(2), []
@@ -81,8 +91,11 @@ def test_a_map_does_not_depend_on_its_batch(cls, options, count, size):
     # Rounding of the scores and of what is predicted from them.
     scale = expected.abs().max()
     assert (found[place] - expected[0]).abs().max() <= 3e-6 * scale
-    if count == 1:
-        theirs, ours = torch.cat(model.shown), torch.cat(alone.shown)
-        torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-6)
-    # As many for each example as for it alone, but for constant channels.
-    assert sum(model.rows) >= count * sum(alone.rows) * 0.9
+    # Every input that is shown of the example alone is shown in the batch too.
+    theirs, ours = torch.cat(model.shown).flatten(1), torch.cat(alone.shown).flatten(1)
+    nearest = torch.cdist(ours.double(), theirs.double()).amin(1)
+    assert nearest.max() <= 1e-4 * ours.norm(dim=1).max()
+    each = [Calls(net) for _ in range(count)]
+    for one, calls in zip(x[:count], each, strict=True):
+        cls(calls, net.features).attribute(one[None], 1, **signed)
+    assert sum(model.rows) == sum(sum(calls.rows) for calls in each)

@@ -336,13 +336,13 @@ def test_a_steep_score_is_named_with_its_example_and_target(wide, x):
 
     explain = LayerIntegratedScoreCAM(net, net.features, score=scores)
     with pytest.warns(
-        UserWarning, match=r"The score of example.* \(target 1\)"
+        UserWarning, match=r"The score of example.* \(column 1 of target\)"
     ) as caught:
         found = explain.attribute(x, target=[[0, 1]])
 
     said = [str(w.message) for w in caught if "abruptly" in str(w.message)]
     assert len(said) == 1
-    assert "(target 0)" not in said[0]
+    assert "column 0" not in said[0]
     torch.testing.assert_close(found[:, :1], explain.attribute(x, target=0))
 
 
@@ -376,7 +376,8 @@ def test_the_default_takes_no_more_than_it_says(x, width):
     rule = sum(3 * round(SHARE * count) for count in active)
     estimate = sum(4 * max(MIN_SAMPLED, round(SAMPLED_SHARE * n)) for n in active)
     assert sum(model.rows) == 2 * len(x) + rule + estimate
-    assert rule <= 1.36 * sum(active)
+    # A share of the channels is rounded.
+    assert rule <= 1.35 * sum(active) + 2 * 3 / 2
     assert estimate <= sum(max(0.1 * count, 24) for count in active) + 2
 
 
@@ -401,3 +402,35 @@ def test_the_default_takes_no_more_than_it_says(x, width):
 def test_what_cannot_be_asked_for(wide, x, options, message):
     with pytest.raises(ValueError, match=message):
         explained(wide, x, **options)
+
+
+def test_rounding_is_no_steep_score(wide, x):
+    """Logits times 1e-6: what the mask changes in the probability is rounding."""
+    net = wide.float()
+
+    def dull(x):
+        return 1e-6 * net(x)
+
+    explain = LayerIntegratedScoreCAM(dull, net.features)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The map is zero")
+        warnings.filterwarnings("error", message="The score of example")
+        explain.attribute(x.float(), 2, relu_attributions=False)
+
+
+@pytest.mark.parametrize("kind", ["autocast", "half"])
+@pytest.mark.parametrize("cls", [LayerIntegratedScoreCAM, LayerScoreCAM])
+def test_no_delta_in_half_precision(wide, x, kind, cls):
+    net, x = wide.float(), x.float()
+    if kind == "half":
+        net, x = net.bfloat16(), x.bfloat16()
+    explain = cls(net, net.features)
+
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"),
+        pytest.raises(ValueError, match="return_convergence_delta must be False for a"),
+    ):
+        explain.attribute(x, 2, return_convergence_delta=True)
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+        assert explain.attribute(x, 2).dtype == torch.float32
