@@ -40,6 +40,7 @@ MODULES = [
 CLASSIC = (
     "ignore:The map is zero",
     "ignore:The score of example",
+    "ignore:Channels that support",
     "ignore:The noise",
     "ignore:channel_softmax",
 )

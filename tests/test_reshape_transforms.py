@@ -15,7 +15,10 @@ from captum_iscam.reshape_transforms import (
 )
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:The noise",
 )
 
 

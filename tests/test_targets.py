@@ -23,7 +23,10 @@ from captum_iscam.targets import (
 )
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:The noise",
 )
 METHODS = [
     LayerScoreCAM,

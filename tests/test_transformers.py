@@ -9,7 +9,10 @@ from captum_iscam.reshape_transforms import maxvit_grid, maxvit_windows, swin, v
 from captum_iscam.transformers import reshape_transform_for, token_layer
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:The noise",
 )
 ATTENTION = "blocks.2.layers.0.layers"
 

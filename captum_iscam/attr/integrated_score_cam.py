@@ -92,10 +92,11 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
         >>> features = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
         >>> model = nn.Sequential(features, nn.Flatten(), nn.Linear(4 * 49, 5)).eval()
         >>> explain = LayerIntegratedScoreCAM(model, features)
-        >>> explain.attribute(torch.rand(2, 3, 16, 16), target=1).shape
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> explain.attribute(images, target=1).shape
         torch.Size([2, 1, 7, 7])
-        >>> explain.attribute(torch.rand(2, 3, 16, 16), target=[[0, 4]]).shape
-        torch.Size([2, 2, 7, 7])
+        >>> explain.attribute(images, target=[[0, 1, 4]]).shape  # three of each
+        torch.Size([2, 3, 7, 7])
     """
 
     @log_usage

@@ -21,7 +21,10 @@ from captum_iscam._captum import SUPPORTED_METHODS
 
 # A random network may well hold nothing for a target; the maps are compared signed.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example", "ignore:channel_soft"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:channel_soft",
 )
 
 TARGETS = [1, 4]

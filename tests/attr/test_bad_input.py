@@ -107,7 +107,10 @@ def test_a_layer_that_did_not_run(name, net):
 
 
 @pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:The noise",
 )
 @every_method
 def test_a_list_of_layers_of_which_one_never_runs(name, net):
@@ -450,7 +453,10 @@ def test_softmax_of_one_class(name, net, columns):
 
 
 @pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:The noise",
 )
 @every_score_method
 def test_a_second_softmax_is_noticed(name, net):

@@ -16,6 +16,7 @@ LayerGradCam = pytest.importorskip("captum.attr").LayerGradCam
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",
     "ignore:The score of example",
+    "ignore:Channels that support",
     "ignore:The noise",
     "ignore:The model is in training",
     "ignore:The model's outputs already",

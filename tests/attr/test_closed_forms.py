@@ -220,7 +220,10 @@ def test_one_step_of_integrated_grad_cam_by_hand():
 
 
 @pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:The noise",
 )
 @pytest.mark.parametrize("name", SCORE_METHODS)
 def test_a_constant_added_to_the_scores_changes_nothing(name):

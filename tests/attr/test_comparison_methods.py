@@ -17,7 +17,9 @@ from torch import nn
 from captum_iscam import LayerGradCAMPlusPlus, LayerSmoothGradCAMPlusPlus
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
 )
 TARGETS = [1, 4]
 EXACT = {"rtol": 1e-9, "atol": 1e-9}

@@ -25,7 +25,10 @@ from captum_iscam import LayerIntegratedGradCAM, LayerIntegratedScoreCAM
 
 # A random network may well hold nothing for a target, with noise or without.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:The noise",
 )
 every_method = pytest.mark.parametrize("name", EVERY)
 every_score_method = pytest.mark.parametrize("name", [*SCORE_METHODS, *SHORTCUTS])

@@ -12,7 +12,10 @@ from captum_iscam._batching import Chunks
 from captum_iscam._hooks import hear_convolutions
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:The noise",
 )
 
 CHANNELS = 6 - len({CONSTANT, DEAD})  # of ConvNet, without the constant ones

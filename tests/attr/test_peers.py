@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",
     "ignore:The map is zero",
     "ignore:The score of example",
+    "ignore:Channels that support",
 )
 CLOSE = {"rtol": 0, "atol": 1e-4}
 TARGETS = [1, 3]

@@ -15,7 +15,9 @@ from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._token_grad_cam import TokenGradCAM
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
 )
 TARGETS = [[1, 4, 0], [2, 2, 3]]
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -272,7 +274,12 @@ def test_rows_count_once_where_memory_runs_out_between_two_targets(name, fails_a
 @pytest.mark.parametrize(
     ("target", "output", "error", "match"),
     [
-        (TARGETS, lambda out: out[:, :, None], ValueError, r"output \(N, classes\)"),
+        (
+            TARGETS,
+            lambda out: out[:, :, None].repeat(1, 1, 2),
+            ValueError,
+            r"output \(N, classes\)",
+        ),
         (torch.zeros(2, 0).long(), None, ValueError, "at least one column, got"),
         ([[], []], None, ValueError, "as many classes for each example"),
         ([[1, 2]] * 3, None, ValueError, r"one row per example.*\(3, 2\) for 2"),

@@ -22,7 +22,10 @@ ALL = [*METHODS, "rise"]
 PAGE, BLOCKS = 4096, 20
 SAME = {"rtol": 0, "atol": 1e-9}
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example", "ignore:The noise"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:The noise",
 )
 
 

@@ -53,7 +53,9 @@ def x():
 
 # A random network may well be steep.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The map is zero", "ignore:The score of example"
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
 )
 
 

@@ -325,7 +325,11 @@ def test_nothing_is_guessed_where_every_channel_is_scored():
     assert torch.equal(delta, torch.zeros_like(delta))
 
 
-@pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The score of example")
+@pytest.mark.filterwarnings(
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+)
 def test_a_constant_example_is_exact_alone_and_in_a_batch():
     net = ConvNet().double()
     varied = images(1)
