@@ -259,7 +259,9 @@ def _check_precision(output: Tensor, device: torch.device) -> None:
         half |= torch.is_autocast_enabled(device.type)
     except TypeError:  # torch 2.3 asks for each device by a function of its own
         on_cpu = device.type == "cpu"
-        half |= torch.is_autocast_cpu_enabled() if on_cpu else False
+        half |= (
+            torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
+        )
     if half:
         raise ValueError(
             "return_convergence_delta must be False for a model that runs in half "
