@@ -98,7 +98,6 @@ class ExampleChannels:
         channels (Tensor): Which channels they are, `(P,)`.
         maps (Tensor): `A` of all channels, `(K, positions)`; never copied as a whole
             for longer than a property takes.
-        score_gain (Tensor): `s(x) - s(b)` of each target, `(T,)`.
 
     Attributes:
         order (Tensor): The channels by importance, `mean(m_k) ||A_k||`: how much of
@@ -112,11 +111,9 @@ class ExampleChannels:
         rows: Tensor,
         channels: Tensor,
         maps: Tensor,
-        score_gain: Tensor,
     ) -> None:
         self.number = number
         self.rows = rows
-        self.score_gain = score_gain
         self._channels = channels
         self._maps = maps
         importance = self.masks.mean(1) * self.maps.norm(dim=1)
@@ -187,15 +184,12 @@ class Channels:
     def examples(self) -> list[ExampleChannels]:
         """The channels of each example that has any active ones."""
         maps = self.activations.flatten(2).cpu()
-        gains = self.score_gain.cpu().double()
         numbers, counts = self.active[:, 0].unique_consecutive(return_counts=True)
         found, start = [], 0
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
             rows = torch.arange(start, start + count, device="cpu")
             which = self.active[rows, 1]
-            found.append(
-                ExampleChannels(number, rows, which, maps[number], gains[number])
-            )
+            found.append(ExampleChannels(number, rows, which, maps[number]))
             start += count
         return found
 

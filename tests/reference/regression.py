@@ -14,8 +14,6 @@ class Curves:
         self.active = [k for k, a in enumerate(self.maps) if a.max() > a.min()]
         self.flat = {k: self.maps[k].flatten().numpy() for k in self.active}
         self.at_baseline = confidence(net(0 * x[None]), target, "softmax")
-        at_input = confidence(net(x[None]), target, "softmax")
-        self.score_gain = float(at_input) - float(self.at_baseline)
         self.passes = 0
 
     def __call__(self, k, t):
@@ -54,12 +52,11 @@ def alike(masks):
     }
 
 
-def predicted(masks, pairs, known, floor):
+def predicted(masks, pairs, known):
     """The weights of all channels, and the covariance of those that are not known.
 
     A Gaussian process that learns one known channel after the other; its scale is the
-    error of what was predicted for each from those before it, or what the whole input
-    scores at each position where that is more.
+    error of what was predicted for each from those before it.
     """
 
     def covariance(first, second):
@@ -80,8 +77,7 @@ def predicted(masks, pairs, known, floor):
     mean, spread = given(some, others)
     sizes = np.array([masks[k] @ masks[k] for k in others])
     weights = known | dict(zip(others, mean * sizes, strict=True))
-    scale = max(np.mean(surprise), floor**2 / len(some))
-    return weights, others, scale * spread * np.outer(sizes, sizes)
+    return weights, others, np.mean(surprise) * spread * np.outer(sizes, sizes)
 
 
 def squared_error_of_prediction(curves, others, covariance):
@@ -123,8 +119,7 @@ def default_map(curves, share, least):
     weights, squared = known, 0.0
     if not whole:
         masks = masks_of(curves.flat)
-        floor = curves.score_gain / len(masks[order[0]])
-        weights, others, covariance = predicted(masks, alike(masks), known, floor)
+        weights, others, covariance = predicted(masks, alike(masks), known)
         squared = squared_error_of_prediction(curves, others, covariance)
     few = max(6, round(0.024 * len(order)))
     finer = interpolating([t for t, _ in points] + FURTHER)
