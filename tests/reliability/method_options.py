@@ -189,6 +189,8 @@ def flaws_of_both(name, situation, own):
         flaws.add("score")
     if s.dtype == torch.float16:
         flaws.add("forward_func")
+    if s.dtype.itemsize == 2 and "return_convergence_delta" in own:
+        flaws.add("return_convergence_delta")
     if name == "RISE":
         # Masks are laid on all inputs alike, so a vector has no place among them.
         return flaws | ({"inputs"} if s.vector is not None else set())

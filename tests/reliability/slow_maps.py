@@ -165,11 +165,13 @@ def slow_map(name, situation, own):
 def comparable(name, situation, own):
     """Whether there is a reference for just this.
 
-    The noise and the path of a second input have none; and in less than double
-    precision the division of Grad-CAM++ is as good as its denominator. The layers have
-    so few channels that screening leaves none out.
+    Predicted weights have none here, nor has the noise or the path of a second input;
+    and in less than double precision the division of Grad-CAM++ is as good as its
+    denominator.
     """
-    exact = "Grad" not in name or situation.vector is None
+    exact = own.get("screening", 1.0) == 1.0
+    if "Grad" in name:
+        exact = exact and situation.vector is None
     precise = situation.dtype == torch.float64
     if not precise:
         precise = situation.dtype == torch.float32 and "++" not in name
