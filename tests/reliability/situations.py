@@ -124,10 +124,10 @@ def targets(draw, net, count):
     if now_and_then(draw, WRONG):
         wrong = [classes, -classes - 1, [0] * (count + 1), (0, 0, 0), torch.tensor(0.5)]
         wrong += [None, "cat", 1.5, [0.5] * count, [classes] * count, (0.5,), []]
-        # Of a single example it is one number, which Captum takes.
-        wrong += [torch.zeros(count, 1).long()] * (count > 1)
+        if form != "classes":  # where a column is one class each
+            wrong += [torch.zeros(count, 1).long()] * (count > 1) + [[[0]] * count]
         wrong += [torch.ones(count).bool()]
-        wrong += [[(0.5,)] * count, [(0, 0, 0)] * count, {}, [[0]] * count]
+        wrong += [[(0.5,)] * count, [(0, 0, 0)] * count, {}, [[0.5]] * count]
         wrong += [True, (True,), torch.zeros(count) * 1j, [0, (0,)], [True, False]]
         return draw(st.sampled_from(wrong)), [], {"target"}
     ranges = [st.integers(0, 1)] * (form == "grid") + [st.integers(0, classes - 1)]
