@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def save(out: Path, figures: Any, table: str) -> None:
@@ -12,6 +16,18 @@ def save(out: Path, figures: Any, table: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
     out.with_suffix(".md").write_text(table.rstrip("\n") + "\n")
+
+
+def save_rows(out: Path, rows: Sequence[NamedTuple]) -> None:
+    """Writes `OUT.csv.gz`, a line for each row; all rows are of one kind."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0]._fields)
+    for row in rows:
+        writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row)
+    # Without a date, so that the same figures make the same file.
+    packed = gzip.compress(text.getvalue().encode(), mtime=0)
+    out.with_suffix(".csv.gz").write_bytes(packed)
 
 
 def load(out: Path) -> Any:

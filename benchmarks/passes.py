@@ -12,9 +12,6 @@ through the recorded scores. It writes `OUT.csv.gz` with a row for each map and 
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
-import io
 import re
 import statistics
 import warnings
@@ -25,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from figures import save_rows
 from record_outputs import STRENGTHS, record
 from torch import Tensor
 
@@ -342,14 +340,7 @@ def quantiles(values: list[float]) -> str:
 
 def save(rows: list[Row], out: Path) -> None:
     """Writes all rows and the table."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    for row in rows:
-        writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row)
-    # Without a date, so that the same figures make the same file.
-    packed = gzip.compress(text.getvalue().encode(), mtime=0)
-    out.with_suffix(".csv.gz").write_bytes(packed)
+    save_rows(out, rows)
     out.with_suffix(".md").write_text(table(rows))
     out.with_name("default.md").write_text(default_table(rows))
 

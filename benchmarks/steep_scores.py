@@ -11,15 +11,13 @@ layer, and `OUT.md` with how many maps were warned of, by their error.
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
-import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from figures import save_rows
 from torch import Tensor, nn
 
 from captum_iscam import LayerIntegratedScoreCAM
@@ -141,14 +139,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     found = [measure(draw(generator)) for _ in range(args.layers)]
     rows = [row for row in found if row is not None]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    for row in rows:
-        writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row)
-    # Without a date, so that the same figures make the same file.
-    packed = gzip.compress(text.getvalue().encode(), mtime=0)
-    args.out.with_suffix(".csv.gz").write_bytes(packed)
+    save_rows(args.out, rows)
     args.out.with_suffix(".md").write_text(table(rows))
 
 

@@ -233,7 +233,9 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             if task.channel_softmax:
                 weights = softmax_over_channels(weights)
             maps.append(combine(weights, activations, task.relu_attributions))
-            delta = relative_error(found.squared_error, maps[-1])
+            delta = found.squared_error
+            if task.return_convergence_delta:
+                delta = relative_error(delta, maps[-1])
             deltas.append(delta if task.score.num_targets else delta.squeeze(1))
         several = len(maps) > 1
         return (

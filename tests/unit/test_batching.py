@@ -275,7 +275,7 @@ def test_threads_remember_for_models_of_their_own():
                 run(Chunks(None, [x], forward_func=net), most)
                 assert run(Chunks(None, [x], forward_func=net), most)[0] <= most
                 run(Chunks(None, [x], forward_func=kept), 3)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - a thread raises nowhere else
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(2, 10)]
