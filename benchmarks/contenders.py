@@ -16,7 +16,7 @@ from captum_iscam import (
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
 )
-from captum_iscam._passes import count_passes
+from captum_iscam._utils.hooks import count_passes
 
 OURS = {
     "score-cam": LayerScoreCAM,

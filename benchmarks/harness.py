@@ -26,8 +26,8 @@ from photographs import FOLDER, as_input, photographs
 from torch import nn
 from torchvision.io import write_png
 
-from captum_iscam._batching import Chunks
-from captum_iscam._passes import count_passes
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.hooks import count_passes
 from captum_iscam.benchmark.measures import find_measures
 from captum_iscam.benchmark.plan import Plan
 from captum_iscam.benchmark.runner import run

@@ -25,7 +25,7 @@ from environment import environment
 from figures import save
 from photographs import as_input, network, photographs
 
-from captum_iscam._batching import Chunks
+from captum_iscam._utils.batching import Chunks
 from captum_iscam.demo import CLASSES, draw_scenes, load_network, preprocess
 
 # To score a tenth of the channels shortens the time and not the passes' memory. The

@@ -14,7 +14,7 @@ import torch
 from photographs import as_input, asked, network, photographs
 from torch import Tensor, nn
 
-from captum_iscam._inputs import check_inputs
+from captum_iscam._utils.inputs import check_inputs
 from captum_iscam.attr._layer import evaluate_layer
 from captum_iscam.attr._masking import MaskedInputs
 from captum_iscam.attr._noise import _authors_stdev

@@ -20,7 +20,7 @@ import torch._inductor.config
 from photographs import as_input, network, photographs
 from torch import Tensor, nn
 
-from captum_iscam._inputs import check_inputs
+from captum_iscam._utils.inputs import check_inputs
 from captum_iscam.attr._layer import evaluate_layer
 from captum_iscam.attr._masking import MaskedInputs
 

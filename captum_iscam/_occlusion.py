@@ -5,8 +5,7 @@ from __future__ import annotations
 from captum.attr import Occlusion
 from torch import Tensor, nn
 
-from captum_iscam._scoring import Baselines
-from captum_iscam._target import Target
+from captum_iscam._utils.forward import Baselines, Target
 
 
 class WindowOcclusion:

@@ -16,7 +16,7 @@ from captum.attr import IntegratedGradients, LayerGradCam
 from torch import Tensor, nn
 
 from captum_iscam._occlusion import WindowOcclusion
-from captum_iscam._target import Target, in_integers, several_targets
+from captum_iscam._utils.forward import Target, in_integers, several_targets
 from captum_iscam.attr import (
     RISE,
     LayerGradCAMPlusPlus,

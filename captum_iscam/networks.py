@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torchvision.models import get_model, get_model_weights, list_models
 
-from captum_iscam._tensors import read_tensors
+from captum_iscam._utils.files import read_tensors
 
 # What their builders need besides: both warn where the initialisation is not chosen,
 # and with torchvision's own weights both undo the usual normalisation, which no

@@ -15,9 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_iscam import _maps
+from captum_iscam._utils import interpolate
 from captum_iscam._panels import Array, Style, checked_map, wrap
-from captum_iscam._warnings import warn_user
+from captum_iscam._utils.warn import warn_user
 
 _PANEL = 2.5  # inches
 _CAPTION = 0.2  # inches per line of a title
@@ -72,7 +72,7 @@ def upsample(attributions: Tensor, inputs: Tensor | Sequence[int]) -> Tensor:
     """
     size = tuple(inputs.shape[2:] if isinstance(inputs, Tensor) else inputs)
     rank = attributions.dim() - 2
-    if rank != len(size) or rank not in _maps.MODES:
+    if rank != len(size) or rank not in interpolate.MODES:
         raise ValueError(
             "attributions must have the spatial dimensions of the inputs, one to "
             f"three, got shape {tuple(attributions.shape)} for size {size}. "
@@ -80,7 +80,7 @@ def upsample(attributions: Tensor, inputs: Tensor | Sequence[int]) -> Tensor:
         )
     if tuple(attributions.shape[2:]) == size:
         return attributions
-    return _maps.upsample(attributions, size)
+    return interpolate.upsample(attributions, size)
 
 
 def display_image(

@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.models import get_model
 from torchvision.transforms._presets import ImageClassification
 
-from captum_iscam._images import read_image
+from captum_iscam._utils.images import read_image
 from captum_iscam.cli import main
 from captum_iscam.commands._results import output_names
 from captum_iscam.commands._targets import TargetChoice

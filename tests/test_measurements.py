@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 
 from captum_iscam import LayerIntegratedScoreCAM
-from captum_iscam._passes import count_passes
+from captum_iscam._utils.hooks import count_passes
 from captum_iscam.attr.integrated_score_cam import STEPS
 from captum_iscam.demo import load_network, load_scenes, preprocess
 

@@ -12,21 +12,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_iscam._batching import Chunks
-from captum_iscam._captum import (
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.captum_compat import (
     LayerAttribution,
     PerturbationAttribution,
     format_output,
 )
-from captum_iscam._inputs import Batch, check_inputs
-from captum_iscam._scoring import (
+from captum_iscam._utils.forward import (
     Baselines,
     Score,
+    Target,
     TargetScore,
     check_training_mode,
     score_transform,
 )
-from captum_iscam._target import Target
+from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam.attr._checks import check_activations, check_integers
 from captum_iscam.attr._combine import combine, relative_error, softmax_over_channels
 from captum_iscam.attr._engine import Channels, WeightingScheme, check_finite

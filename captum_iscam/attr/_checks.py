@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_iscam._inputs import Batch
-from captum_iscam._scoring import at_least_single
+from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.inputs import Batch
 from captum_iscam.reshape_transforms import READY_MADE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_iscam._warnings import warn_user
+from captum_iscam._utils.warn import warn_of_examples
 
 
 def softmax_over_channels(weights: Tensor) -> Tensor:
@@ -35,27 +35,6 @@ def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
         "channel. relu_attributions=False shows what opposes it.",
     )
     return attributions.relu()
-
-
-def warn_of_examples(which: Tensor, text: str) -> None:
-    """Warns once, naming the examples, where there are any.
-
-    Args:
-        which (Tensor): Of which examples, `(N,)` or `(N, T)` of bool. An example is
-            named with its targets where there are several.
-        text (str): The warning, with {} where the examples go.
-    """
-    found = which.nonzero().tolist()
-    if not found:
-        return
-    several = which.dim() > 1 and which.shape[1] > 1
-    names = [
-        f"{n[0]} (column {n[1]} of target)" if several else str(n[0])
-        for n in found[:10]
-    ]
-    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-    plural = "s" if len(found) > 1 else ""
-    warn_user(text.format(f"example{plural} {', '.join(names)}{more}"))
 
 
 def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_iscam._batching import Chunks
-from captum_iscam._scoring import TargetScore
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.forward import TargetScore
 from captum_iscam.attr._masking import MaskedInputs, Noise
 
 

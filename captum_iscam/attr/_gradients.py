@@ -13,25 +13,25 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._batching import Chunks
-from captum_iscam._captum import (
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.captum_compat import (
     GradientAttribution,
     LayerAttribution,
     format_output,
     forward_layer_distributed_eval,
     gather_distributed_tensors,
 )
-from captum_iscam._hooks import heard_in_this_thread
-from captum_iscam._inputs import Batch, check_inputs
-from captum_iscam._scoring import (
+from captum_iscam._utils.forward import (
     Baselines,
     Score,
+    Target,
     TargetScore,
     at_least_single,
     check_training_mode,
     score_transform,
 )
-from captum_iscam._target import Target
+from captum_iscam._utils.hooks import heard_in_this_thread
+from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
 from captum_iscam.attr._layer import (
     ReshapeTransform,

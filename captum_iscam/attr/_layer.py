@@ -8,8 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._captum import format_additional_forward_args, forward_layer_eval
-from captum_iscam._hooks import heard_in_this_thread
+from captum_iscam._utils.captum_compat import (
+    format_additional_forward_args,
+    forward_layer_eval,
+)
+from captum_iscam._utils.hooks import heard_in_this_thread
 
 ReshapeTransform = Callable[[Tensor], Tensor]
 

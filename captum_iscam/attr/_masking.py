@@ -9,9 +9,9 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from captum_iscam._inputs import Batch, rows_of
-from captum_iscam._maps import scale, upsample
-from captum_iscam._scoring import at_least_single
+from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.inputs import Batch, rows_of
+from captum_iscam._utils.interpolate import scale, upsample
 
 
 class Noise(Protocol):

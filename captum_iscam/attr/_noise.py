@@ -8,7 +8,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from captum_iscam._numbers import as_number
+from captum_iscam._utils.validation import as_number
 
 Stdevs = float | tuple[float, ...] | None
 PLACES = ("input", "mask")

@@ -21,9 +21,12 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor
 
-from captum_iscam._batching import as_count
-from captum_iscam._captum import SUPPORTED_METHODS, approximation_parameters
-from captum_iscam.attr._combine import warn_of_examples
+from captum_iscam._utils.captum_compat import (
+    SUPPORTED_METHODS,
+    approximation_parameters,
+)
+from captum_iscam._utils.validation import as_count
+from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import (
     Channels,
     ExampleChannels,

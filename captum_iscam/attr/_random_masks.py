@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._batching import Chunks
-from captum_iscam._inputs import Batch, rows_of
-from captum_iscam._maps import upsample
-from captum_iscam._scoring import TargetScore, at_least_single
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.forward import TargetScore, at_least_single
+from captum_iscam._utils.inputs import Batch, rows_of
+from captum_iscam._utils.interpolate import upsample
 
 
 class RandomMasks:

@@ -30,8 +30,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_iscam._numbers import as_number
-from captum_iscam.attr._combine import warn_of_examples
+from captum_iscam._utils.validation import as_number
+from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import (
     Channels,
     ExampleChannels,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from captum_iscam._captum import log_usage
-from captum_iscam._target import Target
+from captum_iscam._utils.captum_compat import log_usage
+from captum_iscam._utils.forward import Target
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr.grad_cam_plus_plus import IdentityPerturbation

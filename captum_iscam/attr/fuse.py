@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_iscam._maps import upsample
-from captum_iscam._scoring import at_least_single
+from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.interpolate import upsample
 
 _RULES = ("mean", "max", "product")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_iscam._captum import log_usage
-from captum_iscam._inputs import Batch
-from captum_iscam._target import Target
+from captum_iscam._utils.captum_compat import log_usage
+from captum_iscam._utils.forward import Target
+from captum_iscam._utils.inputs import Batch
+from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._base import Attributions
-from captum_iscam.attr._combine import warn_of_examples
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._views import GradientAccumulator
 

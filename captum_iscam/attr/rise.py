@@ -9,23 +9,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_iscam._batching import Chunks, as_count
-from captum_iscam._captum import (
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.captum_compat import (
     PerturbationAttribution,
     format_output,
     log_usage,
     run_forward,
 )
-from captum_iscam._inputs import Batch, check_generator, check_inputs
-from captum_iscam._numbers import as_number
-from captum_iscam._scoring import (
+from captum_iscam._utils.forward import (
     Baselines,
     Score,
+    Target,
     TargetScore,
     check_training_mode,
     score_transform,
 )
-from captum_iscam._target import Target
+from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.validation import as_count, as_number, check_generator
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._layer import eager
 from captum_iscam.attr._random_masks import RandomMasks, check_finite, weighted_sums

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_iscam._batching import as_count
-from captum_iscam._captum import log_usage
-from captum_iscam._inputs import Batch, check_generator
-from captum_iscam._scoring import at_least_single
-from captum_iscam._target import Target
+from captum_iscam._utils.captum_compat import log_usage
+from captum_iscam._utils.forward import Target, at_least_single
+from captum_iscam._utils.inputs import Batch
+from captum_iscam._utils.validation import as_count, check_generator
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._noise import check_noise, stdevs_for
 from captum_iscam.attr.grad_cam_plus_plus import (

@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from captum_iscam._batching import as_count
-from captum_iscam._captum import log_usage
-from captum_iscam._inputs import check_generator
-from captum_iscam._scoring import Baselines
-from captum_iscam._target import Target
+from captum_iscam._utils.captum_compat import log_usage
+from captum_iscam._utils.forward import Baselines, Target
+from captum_iscam._utils.validation import as_count, check_generator
+from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._base import Explanation, LayerScoreMethod
-from captum_iscam.attr._combine import warn_of_examples
 from captum_iscam.attr._engine import Channels, Prepared, Request, Weights
 from captum_iscam.attr._masking import Noise
 from captum_iscam.attr._noise import (

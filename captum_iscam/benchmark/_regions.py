@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from captum_iscam._images import UnreadableImageError, picture_in
+from captum_iscam._utils.images import UnreadableImageError, picture_in
 
 Label = int | str
 Regions = dict[int, npt.NDArray[np.bool_]]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from captum_iscam._images import read_image
+from captum_iscam._utils.images import read_image
 from captum_iscam.benchmark._regions import Box, Label, Mask, Regions, check, draw
 from captum_iscam.networks import sha256
 

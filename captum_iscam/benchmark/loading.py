@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import InterpolationMode, center_crop, resize
 
-from captum_iscam._images import UnreadableImageError
+from captum_iscam._utils.images import UnreadableImageError
 from captum_iscam.benchmark._regions import Regions
 from captum_iscam.benchmark.data import Item
 from captum_iscam.benchmark.layout import THUMBNAIL_SIZE

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from captum_iscam._files import write_whole
+from captum_iscam._utils.files import write_whole
 from captum_iscam.benchmark._gallery import PART, compared, gallery
 from captum_iscam.benchmark._results import Results
 from captum_iscam.benchmark.layout import REPORT, REPORT_DATA

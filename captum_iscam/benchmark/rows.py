@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_iscam._batching import synchronize
-from captum_iscam._passes import count_passes
+from captum_iscam._utils.batching import synchronize
+from captum_iscam._utils.hooks import count_passes
 from captum_iscam.benchmark.layout import COSTS, Curve, Row, image_key
 from captum_iscam.benchmark.loading import Loaded, View
 from captum_iscam.benchmark.measures import Question

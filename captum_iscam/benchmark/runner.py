@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from captum_iscam._files import as_json, drop_unfinished, locked, write_whole
+from captum_iscam._utils.files import as_json, drop_unfinished, locked, write_whole
 from captum_iscam.benchmark._same import same_record
 from captum_iscam.benchmark.group import Group
 from captum_iscam.benchmark.layout import (

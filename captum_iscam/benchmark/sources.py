@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from captum_iscam._tensors import read_tensors
+from captum_iscam._utils.files import read_tensors
 from captum_iscam.benchmark._csv import read_table
 from captum_iscam.benchmark._regions import Regions
 from captum_iscam.benchmark._voc import read_voc, voc_root

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from captum_iscam._files import not_written, write_whole
+from captum_iscam._utils.files import not_written, write_whole
 from captum_iscam.benchmark.layout import (
     CURVES,
     MAP_SIZE,

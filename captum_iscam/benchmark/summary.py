@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from captum_iscam._files import write_whole
+from captum_iscam._utils.files import write_whole
 from captum_iscam.benchmark._comparison import contents
 from captum_iscam.benchmark._results import Results, read_results
 from captum_iscam.benchmark._tables import as_markdown

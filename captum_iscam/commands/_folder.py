@@ -11,7 +11,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from captum_iscam._files import drop_unfinished, locked
+from captum_iscam._utils.files import drop_unfinished, locked
 from captum_iscam.commands._results import Held, finish_moves, held_by
 
 

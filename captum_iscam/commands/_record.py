@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 import captum_iscam
-from captum_iscam._batching import synchronize
-from captum_iscam._files import as_json, write_together
-from captum_iscam._passes import count_passes
+from captum_iscam._utils.batching import synchronize
+from captum_iscam._utils.files import as_json, write_together
+from captum_iscam._utils.hooks import count_passes
 from captum_iscam.methods import METHODS, Options
 from captum_iscam.visualization import Row, visualize_rows
 

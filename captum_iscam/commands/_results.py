@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from captum_iscam._files import not_written, part_of, unfinished
+from captum_iscam._utils.files import not_written, part_of, unfinished
 from captum_iscam.networks import sha256
 
 SUFFIXES = (".png", ".npz", ".json")

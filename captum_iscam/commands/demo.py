@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_iscam._files import write_whole
+from captum_iscam._utils.files import write_whole
 from captum_iscam.commands import _record
 from captum_iscam.commands._folder import own_folder, say
 from captum_iscam.commands._results import Held, free_names

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from captum_iscam._images import UnreadableImageError, read_image
+from captum_iscam._utils.images import UnreadableImageError, read_image
 from captum_iscam.commands import _record
 from captum_iscam.commands._folder import own_folder, say
 from captum_iscam.commands._results import Held, output_names

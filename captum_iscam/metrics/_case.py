@@ -8,10 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._batching import Chunks
-from captum_iscam._inputs import Batch, check_inputs
-from captum_iscam._scoring import Baselines, Score, TargetScore, check_training_mode
-from captum_iscam._target import Target, in_integers, several_targets
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.forward import (
+    Baselines,
+    Score,
+    Target,
+    TargetScore,
+    check_training_mode,
+    in_integers,
+    several_targets,
+)
+from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam.metrics._maps import Attributions, check_count, check_maps, finite
 
 Inputs = Tensor | tuple[Tensor, ...]

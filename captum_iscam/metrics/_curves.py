@@ -8,10 +8,9 @@ from typing import Any, Literal, NamedTuple, Protocol, cast, overload
 import torch
 from torch import Tensor
 
-from captum_iscam._inputs import rows_of
-from captum_iscam._numbers import as_integer
-from captum_iscam._scoring import Baselines, Score
-from captum_iscam._target import Target
+from captum_iscam._utils.forward import Baselines, Score, Target
+from captum_iscam._utils.inputs import rows_of
+from captum_iscam._utils.validation import as_integer
 from captum_iscam.metrics._case import Case, Inputs
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._maps import Attributions, fit, ranks

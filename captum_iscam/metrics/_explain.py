@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._target import Target, in_integers
+from captum_iscam._utils.forward import Target, in_integers
 from captum_iscam.metrics._case import Inputs, one_target
 from captum_iscam.metrics._maps import check_maps
 

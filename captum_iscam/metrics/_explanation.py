@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from captum_iscam._inputs import rows_of
-from captum_iscam._maps import scale
-from captum_iscam._numbers import as_number
-from captum_iscam._scoring import at_least_single
+from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.inputs import rows_of
+from captum_iscam._utils.interpolate import scale
+from captum_iscam._utils.validation import as_number
 from captum_iscam.metrics._case import Case, View, whole
 from captum_iscam.metrics._maps import fit, ranks
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from captum_iscam._inputs import check_generator
-from captum_iscam._numbers import as_number
-from captum_iscam._scoring import at_least_single
+from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.validation import as_number, check_generator
 from captum_iscam.metrics._case import Case
 from captum_iscam.metrics._curves import common_size
 from captum_iscam.metrics._imputation import impute

@@ -2,7 +2,7 @@
 
 import torch
 
-from captum_iscam._batching import as_count
+from captum_iscam._utils.validation import as_count
 
 
 def check_samples(n_perturb_samples: int) -> None:

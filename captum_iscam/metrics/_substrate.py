@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_iscam._inputs import check_baseline
-from captum_iscam._scoring import Baselines, at_least_single
+from captum_iscam._utils.forward import Baselines, at_least_single
+from captum_iscam._utils.inputs import check_baseline
 
 _WIDTH, _SIGMA = 11, 5.0
 

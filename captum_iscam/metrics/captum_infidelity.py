@@ -9,11 +9,10 @@ import captum.metrics
 import torch
 from torch import Tensor
 
-from captum_iscam._batching import Chunks
-from captum_iscam._inputs import check_generator, rows_of
-from captum_iscam._numbers import as_number
-from captum_iscam._scoring import Baselines, Score
-from captum_iscam._target import Target
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.forward import Baselines, Score, Target
+from captum_iscam._utils.inputs import rows_of
+from captum_iscam._utils.validation import as_number, check_generator
 from captum_iscam.metrics._case import Case, Inputs
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._maps import Attributions, fit

@@ -8,10 +8,10 @@ import captum.metrics
 import torch
 from torch import Tensor
 
-from captum_iscam._batching import Chunks
-from captum_iscam._inputs import Batch, check_generator, check_inputs
-from captum_iscam._numbers import as_number
-from captum_iscam._target import Target
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.forward import Target
+from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.validation import as_number, check_generator
 from captum_iscam.metrics._case import Inputs
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._explain import ExplanationFunc, explain

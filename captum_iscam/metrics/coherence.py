@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._scoring import Baselines, Score
-from captum_iscam._target import Target
+from captum_iscam._utils.forward import Baselines, Score, Target
 from captum_iscam.metrics._case import Case, Inputs, check_batch_and_maps
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._explain import ExplanationFunc, explain

@@ -13,15 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._captum import (
+from captum_iscam._utils.captum_compat import (
     LayerAttribution,
     format_additional_forward_args,
     forward_layer_eval,
     log_usage,
 )
-from captum_iscam._hooks import heard_in_this_thread
-from captum_iscam._scoring import Baselines, Score, at_least_single
-from captum_iscam._target import Target
+from captum_iscam._utils.forward import Baselines, Score, Target, at_least_single
+from captum_iscam._utils.hooks import heard_in_this_thread
 
 
 class _Control(LayerAttribution, ABC):

@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_iscam._scoring import Baselines, Score
-from captum_iscam._target import Target
+from captum_iscam._utils.forward import Baselines, Score, Target
 from captum_iscam.metrics._case import Case, Inputs
 from captum_iscam.metrics._curves import Curves, Steps, curve_metric, trace
 from captum_iscam.metrics._maps import Attributions

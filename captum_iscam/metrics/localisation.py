@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_iscam._maps import scale
-from captum_iscam._numbers import as_integer, as_number
+from captum_iscam._utils.interpolate import scale
+from captum_iscam._utils.validation import as_integer, as_number
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._maps import Attributions, fit, only_finite
 from captum_iscam.metrics._regions import maps_and_masks, widened

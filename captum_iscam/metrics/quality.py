@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_iscam._maps import scale
+from captum_iscam._utils.interpolate import scale
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._maps import (
     Attributions,

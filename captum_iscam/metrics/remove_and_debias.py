@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._scoring import Score
-from captum_iscam._target import Target
+from captum_iscam._utils.forward import Score, Target
 from captum_iscam.metrics._case import Case, Inputs
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._maps import Attributions

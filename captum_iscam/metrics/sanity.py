@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._inputs import check_generator
-from captum_iscam._maps import scale
-from captum_iscam._target import Target
+from captum_iscam._utils.forward import Target
+from captum_iscam._utils.interpolate import scale
+from captum_iscam._utils.validation import check_generator
 from captum_iscam.metrics._case import Inputs, check_batch_and_maps
 from captum_iscam.metrics._declare import metric
 from captum_iscam.metrics._explain import ExplanationFunc, explain, explain_both

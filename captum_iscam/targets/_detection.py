@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._numbers import as_number
-from captum_iscam._scoring import at_least_single
+from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.validation import as_number
 from captum_iscam.targets._callable import ModelScore
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._scoring import Score, at_least_single, score_transform
+from captum_iscam._utils.forward import Score, at_least_single, score_transform
 from captum_iscam.targets._callable import ModelScore
 
 

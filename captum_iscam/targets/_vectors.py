@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_iscam._scoring import at_least_single
+from captum_iscam._utils.forward import at_least_single
 from captum_iscam.targets._callable import ModelScore
 
 

@@ -17,7 +17,7 @@ from captum_iscam import (
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
 )
-from captum_iscam._captum import SUPPORTED_METHODS
+from captum_iscam._utils.captum_compat import SUPPORTED_METHODS
 
 # A random network may well hold nothing for a target; the maps are compared signed.
 pytestmark = pytest.mark.filterwarnings(

@@ -8,8 +8,8 @@ from reference.spies import Calls
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from captum_iscam._batching import Chunks
-from captum_iscam._hooks import hear_convolutions
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.hooks import hear_convolutions
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",

@@ -9,7 +9,7 @@ import torch
 from benchmark.runs import METHODS, METRICS, command, result, rows, run
 from PIL import Image
 
-from captum_iscam._files import LOCK
+from captum_iscam._utils.files import LOCK
 from captum_iscam.benchmark import layout
 from captum_iscam.benchmark.rows import _Remembering
 from captum_iscam.cli import main

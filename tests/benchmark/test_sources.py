@@ -9,7 +9,7 @@ from PIL import Image
 from reference.real import FOLDER, needs_real_data, photograph
 from reference.real import rows as real_rows
 
-from captum_iscam._images import UnreadableImageError
+from captum_iscam._utils.images import UnreadableImageError
 from captum_iscam.benchmark.data import DataSet, FileItem
 from captum_iscam.benchmark.labels import resolve
 from captum_iscam.benchmark.loading import load

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_iscam._files import write_whole
+from captum_iscam._utils.files import write_whole
 from captum_iscam.benchmark import layout, store
 from captum_iscam.benchmark.layout import Curve, Key, Row
 from captum_iscam.benchmark.rows import _Remembering

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from captum_iscam._maps import scale
+from captum_iscam._utils.interpolate import scale
 from captum_iscam.metrics._maps import check_maps, fit, ranks
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from captum_iscam import RISE
-from captum_iscam._passes import count_passes
+from captum_iscam._utils.hooks import count_passes
 from captum_iscam.metrics import parameter_randomization, target_sensitivity
 from captum_iscam.metrics._similarity import rank_correlation
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_iscam import LayerSmoothGradCAMPlusPlus
-from captum_iscam._passes import count_passes
+from captum_iscam._utils.hooks import count_passes
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._token_grad_cam import TokenGradCAM
 

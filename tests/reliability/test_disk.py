@@ -13,7 +13,7 @@ from reliability.explaining import (
 )
 from reliability.ledger import cases
 
-from captum_iscam._files import LOCK
+from captum_iscam._utils.files import LOCK
 from captum_iscam.cli import main
 
 KILLED = "After a kill every file of a picture is whole, and the next run says so."

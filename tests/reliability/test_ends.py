@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from reliability.explaining import command, photographs, whole_results
 
-from captum_iscam._files import LOCK, unfinished, write_together
+from captum_iscam._utils.files import LOCK, unfinished, write_together
 from captum_iscam.cli import main
 from captum_iscam.commands._folder import own_folder
 from captum_iscam.commands._results import held_by

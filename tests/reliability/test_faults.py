@@ -18,7 +18,8 @@ from reliability.breaking import (
 from reliability.judging import argument_of, outcome
 from reliability.ledger import cases
 
-from captum_iscam import RISE, _batching
+from captum_iscam import RISE
+from captum_iscam._utils import batching
 
 pytestmark = pytest.mark.filterwarnings("ignore:The noise")
 ALL = [*METHODS, "rise"]
@@ -217,7 +218,7 @@ def test_memory_may_run_out_in_any_operation(name, net, ledger):
     drawn = drawn_of(counting.operations, few, 150)
     for at in drawn:
         # Chunks of one row, which would be remembered soon, are halved no more.
-        _batching._forced.clear()
+        batching._forced.clear()
         with BreaksAtOperation(at, OUT_OF_MEMORY) as live:
             result, error = outcome(
                 lambda: explain(name, net, net, internal_batch_size=None)

@@ -9,7 +9,7 @@ from benchmark.runs import rows, run
 from PIL import Image
 from reliability.explaining import command, photographs
 
-from captum_iscam._files import LOCK
+from captum_iscam._utils.files import LOCK
 from captum_iscam.benchmark import layout
 from captum_iscam.cli import main
 from captum_iscam.commands._folder import printable

@@ -13,7 +13,7 @@ from benchmark.runs import rows, run
 from PIL import Image
 from reliability.ledger import cases
 
-from captum_iscam._images import (
+from captum_iscam._utils.images import (
     LONGEST,
     UnreadableImageError,
     _formats,

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from captum_iscam._files import LOCK, locked
+from captum_iscam._utils.files import LOCK, locked
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from captum_iscam import _batching
-from captum_iscam._batching import (
+from captum_iscam._utils import batching
+from captum_iscam._utils.batching import (
     Chunks,
     free_memory,
     is_out_of_memory,
@@ -58,7 +58,7 @@ ERRORS = [
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered(monkeypatch):
-    monkeypatch.setattr(_batching, "_forced", type(_batching._forced)())
+    monkeypatch.setattr(batching, "_forced", type(batching._forced)())
 
 
 def fake(*shape, device=CUDA, dtype=torch.float32):
@@ -171,7 +171,7 @@ def test_a_size_without_a_shrink_is_not_remembered():
     net = nn.Identity()
 
     assert shrunk(most=64, forward_func=net) == ([64], 0)
-    assert len(_batching._forced) == 0
+    assert len(batching._forced) == 0
 
 
 @pytest.mark.parametrize(
@@ -209,16 +209,16 @@ def test_a_size_is_remembered_for_a_list_of_layers():
 def test_models_and_layers_are_forgotten_with_their_last_reference():
     net, layer = nn.Sequential(nn.Identity()), nn.Identity()
     shrunk(forward_func=net, layer=layer)
-    (sizes,) = _batching._forced.values()
+    (sizes,) = batching._forced.values()
     ((layers, _),) = sizes
 
     del layer
     gc.collect()
     assert [one() for one in layers] == [None]
-    assert len(_batching._forced) == 1
+    assert len(batching._forced) == 1
     del net
     gc.collect()
-    assert len(_batching._forced) == 0
+    assert len(batching._forced) == 0
 
 
 class Slots:
@@ -288,7 +288,7 @@ def test_threads_remember_for_models_of_their_own():
 
     assert not failures
     gc.collect()
-    assert list(_batching._forced) == [kept]
+    assert list(batching._forced) == [kept]
     assert Chunks(None, [x], forward_func=kept).size == 2
 
 
@@ -420,7 +420,7 @@ def test_cached_memory_of_the_device_in_use_is_handed_back(monkeypatch, kind):
         monkeypatch.setattr(
             getattr(torch, other), "empty_cache", lambda k=other: emptied.append(k)
         )
-    monkeypatch.setattr(_batching, "free_memory", lambda device: None)
+    monkeypatch.setattr(batching, "free_memory", lambda device: None)
 
     with pytest.warns(RuntimeWarning, match="Memory ran out"):
         run(Chunks(None, [fake(1, 3, 64, 64, device=kind)]), 32)

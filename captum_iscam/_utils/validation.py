@@ -6,6 +6,8 @@ import operator
 from numbers import Real
 from typing import Any
 
+import torch
+
 
 def as_number(value: Any) -> float | None:
     """Returns a real number of whatever type, or None if it is none; truth is none."""
@@ -30,3 +32,22 @@ def as_integer(value: Any) -> int | None:
 def _held(value: Any) -> Any:
     """Returns what an array or tensor without dimensions holds."""
     return value.item() if getattr(value, "shape", None) == () else value
+
+
+def as_count(name: str, value: object, repair: str, rule: str = "") -> int:
+    """Returns a whole number of at least 1, of whatever integer type, or raises."""
+    number = as_integer(value)
+    if number is None or number < 1:
+        raise ValueError(
+            f"{name} must be an integer of at least 1{rule}, got {value!r}. {repair}"
+        )
+    return number
+
+
+def check_generator(generator: object) -> None:
+    """Raises unless it is a generator or None."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or None, got {generator!r}. "
+            "Make one with torch.Generator().manual_seed(0)."
+        )

@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor
 
-from captum_iscam._hooks import hear_convolutions
-from captum_iscam._numbers import as_integer
-from captum_iscam._warnings import warn_user
+from captum_iscam._utils.hooks import hear_convolutions
+from captum_iscam._utils.validation import as_count
+from captum_iscam._utils.warn import warn_user
 
 # The largest chunks, for images of 224 x 224. On a CPU small batches are faster, as
 # long as a layer's output stays below some 26 MB: the allocator hands larger ones back
@@ -52,16 +52,6 @@ _SIGNS = (
 
 _forced: WeakKeyDictionary[Any, dict[Hashable, int]] = WeakKeyDictionary()
 _lock = threading.Lock()
-
-
-def as_count(name: str, value: object, repair: str, rule: str = "") -> int:
-    """Returns a whole number of at least 1, of whatever integer type, or raises."""
-    number = as_integer(value)
-    if number is None or number < 1:
-        raise ValueError(
-            f"{name} must be an integer of at least 1{rule}, got {value!r}. {repair}"
-        )
-    return number
 
 
 class Chunks:

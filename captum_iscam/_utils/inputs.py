@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._scoring import Baselines
+from captum_iscam._utils.forward import Baselines
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,6 @@ def check_baseline(
             f"{value.device}. Move it with {name}.to(inputs.device)."
         )
     return value.detach().to(like.dtype)
-
-
-def check_generator(generator: object) -> None:
-    """Raises unless it is a generator or None."""
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"generator must be a torch.Generator or None, got {generator!r}. "
-            "Make one with torch.Generator().manual_seed(0)."
-        )
 
 
 def rows_of(tensor: Tensor, examples: Tensor) -> Tensor:
