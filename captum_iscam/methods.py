@@ -28,8 +28,8 @@ from captum_iscam.attr import (
 )
 from captum_iscam.attr._token_grad_cam import TokenGradCAM
 from captum_iscam.attr.integrated_score_cam import POINTS, SHARE
+from captum_iscam.layers import reshape_transform_for
 from captum_iscam.metrics.controls import CenterMap, ChannelMean, RandomMap
-from captum_iscam.transformers import reshape_transform_for
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from math import isqrt, prod
 
 from torch import Tensor
 
+ReshapeTransform = Callable[[Tensor], Tensor]
+
+
 READY_MADE = (
     "Pass reshape_transform to turn the tokens into a grid; ready made in "
     "captum_iscam.reshape_transforms are vit (torchvision's ViT), swin (Swin and all "

@@ -21,9 +21,8 @@ from captum_iscam import (
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
 )
-from captum_iscam.layers import default_layer
+from captum_iscam.layers import default_layer, reshape_transform_for
 from captum_iscam.methods import METHODS
-from captum_iscam.transformers import reshape_transform_for
 
 CLASSES, CHANNELS = 4, 6
 # The smaller the image the faster; below these sizes the default layer is one place.

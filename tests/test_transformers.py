@@ -3,10 +3,9 @@ import torch
 from reference.transformers import MODELS, SIZES, small_vit
 from torch import nn
 
-from captum_iscam.layers import default_layer
+from captum_iscam.layers import default_layer, reshape_transform_for, token_layer
 from captum_iscam.methods import METHODS, Options
 from captum_iscam.reshape_transforms import maxvit_grid, maxvit_windows, swin, vit
-from captum_iscam.transformers import reshape_transform_for, token_layer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",

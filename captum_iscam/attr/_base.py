@@ -30,14 +30,9 @@ from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam.attr._checks import check_activations, check_integers
 from captum_iscam.attr._combine import combine, relative_error, softmax_over_channels
 from captum_iscam.attr._engine import Channels, WeightingScheme, check_finite
-from captum_iscam.attr._layer import (
-    ReshapeTransform,
-    check_layer,
-    eager,
-    evaluate_layer,
-    reshaped,
-)
+from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
 from captum_iscam.attr._masking import MaskedInputs
+from captum_iscam.reshape_transforms import ReshapeTransform
 
 Attributions = Tensor | tuple[Tensor, ...]
 # The maps; or, on request, the maps and how far each may be off.

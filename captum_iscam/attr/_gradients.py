@@ -33,15 +33,9 @@ from captum_iscam._utils.forward import (
 from captum_iscam._utils.hooks import heard_in_this_thread
 from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
-from captum_iscam.attr._layer import (
-    ReshapeTransform,
-    check_layer,
-    eager,
-    evaluate_layer,
-    reshaped,
-)
+from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
 from captum_iscam.attr._views import Chunk, Perturbations, Totals
-from captum_iscam.reshape_transforms import READY_MADE
+from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
 
 class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):

@@ -13,8 +13,7 @@ from captum_iscam._utils.captum_compat import (
     forward_layer_eval,
 )
 from captum_iscam._utils.hooks import heard_in_this_thread
-
-ReshapeTransform = Callable[[Tensor], Tensor]
+from captum_iscam.reshape_transforms import ReshapeTransform
 
 
 def check_layer(
