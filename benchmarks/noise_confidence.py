@@ -18,7 +18,7 @@ from photographs import as_input, asked, network, photographs
 from torch import Tensor, nn
 from variants import DEVIATIONS
 
-from captum_iscam.attr._noise import GaussianNoise
+from captum_iscam.attr._masking import GaussianNoise
 
 SAMPLES = 4
 Setting = tuple[str, float | None]

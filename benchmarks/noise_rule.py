@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from captum_iscam._utils.inputs import check_inputs
 from captum_iscam.attr._layer import evaluate_layer
-from captum_iscam.attr._masking import MaskedInputs
-from captum_iscam.attr._noise import _authors_stdev
+from captum_iscam.attr._masking import MaskedInputs, _authors_stdev
 
 QUANTILES = (0.0, 0.5, 0.9, 1.0)
 

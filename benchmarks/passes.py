@@ -26,7 +26,7 @@ from figures import save_rows
 from record_outputs import STRENGTHS, record
 from torch import Tensor
 
-from captum_iscam.attr._combine import relative_error
+from captum_iscam.attr._base import relative_error
 from captum_iscam.attr._engine import (
     Channels,
     Prepared,

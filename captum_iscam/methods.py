@@ -15,7 +15,6 @@ import torch
 from captum.attr import IntegratedGradients, LayerGradCam
 from torch import Tensor, nn
 
-from captum_iscam._occlusion import WindowOcclusion
 from captum_iscam._utils.forward import Target, in_integers, several_targets
 from captum_iscam.attr import (
     RISE,
@@ -26,10 +25,11 @@ from captum_iscam.attr import (
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
 )
-from captum_iscam.attr._token_grad_cam import TokenGradCAM
+from captum_iscam.attr.controls import CenterMap, ChannelMean, RandomMap
+from captum_iscam.attr.grad_cam import TokenGradCAM
 from captum_iscam.attr.integrated_score_cam import POINTS, SHARE
+from captum_iscam.attr.occlusion import WindowOcclusion
 from captum_iscam.layers import reshape_transform_for
-from captum_iscam.metrics.controls import CenterMap, ChannelMean, RandomMap
 
 
 @dataclass(frozen=True)

@@ -417,5 +417,6 @@ def checked_map(values: Tensor, image: Tensor, title: str) -> Tensor:
 
 
 def wrap(title: str) -> str:
+    """Returns the title in lines that fit over a panel."""
     lines = [textwrap.wrap(line, _LINE) or [""] for line in title.split("\n")]
     return "\n".join(line for wrapped in lines for line in wrapped)

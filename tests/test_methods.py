@@ -15,7 +15,7 @@ from captum_iscam import (
     LayerSmoothGradCAMPlusPlus,
 )
 from captum_iscam._utils.hooks import count_passes
-from captum_iscam.attr._token_grad_cam import TokenGradCAM
+from captum_iscam.attr.grad_cam import TokenGradCAM
 from captum_iscam.methods import METHODS, Options, find_methods
 from captum_iscam.metrics import CenterMap, ChannelMean, RandomMap
 

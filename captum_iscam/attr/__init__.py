@@ -1,5 +1,6 @@
 """Attribution methods: of layers, RISE, and what combines the maps of layers."""
 
+from captum_iscam.attr.controls import CenterMap, ChannelMean, RandomMap
 from captum_iscam.attr.fuse import fuse
 from captum_iscam.attr.grad_cam_plus_plus import LayerGradCAMPlusPlus
 from captum_iscam.attr.integrated_grad_cam import LayerIntegratedGradCAM
@@ -11,11 +12,14 @@ from captum_iscam.attr.smoothed_score_cam import LayerSmoothedScoreCAM
 
 __all__ = [
     "RISE",
+    "CenterMap",
+    "ChannelMean",
     "LayerGradCAMPlusPlus",
     "LayerIntegratedGradCAM",
     "LayerIntegratedScoreCAM",
     "LayerScoreCAM",
     "LayerSmoothGradCAMPlusPlus",
     "LayerSmoothedScoreCAM",
+    "RandomMap",
     "fuse",
 ]

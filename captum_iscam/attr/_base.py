@@ -23,16 +23,16 @@ from captum_iscam._utils.forward import (
     Score,
     Target,
     TargetScore,
+    at_least_single,
     check_training_mode,
     score_transform,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
-from captum_iscam.attr._checks import check_activations, check_integers
-from captum_iscam.attr._combine import combine, relative_error, softmax_over_channels
+from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import Channels, WeightingScheme, check_finite
 from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
 from captum_iscam.attr._masking import MaskedInputs
-from captum_iscam.reshape_transforms import ReshapeTransform
+from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
 Attributions = Tensor | tuple[Tensor, ...]
 # The maps; or, on request, the maps and how far each may be off.
@@ -265,3 +265,100 @@ def _check_precision(output: Tensor, device: torch.device) -> None:
             "precision, got True. Its rounding is no part of the estimate: leave "
             "torch.autocast, or compare with a map in float32."
         )
+
+
+def check_activations(activations: Tensor, batch: Batch) -> Tensor:
+    """Returns the layer's maps on the inputs' device, in at least float32."""
+    shape = tuple(activations.shape)
+    if activations.dim() < 3 or activations.shape[2:].numel() < 2:
+        raise ValueError(
+            f"layer must have a spatial output (N, K, ...), got the shape {shape}. "
+            "Choose a convolutional layer further up, or pass reshape_transform."
+        )
+    if shape[0] != batch.num_examples:
+        raise ValueError(
+            "layer must keep one row per example, got an output of shape "
+            f"{shape} for {batch.num_examples} examples. "
+            "Choose a layer that keeps them apart, or pass reshape_transform."
+        )
+    same_rank = [x for x in batch.inputs if x.dim() == activations.dim()]
+    if not same_rank or activations.dim() > 5:
+        shapes = [tuple(x.shape) for x in batch.inputs]
+        raise ValueError(
+            "layer must have as many spatial dimensions as an input, one to three, "
+            f"got an output of shape {shape} for inputs of shape {shapes}. "
+            f"{READY_MADE}"
+        )
+    for tensor in (*same_rank, activations):
+        if not tensor.is_floating_point():
+            raise TypeError(
+                "inputs and the layer's output must be floating point, got "
+                f"{tensor.dtype}. Convert the inputs with inputs.float()."
+            )
+    if not bool(torch.isfinite(activations).all().item()):
+        raise RuntimeError(
+            "forward_func must give finite activations, got NaN or infinity from "
+            "the layer in the pass of the unmasked inputs. Check the inputs, and "
+            "use float32 or bfloat16 where float16 overflows."
+        )
+    return at_least_single(activations).to(batch.device)
+
+
+def check_integers(batch: Batch) -> None:
+    """Raises for integer inputs that a mask would be laid on."""
+    ranks = {x.dim() for x in batch.inputs if x.is_floating_point() and x.dim() > 2}
+    for x in batch.inputs:
+        masked = not ranks or x.dim() in ranks
+        if masked and not x.is_floating_point():
+            raise TypeError(
+                f"inputs must be floating point to be masked, got {x.dtype}. Convert "
+                "them with inputs.float(), or pass them as additional_forward_args."
+            )
+
+
+def softmax_over_channels(weights: Tensor) -> Tensor:
+    """Returns the softmax of weights `(N, T, K)` over the channels."""
+    shares = torch.softmax(weights, dim=2)
+    entropy = torch.special.entr(shares).sum(2)
+    warn_of_examples(
+        entropy.exp() > 0.99 * shares.shape[2],
+        "channel_softmax makes the channel weights all but equal for {}, so the map is "
+        "the mean of the channels, whatever the target. Leave it out, or use a score "
+        'that varies more, such as score="identity".',
+    )
+    return shares
+
+
+def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
+    """Returns `sum_k a_k A_k`, `(N, T, *spatial)`, for weights `(N, T, K)`."""
+    flat = activations.flatten(2)
+    with torch.autocast(activations.device.type, enabled=False):
+        summed = torch.bmm(weights.to(flat.dtype), flat)
+    attributions = summed.view(*weights.shape[:2], *activations.shape[2:])
+    if not relu:
+        return attributions
+    warn_of_examples(
+        (attributions <= 0).flatten(2).all(2),
+        "The map is zero everywhere for {}: what supports the target is in no "
+        "channel. relu_attributions=False shows what opposes it.",
+    )
+    return attributions.relu()
+
+
+def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:
+    """Returns an estimate of the relative error of each map, `(N, T)`.
+
+    Twice the standard error over the norm of the map: 0 for a map that is exact,
+    infinite where nothing is known.
+
+    Args:
+        squared_error (Tensor): Of the map before ReLU, `(N, T)`, in double precision.
+        attributions (Tensor): The maps `(N, T, *spatial)`.
+    """
+    # In double precision, where large scores do not overflow.
+    norms = attributions.cpu().double().flatten(2).norm(dim=2)
+    exact = torch.zeros_like(norms)
+    found = torch.where(squared_error == 0, exact, 2 * squared_error.sqrt() / norms)
+    # What is unknown must not pass for exact.
+    found = found.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return found.to(attributions.dtype).to(attributions.device)

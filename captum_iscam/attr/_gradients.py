@@ -7,8 +7,8 @@ gradients; `LayerGradientMethod` checks the arguments and does the passes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +34,155 @@ from captum_iscam._utils.hooks import heard_in_this_thread
 from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
 from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
-from captum_iscam.attr._views import Chunk, Perturbations, Totals
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
+
+
+class GradientAccumulator(Protocol):
+    """What becomes of the gradients of one target at one output of the layer."""
+
+    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+        """Adds what one view of some examples gives, or nothing where it raises.
+
+        Whatever needs memory comes before the first change, so that rows that are
+        tried again in a smaller chunk count once.
+
+        Args:
+            view (int): Which view.
+            rows (slice): Which examples.
+            grads (Tensor): Their gradients `(rows, K, *spatial)`.
+            values (Tensor): Their activations, of the same shape.
+        """
+
+    def maps(self) -> Tensor:
+        """Returns the maps `(N, 1, *spatial)`."""
+
+
+class Perturbations(Protocol):
+    """What the model is shown of each example, one view after the other."""
+
+    @property
+    def first(self) -> tuple[Tensor, ...]:
+        """What the pass without gradients shows, which checks model and target."""
+
+    def __len__(self) -> int:
+        """How many views there are."""
+
+    def show(self, view: int, rows: slice) -> tuple[Tensor, ...]:
+        """Returns the inputs of one view, for the examples in `rows`."""
+
+    def name(self, view: int) -> str:
+        """Returns the view in words, as they follow on "the pass of example 3"."""
+
+    def accumulator(self, activations: Tensor) -> GradientAccumulator:
+        """Returns a place for the gradients, given what the first pass gave."""
+
+    def finish(self, maps: Tensor) -> Tensor:
+        """Returns the maps `(N, T, *spatial)` of all targets, rectified on request."""
+
+
+class Chunk:
+    """The rows that go into one pass: views of examples, examples varying fastest.
+
+    Args:
+        views (Perturbations): All views.
+        start (int): The first row of all `N * len(views)`.
+        stop (int): The row after the last.
+        count (int): `N`.
+    """
+
+    def __init__(self, views: Perturbations, start: int, stop: int, count: int) -> None:
+        self._views = views
+        self.start = start
+        self.stop = stop
+        self._count = count
+
+    def examples(self, device: torch.device) -> Tensor:
+        """Returns the example of each row."""
+        return torch.arange(self.start, self.stop, device=device) % self._count
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Returns what the model is shown."""
+        shown = [self._views.show(view, rows) for view, rows, _ in self.runs(0)]
+        return tuple(torch.cat(column) for column in zip(*shown, strict=True))
+
+    def runs(self, begin: int) -> Iterator[tuple[int, slice, slice]]:
+        """Yields each view, its examples, and their place, from row `begin` on."""
+        first, count = max(begin, self.start), self._count
+        while first < self.stop:
+            view, example = divmod(first, count)
+            last = min(self.stop, (view + 1) * count)
+            rows = slice(example, example + last - first)
+            yield view, rows, slice(first - self.start, last - self.start)
+            first = last
+
+
+class Totals:
+    """The sums of all targets at all outputs of the layer.
+
+    Every row is added once, even when memory runs out after the first targets and the
+    chunk is tried again in halves.
+
+    Args:
+        views (Perturbations): All views.
+        outputs (Sequence[Tensor]): What the first pass gave, for `N` examples.
+        num_targets (int): `T`.
+    """
+
+    def __init__(
+        self, views: Perturbations, outputs: Sequence[Tensor], num_targets: int
+    ) -> None:
+        self._views = views
+        self._count = len(outputs[0])
+        self._sums = [
+            [views.accumulator(output) for output in outputs]
+            for _ in range(num_targets)
+        ]
+        self._done = [[0] * len(outputs) for _ in range(num_targets)]
+        # Asked at the end, so that no pass waits for an answer of the one before.
+        self._first_finite = torch.stack([torch.isfinite(o).all() for o in outputs])
+        self._finite = torch.ones(
+            self._count * len(views), dtype=torch.bool, device=outputs[0].device
+        )
+
+    def watch(self, chunk: Chunk, values: Tensor) -> None:
+        """Notes which rows of a chunk are finite."""
+        finite = torch.isfinite(values.detach()).reshape(len(values), -1).all(1)
+        self._finite[chunk.start : chunk.stop] &= finite.to(self._finite.device)
+
+    def add(
+        self, chunk: Chunk, target: int, grads: list[Tensor], values: list[Tensor]
+    ) -> None:
+        """Adds gradients and activations of a chunk, one of each for each output."""
+        done = self._done[target]
+        for output, total in enumerate(self._sums[target]):
+            self.watch(chunk, grads[output])
+            for view, rows, place in chunk.runs(done[output]):
+                total.add(view, rows, grads[output][place], values[output][place])
+                done[output] = chunk.start + place.stop
+
+    def maps(self) -> tuple[Tensor, ...]:
+        """Returns the maps of each output, if all that was seen is finite."""
+        self._check()
+        return tuple(
+            self._views.finish(torch.cat([total.maps() for total in totals], 1))
+            for totals in zip(*self._sums, strict=True)
+        )
+
+    def _check(self) -> None:
+        """Raises for the first pass that was not finite."""
+        if not bool(self._first_finite.all().item()):
+            raise RuntimeError(
+                "forward_func must give finite activations, got NaN or infinity from "
+                "the layer in the first pass, of the inputs or of the baselines. Check "
+                "them, and use float32 or bfloat16 where float16 overflows."
+            )
+        for row in (~self._finite).nonzero()[:1].reshape(-1).tolist():
+            view, example = divmod(row, self._count)
+            raise RuntimeError(
+                "forward_func must give finite scores and gradients, got NaN or "
+                f"infinity in the pass of example {example} {self._views.name(view)}. "
+                "Check the model, and use float32 or bfloat16 where float16 overflows."
+            )
 
 
 class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):

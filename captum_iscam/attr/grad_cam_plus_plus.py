@@ -10,8 +10,7 @@ from captum_iscam._utils.forward import Target
 from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._base import Attributions
-from captum_iscam.attr._gradients import LayerGradientMethod
-from captum_iscam.attr._views import GradientAccumulator
+from captum_iscam.attr._gradients import GradientAccumulator, LayerGradientMethod
 
 DENOMINATORS = ("activations", "products")
 

@@ -10,7 +10,7 @@ from captum_iscam._utils.forward import Target, at_least_single
 from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.validation import as_count, check_generator
 from captum_iscam.attr._base import Attributions
-from captum_iscam.attr._noise import check_noise, stdevs_for
+from captum_iscam.attr._masking import check_noise, stdevs_for
 from captum_iscam.attr.grad_cam_plus_plus import (
     IdentityPerturbation,
     LayerGradCAMPlusPlus,

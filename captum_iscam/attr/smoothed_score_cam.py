@@ -13,9 +13,9 @@ from captum_iscam._utils.validation import as_count, check_generator
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._base import Explanation, LayerScoreMethod
 from captum_iscam.attr._engine import Channels, Prepared, Request, Weights
-from captum_iscam.attr._masking import Noise
-from captum_iscam.attr._noise import (
+from captum_iscam.attr._masking import (
     GaussianNoise,
+    Noise,
     Stdevs,
     check_noise,
     stdevs_for,

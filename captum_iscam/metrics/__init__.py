@@ -1,19 +1,13 @@
 """Metrics that state what they compute; each declares its direction and its unit."""
 
+from typing import TYPE_CHECKING, Any
+
 from captum_iscam.metrics._curves import CurveMetric, Curves
 from captum_iscam.metrics._declare import Metric
 from captum_iscam.metrics._regions import boxes_to_masks
 from captum_iscam.metrics.captum_infidelity import infidelity
 from captum_iscam.metrics.captum_sensitivity import sensitivity_max
 from captum_iscam.metrics.coherence import adcc, coherency
-from captum_iscam.metrics.controls import (
-    CenterMap,
-    ChannelMean,
-    RandomMap,
-    center_map,
-    channel_mean,
-    random_map,
-)
 from captum_iscam.metrics.curves import deletion, insertion
 from captum_iscam.metrics.faithfulness import average_drop, average_increase
 from captum_iscam.metrics.gain import average_gain, win_rate
@@ -35,6 +29,16 @@ from captum_iscam.metrics.sanity import (
     parameter_randomization,
     target_sensitivity,
 )
+
+if TYPE_CHECKING:
+    from captum_iscam.attr.controls import (
+        CenterMap,
+        ChannelMean,
+        RandomMap,
+        center_map,
+        channel_mean,
+        random_map,
+    )
 
 __all__ = [
     "CenterMap",
@@ -71,3 +75,21 @@ __all__ = [
     "top_k_intersection",
     "win_rate",
 ]
+
+_CONTROLS = (
+    "CenterMap",
+    "ChannelMean",
+    "RandomMap",
+    "center_map",
+    "channel_mean",
+    "random_map",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Hands out the controls, which are attribution methods and live in `attr`."""
+    if name in _CONTROLS:
+        from captum_iscam.attr import controls
+
+        return getattr(controls, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

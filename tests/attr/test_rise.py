@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_iscam import RISE
-from captum_iscam.attr._random_masks import RandomMasks
+from captum_iscam.attr.rise import RandomMasks
 
 TARGETS = [1, 4]
 SEVERAL = [[1, 4, 4], [0, 2, 3]]  # three of each example

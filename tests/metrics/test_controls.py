@@ -98,6 +98,28 @@ def test_random_maps_are_drawn_on_the_cpu_wherever_the_model_is():
 
 
 @pytest.mark.parametrize("control", ALL)
+def test_a_layer_that_did_not_run_is_an_error(control):
+    with pytest.raises(ValueError, match="layer must run in the forward pass"):
+        control(small_model(), nn.Conv2d(3, 4, 3)).attribute(torch.rand(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("control", [CenterMap, ChannelMean])
+def test_a_list_of_layers_gives_a_list_of_maps(control):
+    model, images = small_model(), torch.rand(2, 3, 8, 8)
+
+    maps = control(model, [model[0], model[1]]).attribute(images)
+
+    alone = [control(model, layer).attribute(images) for layer in model]
+    assert all(map(torch.equal, maps, alone))
+
+
+@pytest.mark.parametrize("control", ALL)
+def test_what_is_no_layer_is_refused(control):
+    with pytest.raises(TypeError, match="layer must be a module"):
+        control(small_model(), "0")
+
+
+@pytest.mark.parametrize("control", ALL)
 def test_the_default_device_does_not_matter(control):
     model, images = small_model(), torch.rand(2, 3, 8, 6)
     torch.manual_seed(7)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from captum_iscam import LayerSmoothGradCAMPlusPlus
 from captum_iscam._utils.hooks import count_passes
 from captum_iscam.attr._gradients import LayerGradientMethod
-from captum_iscam.attr._token_grad_cam import TokenGradCAM
+from captum_iscam.attr.grad_cam import TokenGradCAM
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",

@@ -8,36 +8,37 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._utils.captum_compat import (
-    LayerAttribution,
-    format_additional_forward_args,
-    forward_layer_eval,
-    log_usage,
-)
+from captum_iscam._utils.captum_compat import format_output, log_usage
 from captum_iscam._utils.forward import Baselines, Score, Target, at_least_single
-from captum_iscam._utils.hooks import heard_in_this_thread
+from captum_iscam._utils.inputs import check_inputs
+from captum_iscam.attr._base import (
+    Attributions,
+    NamedLayerAttribution,
+)
+from captum_iscam.attr._layer import check_layer, evaluate_layer, reshaped
+from captum_iscam.reshape_transforms import ReshapeTransform
 
 
-class _Control(LayerAttribution, ABC):
+class _Control(NamedLayerAttribution, ABC):
     """What all controls share: they look at the layer's output and nothing else."""
 
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layer: nn.Module,
+        layer: nn.Module | list[nn.Module],
         device_ids: list[int] | None = None,
         *,
         score: Score = "softmax",
-        reshape_transform: Callable[[Tensor], Tensor] | None = None,
+        reshape_transform: ReshapeTransform | None = None,
     ) -> None:
         super().__init__(forward_func, layer, device_ids)
+        self.reshape_transform = check_layer(forward_func, layer, reshape_transform)
         self.score = score
-        self.reshape_transform = reshape_transform
 
     @log_usage
     def attribute(
@@ -51,7 +52,7 @@ class _Control(LayerAttribution, ABC):
         baselines: Baselines = None,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
-    ) -> Tensor:
+    ) -> Attributions | list[Attributions]:
         """Returns the control's map of each example.
 
         Args:
@@ -68,38 +69,48 @@ class _Control(LayerAttribution, ABC):
             show_progress (bool, optional): Not used.
 
         Returns:
-            *Tensor* `(N, 1, *spatial)` of the layer's size, detached.
+            **attributions** `(N, 1, *spatial)` of the layer's size, detached; a list
+            for a list of layers, a tuple for a layer that gives a tuple.
 
         Raises:
-            ValueError: If the layer has no spatial output.
+            TypeError: If the inputs are no tensors.
+            ValueError: If the layer does not run, or has no spatial output.
         """
-        hooked = getattr(self.forward_func, "_orig_mod", self.forward_func)
-        device_ids = self.device_ids or getattr(hooked, "device_ids", None)
-        with torch.no_grad():
-            evaluated = forward_layer_eval(
-                hooked,
-                inputs,
-                heard_in_this_thread(self.layer, device_ids),
-                additional_forward_args=format_additional_forward_args(
-                    additional_forward_args
-                ),
-                device_ids=device_ids,
-                attribute_to_layer_input=attribute_to_layer_input,
-            )
-            activations = evaluated[0]
-            if self.reshape_transform is not None:
-                activations = self.reshape_transform(activations)
-            if activations.dim() < 3:
-                raise ValueError(
-                    "layer must have a spatial output (N, K, ...), got the shape "
-                    f"{tuple(activations.shape)}. Choose a convolutional layer."
+        batch = check_inputs(inputs, None, self.forward_func)
+
+        def attribute(layer: nn.Module) -> Attributions:
+            with torch.no_grad():
+                outputs, _ = evaluate_layer(
+                    self.forward_func,
+                    layer,
+                    batch.inputs,
+                    additional_forward_args,
+                    self.device_ids,
+                    attribute_to_layer_input,
                 )
-            maps = self._map(at_least_single(activations))
-        return maps.relu() if relu_attributions else maps
+                maps = tuple(
+                    self._map(_checked(reshaped(self.reshape_transform, x)))
+                    for x in outputs
+                )
+            if relu_attributions:
+                maps = tuple(x.relu() for x in maps)
+            return cast(Attributions, format_output(len(maps) > 1, maps))
+
+        return self._each_layer(attribute)
 
     @abstractmethod
     def _map(self, activations: Tensor) -> Tensor:
         """Returns `(N, 1, *spatial)` from the layer's output `(N, K, *spatial)`."""
+
+
+def _checked(activations: Tensor) -> Tensor:
+    if activations.dim() < 3:
+        raise ValueError(
+            "layer must have a spatial output (N, K, ...), got the shape "
+            f"{tuple(activations.shape)}. Choose a convolutional layer, or pass "
+            "reshape_transform."
+        )
+    return at_least_single(activations)
 
 
 class RandomMap(_Control):
@@ -125,11 +136,11 @@ class RandomMap(_Control):
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layer: nn.Module,
+        layer: nn.Module | list[nn.Module],
         device_ids: list[int] | None = None,
         *,
         score: Score = "softmax",
-        reshape_transform: Callable[[Tensor], Tensor] | None = None,
+        reshape_transform: ReshapeTransform | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(
