@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captum_iscam.benchmark import layout
 from captum_iscam.benchmark._results import Results
-from captum_iscam.metrics._similarity import correlation
+from captum_iscam.metrics._maps import correlation
 
 PART = 50
 """Images whose values share a file."""

@@ -2,33 +2,41 @@
 
 from typing import TYPE_CHECKING, Any
 
-from captum_iscam.metrics._curves import CurveMetric, Curves
-from captum_iscam.metrics._declare import Metric
-from captum_iscam.metrics._regions import boxes_to_masks
-from captum_iscam.metrics.captum_infidelity import infidelity
-from captum_iscam.metrics.captum_sensitivity import sensitivity_max
+from captum_iscam.metrics._base import Metric
 from captum_iscam.metrics.coherence import adcc, coherency
-from captum_iscam.metrics.curves import deletion, insertion
-from captum_iscam.metrics.faithfulness import average_drop, average_increase
-from captum_iscam.metrics.gain import average_gain, win_rate
+from captum_iscam.metrics.complexity import complexity, sparseness
+from captum_iscam.metrics.faithfulness import (
+    average_drop,
+    average_gain,
+    average_increase,
+    win_rate,
+)
+from captum_iscam.metrics.infidelity import infidelity
+from captum_iscam.metrics.insertion_deletion import (
+    CurveMetric,
+    Curves,
+    deletion,
+    insertion,
+)
 from captum_iscam.metrics.localisation import (
+    boxes_to_masks,
     energy_pointing_game,
     mask_iou,
     pointing_game,
     top_k_intersection,
 )
-from captum_iscam.metrics.quality import complexity, sparseness
-from captum_iscam.metrics.quantus_adapter import quantus_explain_func
-from captum_iscam.metrics.remove_and_debias import (
-    road,
-    road_least_relevant_first,
-    road_most_relevant_first,
-)
-from captum_iscam.metrics.sanity import (
+from captum_iscam.metrics.quantus import quantus_explain_func
+from captum_iscam.metrics.randomisation import (
     Randomization,
     parameter_randomization,
     target_sensitivity,
 )
+from captum_iscam.metrics.road import (
+    road,
+    road_least_relevant_first,
+    road_most_relevant_first,
+)
+from captum_iscam.metrics.robustness import sensitivity_max
 
 if TYPE_CHECKING:
     from captum_iscam.attr.controls import (

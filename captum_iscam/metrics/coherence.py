@@ -9,18 +9,22 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.forward import Baselines, Score, Target
-from captum_iscam.metrics._case import Case, Inputs, check_batch_and_maps
-from captum_iscam.metrics._declare import metric
-from captum_iscam.metrics._explain import ExplanationFunc, explain
-from captum_iscam.metrics._explanation import (
+from captum_iscam.metrics._base import (
+    Case,
+    ExplanationFunc,
+    Inputs,
+    check_batch_and_maps,
+    explain,
+    metric,
+)
+from captum_iscam.metrics._maps import Attributions, correlation, finite, only_finite
+from captum_iscam.metrics.complexity import complexity
+from captum_iscam.metrics.faithfulness import (
     before_and_after,
     masks_of,
     relative_drop,
     reveal,
 )
-from captum_iscam.metrics._maps import Attributions, finite, only_finite
-from captum_iscam.metrics._similarity import correlation
-from captum_iscam.metrics.quality import complexity
 
 
 @metric(higher_is_better=True, unit="share")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.forward import Baselines, Score, Target
-from captum_iscam.metrics._case import Case, Inputs
-from captum_iscam.metrics._declare import metric
-from captum_iscam.metrics._explanation import (
-    before_and_after,
-    relative_drop,
-)
-from captum_iscam.metrics._maps import Attributions
+from captum_iscam._utils.forward import Baselines, Score, Target, at_least_single
+from captum_iscam._utils.inputs import rows_of
+from captum_iscam._utils.interpolate import scale
+from captum_iscam._utils.validation import as_number
+from captum_iscam.metrics._base import Case, Inputs, View, metric, whole
+from captum_iscam.metrics._maps import Attributions, fit, ranks
 
 
 @metric(higher_is_better=False, unit="percent")
@@ -183,3 +181,241 @@ def average_increase(
     before, after = before_and_after(case, keep, binary)
     rises = 100 * (after > before).to(before.dtype)
     return torch.where(before.isnan(), before, rises)
+
+
+@metric(higher_is_better=True, unit="percent")
+def average_gain(
+    forward_func: Callable[..., Any],
+    inputs: Inputs,
+    attributions: Attributions,
+    target: Target = None,
+    additional_forward_args: object = None,
+    *,
+    score: Score = "softmax",
+    baselines: Baselines = None,
+    keep: float | None = None,
+    binary: bool = False,
+    internal_batch_size: int | None = None,
+) -> Tensor:
+    r"""Average gain: how much of the room above the score the map's share fills.
+
+    .. math:: 100 \cdot \frac{\max(0, O - Y)}{1 - Y}
+
+    for one example, with `Y` and `O` of :func:`average_drop`; the mean over examples is
+    the published number. Where `Y` is 1 nothing can be gained and the value is 0.
+
+    H. Zhang, F. Torres, R. Sicre, Y. Avrithis, S. Ayache, "Opti-CAM: Optimizing
+    saliency maps for interpretability", 2023, https://arxiv.org/abs/2301.07002. The
+    increase in confidence counts rises; this also counts their size.
+
+    Args:
+        forward_func (Callable): See :func:`average_drop`.
+        inputs (Tensor or tuple[Tensor, ...]): See :func:`average_drop`.
+        attributions (Tensor): See :func:`average_drop`.
+        target (int, tuple, Tensor or list, optional): See :func:`average_drop`.
+        additional_forward_args (Any, optional): See :func:`average_drop`.
+        score (str or Callable, optional): See :func:`average_drop`; the scores must be
+            probabilities.
+        baselines (Tensor, int, float or tuple, optional): See :func:`average_drop`.
+        keep (float, optional): See :func:`average_drop`.
+        binary (bool, optional): See :func:`average_drop`.
+        internal_batch_size (int, optional): See :func:`average_drop`.
+
+    Returns:
+        *Tensor* `(N,)`: percent in [0, 100], higher is better, NaN where the map holds
+        NaN or infinity.
+
+    Raises:
+        ValueError: If a score is below 0 or above 1, and as in :func:`average_drop`.
+        TypeError: As in :func:`average_drop`.
+        AssertionError: As in :func:`average_drop`.
+        RuntimeError: As in :func:`average_drop`.
+
+    Examples::
+
+        >>> import torch
+        >>> def model(x):
+        ...     return x.flatten(1).sum(1)
+        >>> image = torch.tensor([[[[0.25, 0.5], [-0.25, 0.0]]]])
+        >>> attributions = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+        >>> average_gain(model, image, attributions, score="identity")
+        tensor([50.])
+    """
+    case = Case(
+        forward_func,
+        inputs,
+        attributions,
+        target,
+        additional_forward_args,
+        score,
+        baselines,
+        internal_batch_size,
+    )
+    before, after = before_and_after(case, keep, binary)
+    both = torch.stack([before, after])
+    # A softmax in single precision may end a rounding error above 1.
+    outside = (both < -1e-6) | (both > 1 + 1e-6)
+    if bool(outside.any().item()):
+        raise ValueError(
+            "score must be a probability for a gain, got "
+            f'{both[outside][0].item():g}. Use score="softmax" or score="sigmoid".'
+        )
+    room = 1 - before
+    gain = (after - before).clamp_min(0) / torch.where(room > 0, room, torch.inf)
+    return torch.where(before.isnan(), before, 100 * gain)
+
+
+@metric(higher_is_better=True, unit="percent")
+def win_rate(
+    forward_func: Callable[..., Any],
+    inputs: Inputs,
+    attributions: Attributions,
+    target: Target = None,
+    additional_forward_args: object = None,
+    *,
+    rival: Attributions,
+    score: Score = "softmax",
+    baselines: Baselines = None,
+    keep: float | None = None,
+    binary: bool = False,
+    internal_batch_size: int | None = None,
+) -> Tensor:
+    r"""Win rate: whether a map loses less of the score than a rival's map.
+
+    .. math:: 100 \cdot \big([D < D'] + \tfrac12 [D = D']\big), \qquad
+        D = \max(0, Y - O)
+
+    for one example, `D'` with the rival's map, `Y` and `O` of :func:`average_drop`; the
+    mean over examples is the published "win %". The score's sign does not matter, as
+    dividing both drops by `Y` would not change their order.
+
+    The source is that of :func:`average_drop` (Grad-CAM++,
+    https://arxiv.org/abs/1710.11063), which does not say what a tie is. Two maps under
+    both of which the score rises tie often; here a tie counts half for each, so that a
+    method and its rival together have 100.
+
+    Args:
+        forward_func (Callable): See :func:`average_drop`.
+        inputs (Tensor or tuple[Tensor, ...]): See :func:`average_drop`.
+        attributions (Tensor): See :func:`average_drop`.
+        target (int, tuple, Tensor or list, optional): See :func:`average_drop`.
+        additional_forward_args (Any, optional): See :func:`average_drop`.
+        rival (Tensor): The other method's maps, in the forms of `attributions`.
+        score (str or Callable, optional): See :func:`average_drop`.
+        baselines (Tensor, int, float or tuple, optional): See :func:`average_drop`.
+        keep (float, optional): See :func:`average_drop`.
+        binary (bool, optional): See :func:`average_drop`.
+        internal_batch_size (int, optional): See :func:`average_drop`.
+
+    Returns:
+        *Tensor* `(N,)`: 0, 50 or 100 percent, higher is better, NaN where either map
+        holds NaN or infinity.
+
+    Raises:
+        ValueError: As in :func:`average_drop`, but for any sign of `Y`.
+        TypeError: As in :func:`average_drop`.
+        AssertionError: As in :func:`average_drop`.
+        RuntimeError: As in :func:`average_drop`.
+
+    Examples::
+
+        >>> import torch
+        >>> def model(x):
+        ...     return x.flatten(1).sum(1)
+        >>> image = torch.tensor([[[[1.0, 3.0], [4.0, 2.0]]]])
+        >>> good = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]]])
+        >>> win_rate(model, image, good, rival=1 - good, score="identity")
+        tensor([100.])
+    """
+    ours, theirs = (
+        Case(
+            forward_func,
+            inputs,
+            attributed,
+            target,
+            additional_forward_args,
+            score,
+            baselines,
+            internal_batch_size,
+        )
+        for attributed in (attributions, rival)
+    )
+    ours.valid &= theirs.valid
+    views = (explanation_view(case, keep, binary) for case in (ours, theirs))
+    before, *after = ours.scores(1, whole, *views)
+    drop, rivals = ((before - score).clamp_min(0).squeeze(1) for score in after)
+    half = (drop < rivals).to(drop.dtype) + 0.5 * (drop == rivals)
+    return torch.where(ours.valid, 100 * half, torch.nan)
+
+
+def masks_of(
+    maps: Tensor, size: tuple[int, ...], keep: float | None, binary: bool
+) -> Tensor:
+    """Returns `M`, `(N, 1, *size)` in [0, 1]: scaled, and cut where `keep` says so."""
+    brought = fit(maps, size)
+    masks = scale(brought)
+    if keep is None:
+        return masks
+    total = brought[0].numel()
+    kept = ranks(brought).view_as(brought) < max(1, round(float(keep) * total))
+    return kept.to(masks.dtype) if binary else masks * kept
+
+
+def reveal(inputs: Tensor, baselines: Tensor, masks: Tensor) -> Tensor:
+    """Returns `b + M * (x - b)` in the type of the inputs."""
+    shown, hidden = at_least_single(inputs), at_least_single(baselines)
+    return (hidden + masks * (shown - hidden)).to(inputs.dtype)
+
+
+def check_keep(keep: float | None, binary: bool) -> None:
+    """Raises what is wrong with the arguments that cut the map."""
+    share = as_number(keep)
+    if keep is not None and not (share is not None and 0 < share <= 1):
+        raise ValueError(
+            f"keep must be a share of the pixels above 0 and at most 1, got {keep!r}. "
+            "Pass 0.5 to mute the lower half, or None to mute nothing."
+        )
+    if binary and keep is None:
+        raise ValueError(
+            "binary must come with keep, got binary=True and keep=None. "
+            "Pass the share of pixels to keep, for example keep=0.5."
+        )
+
+
+def explanation_view(case: Case, keep: float | None, binary: bool) -> View:
+    """Returns what shows the explanation map of each example."""
+    check_keep(keep, binary)
+    inputs, baselines = case.batch.inputs, case.batch.baselines
+    masks = {
+        i: masks_of(case.maps, tuple(inputs[i].shape[2:]), keep, binary)
+        for i in case.positions
+    }
+
+    def view(examples: Tensor, turns: Tensor) -> Mapping[int, Tensor]:
+        return {
+            i: reveal(inputs[i][examples], rows_of(baselines[i], examples), m[examples])
+            for i, m in masks.items()
+        }
+
+    return view
+
+
+def before_and_after(
+    case: Case, keep: float | None, binary: bool
+) -> tuple[Tensor, Tensor]:
+    """Returns `Y`, the scores of the examples, and `O`, those of what is left."""
+    before, after = case.scores(1, whole, explanation_view(case, keep, binary))
+    return before.squeeze(1), after.squeeze(1)
+
+
+def relative_drop(before: Tensor, after: Tensor) -> Tensor:
+    """Returns `max(0, Y - O) / Y`, NaN where `Y` is 0."""
+    if bool((before < 0).any().item()):
+        worst = int(before.nan_to_num(0.0).argmin())
+        raise ValueError(
+            "score must not be negative where a relative drop is asked, got "
+            f'{before[worst].item():g} for example {worst}. Use score="softmax" for a '
+            "probability, or absolute=True where the metric offers it."
+        )
+    drop = (before - after).clamp_min(0) / before
+    return torch.where(before > 0, drop, torch.nan)

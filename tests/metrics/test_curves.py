@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from captum_iscam.metrics import deletion, insertion
-from captum_iscam.metrics._substrate import blur, blur_kernel
+from captum_iscam.metrics.insertion_deletion import blur, blur_kernel
 
 PLANTED = torch.tensor([[[[4.0, 1.0], [2.0, 3.0]]]])
 

@@ -1,18 +1,21 @@
 """ROAD: the imputation against direct solvers, the removal by hand."""
 
+import importlib
+
 import pytest
 import torch
 from scipy.sparse import diags_array, eye_array, kron
 from scipy.sparse.linalg import spsolve
 
 from captum_iscam.metrics import (
-    _imputation,
     road,
     road_least_relevant_first,
     road_most_relevant_first,
 )
-from captum_iscam.metrics._imputation import impute
+from captum_iscam.metrics.road import impute
 
+# The function of this name hides the module.
+SOLVER = importlib.import_module("captum_iscam.metrics.road")
 ALL = [road, road_least_relevant_first, road_most_relevant_first]
 
 
@@ -87,13 +90,13 @@ def test_large_regions_are_imputed_as_by_a_direct_solver(share):
 @pytest.mark.parametrize("share", [0.2, 0.8])
 def test_a_large_image_needs_as_few_iterations_as_a_small_one(monkeypatch, size, share):
     image, known, iterations = torch.randn(1, 1, *size), regions(size, share), []
-    cycle = _imputation._cycle
+    cycle = SOLVER._cycle
 
     def counted(residual, grids):
         iterations.extend([1] * (residual.shape[-2:] == size))
         return cycle(residual, grids)
 
-    monkeypatch.setattr(_imputation, "_cycle", counted)
+    monkeypatch.setattr(SOLVER, "_cycle", counted)
     impute(image, known)
 
     assert 5 < len(iterations) < 20
@@ -112,19 +115,19 @@ def hard_masks(size):
 
 @pytest.mark.parametrize("size", [(5, 5), (6, 96), (160, 10), (128, 100)])
 def test_accelerators_iterate_often_enough(monkeypatch, size):
-    images, counts, cycle = torch.randn(2, 1, *size), [], _imputation._cycle
+    images, counts, cycle = torch.randn(2, 1, *size), [], SOLVER._cycle
 
     def counted(residual, grids):
         counts[-1] += residual.shape[-2:] == size
         return cycle(residual, grids)
 
-    monkeypatch.setattr(_imputation, "_cycle", counted)
+    monkeypatch.setattr(SOLVER, "_cycle", counted)
     for known in hard_masks(size):
         counts.append(-1)  # the first cycle is before the iterations
         impute(images, known)
 
-    assert max(size) <= _imputation._LONG * min(size)
-    assert 5 < max(counts) < _imputation._ENOUGH
+    assert max(size) <= SOLVER._LONG * min(size)
+    assert 5 < max(counts) < SOLVER._ENOUGH
 
 
 def test_one_known_pixel_reaches_all_others():

@@ -8,7 +8,7 @@ from torch import nn
 from captum_iscam import RISE
 from captum_iscam._utils.hooks import count_passes
 from captum_iscam.metrics import parameter_randomization, target_sensitivity
-from captum_iscam.metrics._similarity import rank_correlation
+from captum_iscam.metrics._maps import rank_correlation
 
 
 def small_model():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from captum_iscam.metrics._similarity import (
+from captum_iscam.metrics._maps import (
     correlation,
     rank_correlation,
     structural_similarity,

@@ -12,11 +12,15 @@ from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import Target
 from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam._utils.validation import as_number, check_generator
-from captum_iscam.metrics._case import Inputs
-from captum_iscam.metrics._declare import metric
-from captum_iscam.metrics._explain import ExplanationFunc, explain
+from captum_iscam.metrics._base import (
+    ExplanationFunc,
+    Inputs,
+    check_samples,
+    explain,
+    home_of,
+    metric,
+)
 from captum_iscam.metrics._maps import finite, only_finite
-from captum_iscam.metrics._samples import check_samples, home_of
 
 
 @metric(higher_is_better=False, unit="relative change")

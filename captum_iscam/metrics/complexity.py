@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.interpolate import scale
-from captum_iscam.metrics._declare import metric
+from captum_iscam.metrics._base import metric
 from captum_iscam.metrics._maps import (
     Attributions,
     check_maps,

@@ -12,12 +12,22 @@ from torch import Tensor, nn
 from captum_iscam._utils.forward import Target
 from captum_iscam._utils.interpolate import scale
 from captum_iscam._utils.validation import check_generator
-from captum_iscam.metrics._case import Inputs, check_batch_and_maps
-from captum_iscam.metrics._declare import metric
-from captum_iscam.metrics._explain import ExplanationFunc, explain, explain_both
-from captum_iscam.metrics._maps import finite, fit, only_finite
-from captum_iscam.metrics._samples import home_of
-from captum_iscam.metrics._similarity import rank_correlation, structural_similarity
+from captum_iscam.metrics._base import (
+    ExplanationFunc,
+    Inputs,
+    check_batch_and_maps,
+    explain,
+    explain_both,
+    home_of,
+    metric,
+)
+from captum_iscam.metrics._maps import (
+    finite,
+    fit,
+    only_finite,
+    rank_correlation,
+    structural_similarity,
+)
 
 
 class Randomization(NamedTuple):

@@ -13,10 +13,8 @@ from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import Baselines, Score, Target
 from captum_iscam._utils.inputs import rows_of
 from captum_iscam._utils.validation import as_number, check_generator
-from captum_iscam.metrics._case import Case, Inputs
-from captum_iscam.metrics._declare import metric
+from captum_iscam.metrics._base import Case, Inputs, check_samples, home_of, metric
 from captum_iscam.metrics._maps import Attributions, fit
-from captum_iscam.metrics._samples import check_samples, home_of
 
 
 @metric(higher_is_better=False, unit="score squared")
