@@ -16,8 +16,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from captum_iscam.benchmark._comparison import contents
-from captum_iscam.benchmark._results import read_results
+from captum_iscam.benchmark.results import read_results
+from captum_iscam.benchmark.summary import contents
 
 METRICS = (
     *("average_drop", "average_increase", "average_gain", "insertion", "deletion"),

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from captum_iscam.benchmark._device import processor
+from captum_iscam.benchmark.experiment import processor
 
 PACKAGES = ("captum", "captum_iscam", "grad-cam", "torch", "torchcam", "torchvision")
 

@@ -28,11 +28,11 @@ from torchvision.io import write_png
 
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.hooks import count_passes
-from captum_iscam.benchmark.measures import find_measures
-from captum_iscam.benchmark.plan import Plan
-from captum_iscam.benchmark.runner import run
+from captum_iscam.benchmark.experiment import Plan
+from captum_iscam.benchmark.explained_models import load_subject
+from captum_iscam.benchmark.metric_registry import find_measures
+from captum_iscam.benchmark.run import run
 from captum_iscam.benchmark.sources import find_data
-from captum_iscam.benchmark.subjects import load_subject
 from captum_iscam.demo import CLASSES, draw_scenes
 from captum_iscam.methods import Options
 

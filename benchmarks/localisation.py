@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from claims import named
 
-from captum_iscam.benchmark._results import Results, read_results
-from captum_iscam.benchmark._statistics import bootstrap
+from captum_iscam.benchmark.bootstrap import bootstrap
+from captum_iscam.benchmark.results import Results, read_results
 
 METRICS = ("energy_pointing_game", "pointing_game", "mask_iou", "top_k_intersection")
 

@@ -19,8 +19,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from variants import DEVIATIONS
 
-from captum_iscam.benchmark._comparison import contents
-from captum_iscam.benchmark._results import read_results
+from captum_iscam.benchmark.results import read_results
+from captum_iscam.benchmark.summary import contents
 
 METRICS = ("insertion", "deletion", "average_drop")
 COLOURS = {"input": "tab:blue", "mask": "tab:orange"}

@@ -17,7 +17,7 @@ import json
 import re
 from pathlib import Path
 
-from captum_iscam.benchmark.layout import SUMMARY_MARKDOWN, read_rows
+from captum_iscam.benchmark.storage import SUMMARY_MARKDOWN, read_rows
 from captum_iscam.benchmark.summary import summarise
 
 COLUMNS = (

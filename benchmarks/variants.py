@@ -17,7 +17,7 @@ from captum_iscam import (
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
 )
-from captum_iscam.cli import main
+from captum_iscam.cli.main import main
 from captum_iscam.methods import METHODS, Method
 
 _SCORED = ("internal_batch_size", "show_progress")

@@ -2,7 +2,7 @@
 
 import sys
 
-from captum_iscam.cli import main
+from captum_iscam.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -235,9 +235,9 @@ def visualize_rows(
         raise ValueError("rows must hold at least one row, got none. Add an image.")
     for row in rows:
         _check_kinds(row)
-    style = Style(sign, vmin, vmax, outlier_perc, cmap, alpha_overlay, show_colorbar)
+    style = _Style(sign, vmin, vmax, outlier_perc, cmap, alpha_overlay, show_colorbar)
     columns = 1 + max(len(row.maps) for row in rows)
-    titles = [[wrap(row.title), *map(wrap, row.maps)] for row in rows]
+    titles = [[_wrap(row.title), *map(_wrap, row.maps)] for row in rows]
     lines = max(title.count("\n") + 1 for line in titles for title in line)
     height = _PANEL + _CAPTION * (lines + 1) + 0.35 * show_colorbar
     figure = Figure((_PANEL * columns, height * len(rows)), layout="constrained")
@@ -245,12 +245,12 @@ def visualize_rows(
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for row, panels in zip(rows, grid, strict=True):
         image = display_image(row.image, mean, std)
-        style.draw_image(figure, panels[0], image, wrap(row.title))
+        style.draw_image(figure, panels[0], image, _wrap(row.title))
         # A row may be shorter than the longest.
         for panel in panels[1 + len(row.maps) :]:
             panel.remove()
         for panel, (title, values) in zip(panels[1:], row.maps.items(), strict=False):
-            checked = checked_map(values, row.image, title)
+            checked = _checked_map(values, row.image, title)
             _warn_of_stretching(checked, image, title)
             fitted = upsample(checked, image.shape[:2])
             style.draw_map(figure, panel, image, fitted[0, 0].numpy(), title)
@@ -298,7 +298,7 @@ _SIGNS = ("positive", "negative", "absolute_value", "all")
 _NO_OUTLIERS = 1e-9
 
 
-class Style:
+class _Style:
     """How all panels of a figure are drawn."""
 
     def __init__(
@@ -351,7 +351,7 @@ class Style:
             title = f"{title} ({nothing} everywhere)"
         # Scaled to 1 beforehand, since Captum takes values below 1e-5 for a mistake.
         scaled = values / peak if peak else None
-        title = wrap(title)
+        title = _wrap(title)
         self._captum(figure, panel, image, scaled, title, "blended_heat_map")
         grey, heat = panel.images
         grey.set_clim(0, 255)  # as bright as the image, not stretched to its extremes
@@ -391,7 +391,7 @@ class Style:
         panel.set_title(title, fontsize=10)
 
 
-def checked_map(values: Tensor, image: Tensor, title: str) -> Tensor:
+def _checked_map(values: Tensor, image: Tensor, title: str) -> Tensor:
     """Returns a finite map `(1, 1, h, w)`; one of the image's shape is summed."""
     while values.dim() < 4:
         values = values.unsqueeze(0)
@@ -416,7 +416,7 @@ def checked_map(values: Tensor, image: Tensor, title: str) -> Tensor:
     return values
 
 
-def wrap(title: str) -> str:
+def _wrap(title: str) -> str:
     """Returns the title in lines that fit over a panel."""
     lines = [textwrap.wrap(line, _LINE) or [""] for line in title.split("\n")]
     return "\n".join(line for wrapped in lines for line in wrapped)

@@ -14,10 +14,10 @@ from torchvision.models import get_model
 from torchvision.transforms._presets import ImageClassification
 
 from captum_iscam._utils.images import read_image
-from captum_iscam.cli import main
-from captum_iscam.commands._results import output_names
-from captum_iscam.commands._targets import TargetChoice
-from captum_iscam.commands.demo import SHOWN
+from captum_iscam.cli.demo import SHOWN
+from captum_iscam.cli.explain import TargetChoice
+from captum_iscam.cli.main import main
+from captum_iscam.cli.output import output_names
 from captum_iscam.networks import load_classifier
 
 NAME = "squeezenet1_1"
@@ -57,7 +57,7 @@ def small_inputs(monkeypatch):
         said = {**network.preprocessing, "resize": 72, "crop": 64}
         return replace(network, transform=transform, preprocessing=said)
 
-    monkeypatch.setattr("captum_iscam.commands.explain.load_classifier", load)
+    monkeypatch.setattr("captum_iscam.cli.explain.load_classifier", load)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_all_targets_share_a_call_of_each_method_and_the_record_says_so(
     explain, photo, tmp_path, capsys, monkeypatch
 ):
     clock = SimpleNamespace(perf_counter=itertools.count(step=10).__next__)
-    monkeypatch.setattr("captum_iscam.commands._record.time", clock)
+    monkeypatch.setattr("captum_iscam.cli.record.time", clock)
 
     def run(target):
         words = ("--layer", LAYER, "--target", target)
@@ -349,7 +349,7 @@ def test_a_picture_that_cannot_be_explained_is_named(
     def fails(*_, **__):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("captum_iscam.commands._record.explain", fails)
+    monkeypatch.setattr("captum_iscam.cli.record.explain", fails)
 
     assert explain(photo()) == 1
     errors = capsys.readouterr().err
@@ -423,8 +423,8 @@ def test_a_picture_is_turned_as_its_camera_says(tmp_path):
 
 
 def test_demo_finds_the_objects_without_a_network(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("captum_iscam.commands.demo._N_SAMPLES", 1)
-    monkeypatch.setattr("captum_iscam.commands.demo.load_scenes", few_scenes)
+    monkeypatch.setattr("captum_iscam.cli.demo._N_SAMPLES", 1)
+    monkeypatch.setattr("captum_iscam.cli.demo.load_scenes", few_scenes)
 
     code = main(["demo", "--out", str(tmp_path / "demo")])
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
 from captum_iscam._utils.files import read_tensors
-from captum_iscam.benchmark._csv import read_table
-from captum_iscam.benchmark._regions import Regions
-from captum_iscam.benchmark._voc import read_voc, voc_root
-from captum_iscam.benchmark.data import DataSet, FileItem, Item
-from captum_iscam.benchmark.labels import resolve
+from captum_iscam.benchmark.dataset import (
+    Box,
+    DataSet,
+    FileItem,
+    Item,
+    Mask,
+    Regions,
+    resolve,
+)
 from captum_iscam.demo import CLASSES, Scene, draw_scene, load_scenes
 from captum_iscam.demo.pictures import RECIPES
 
@@ -170,3 +177,175 @@ def _names_in(meta: Path) -> dict[str, tuple[str, ...]]:
             f"{type(found).__name__} in {str(meta)!r}. {repair}"
         )
     return names
+
+
+def read_table(file: Path) -> DataSet:
+    """A CSV of files and labels; `boxes.csv` beside it may hold boxes."""
+    root = file.parent
+    boxes = _boxes(root / "boxes.csv") if (root / "boxes.csv").is_file() else {}
+    items: dict[str, FileItem] = {}
+    for place, row in _rows(file):
+        name = row["file"]
+        if name in items:
+            raise ValueError(
+                f"data must name each file once, got {name!r} again in {place}. "
+                "Delete one of the lines."
+            )
+        label: int | str | None = _integer(row, "class_index", place)
+        class_name = row.get("class_name") or None
+        label = class_name if label is None else label
+        mask = row.get("mask")
+        masks = (Mask(None, root / mask),) if mask else ()
+        marks = tuple(boxes.pop(name, ()))
+        items[name] = FileItem(name, label, class_name, root / name, marks, masks)
+    if boxes:
+        raise ValueError(
+            f"boxes must belong to files of {file.name}, got {next(iter(boxes))!r} in "
+            f"{str(root / 'boxes.csv')!r}. Delete the line, or add the file."
+        )
+    if not items:
+        raise ValueError(
+            f"data must hold images, got a table without lines in {str(file)!r}. "
+            "Write a line for each image."
+        )
+    return DataSet("csv", file, tuple(items.values()))
+
+
+def _boxes(file: Path) -> dict[str, list[Box]]:
+    found: dict[str, list[Box]] = {}
+    for place, row in _rows(file):
+        try:
+            corners = [float(row[name] or "") for name in ("x0", "y0", "x1", "y1")]
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"boxes must have the numbers x0, y0, x1, y1, got {error} in {place}. "
+                "Correct the line."
+            ) from error
+        label = _integer(row, "class_index", place)
+        found.setdefault(row["file"], []).append(Box(label, *corners))
+    return found
+
+
+def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Lines of a CSV with a column `file`, and where each is."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            if "file" not in (reader.fieldnames or ()):
+                raise ValueError(
+                    f"data must have a column named file, got "
+                    f"{', '.join(reader.fieldnames or ()) or 'an empty table'} in "
+                    f"{str(file)!r}. Name the columns in the first line."
+                )
+            for row in reader:
+                place = f"{file.name}, line {reader.line_num}"
+                if None in row or not row["file"]:
+                    raise ValueError(
+                        "data must have a file and as many fields as columns in each "
+                        f"line, got something else in {place}. Correct the line."
+                    )
+                yield place, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"data must be a CSV file in UTF-8, got {str(file)!r} ({error}). "
+            "Name a table or a folder."
+        ) from error
+
+
+def _integer(row: dict[str, str], column: str, place: str) -> int | None:
+    text = (row.get(column) or "").strip()
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ValueError(
+            f"{column} must be an integer of 0 or more, got {text!r} in {place}. "
+            "Put names into the column class_name."
+        )
+    return int(text)
+
+
+_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def voc_root(path: Path) -> Path | None:
+    """The folder with `JPEGImages`: the path, or the newest year below it."""
+    for pattern in ("", "VOC2*", "VOCdevkit/VOC2*"):
+        found = sorted(path.glob(pattern)) if pattern else [path]
+        roots = [p for p in found if (p / "JPEGImages").is_dir()]
+        if roots:
+            return roots[-1]
+    return None
+
+
+def read_voc(root: Path) -> DataSet:
+    """The validation images; the label is the class of the largest box."""
+    listed = root / "ImageSets" / "Main" / "val.txt"
+    if listed.is_file():
+        names = listed.read_text(encoding="utf-8").split()
+    else:
+        names = sorted(p.stem for p in (root / "Annotations").glob("*.xml"))
+    if not names:
+        raise ValueError(
+            f"data must hold annotated images, got none in {str(root)!r}. Keep the "
+            "folders Annotations and ImageSets beside JPEGImages."
+        )
+    items = tuple(_item(root, name) for name in names)
+    return DataSet("voc", root, items, _CLASSES)
+
+
+def _item(root: Path, name: str) -> FileItem:
+    file = root / "Annotations" / f"{name}.xml"
+    try:
+        boxes = [_box(o) for o in ElementTree.parse(file).iter("object")]
+    except (OSError, ElementTree.ParseError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"data must have an annotation for each image, got {str(file)!r} ({error})."
+            " Restore it from the archive."
+        ) from error
+    largest = max(boxes, key=lambda b: (b.x1 - b.x0) * (b.y1 - b.y0), default=None)
+    label = largest.label if largest else None
+    painted = root / "SegmentationClass" / f"{name}.png"
+    masks: list[Mask] = []
+    if painted.is_file():
+        # Its palette index is the class, 255 the rim that belongs to nobody.
+        present = dict.fromkeys(b.label for b in boxes)
+        masks = [
+            Mask(label, painted, 1 + _CLASSES.index(str(label)))
+            for label in present
+            if label in _CLASSES
+        ]
+    image = root / "JPEGImages" / f"{name}.jpg"
+    class_name = None if label is None else str(label)
+    marks = () if masks else tuple(boxes)
+    return FileItem(image.name, label, class_name, image, marks, tuple(masks))
+
+
+def _box(entry: ElementTree.Element) -> Box:
+    box = entry.find("bndbox")
+    if box is None:
+        raise ValueError("an object without a box")
+    x0, y0, x1, y1 = (float(box.findtext(k) or "") for k in _CORNERS)
+    # Counted from 1, the last pixel included.
+    return Box(entry.findtext("name"), x0 - 1, y0 - 1, x1, y1)

@@ -1,7 +1,7 @@
 """A small network and pictures whose right explanation is known.
 
 Scenes are drawn with the mask of every object; the bundled network was trained on such
-scenes by ``python -m captum_iscam.demo.train``. A map for a class should lie on that
+scenes by ``python tools/train_scene_net.py``. A map for a class should lie on that
 class's object, and here anyone can check whether it does.
 """
 

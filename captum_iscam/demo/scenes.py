@@ -1,16 +1,250 @@
 """Drawn scenes whose objects, and so whose right explanation, are known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from captum_iscam.demo._backgrounds import add_clutter, background, colours
-from captum_iscam.demo._shapes import SHAPES
-
 Array = npt.NDArray[np.float64]
+
+
+def colours(
+    rng: np.random.Generator,
+    count: int,
+    saturation: tuple[float, float],
+    value: tuple[float, float],
+) -> Array:
+    """Random RGB colours of any hue, shape (count, 3)."""
+    hues = rng.uniform(0.0, 6.0, (count, 1))
+    chroma = rng.uniform(*saturation, (count, 1))
+    values = rng.uniform(*value, (count, 1))
+    sector = (np.array([5.0, 3.0, 1.0]) + hues) % 6.0
+    rgb: Array = values * (
+        1.0 - chroma * np.clip(np.minimum(sector, 4.0 - sector), 0.0, 1.0)
+    )
+    return rgb
+
+
+def _linear_weights(cells: int, size: int) -> Array:
+    """Matrix (size, cells) that interpolates `cells` values linearly to `size`."""
+    position = np.linspace(0.0, cells - 1.0, size)
+    return np.clip(1.0 - np.abs(position[:, None] - np.arange(cells)), 0.0, 1.0)
+
+
+def smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Array:
+    """Uniform noise on a coarse grid, enlarged linearly to (size, size)."""
+    weights = _linear_weights(cells, size)
+    noise: Array = weights @ rng.random((cells, cells)) @ weights.T
+    return noise
+
+
+def _rotated(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
+    """Pixel coordinates turned by a random angle about the centre."""
+    angle = rng.uniform(0.0, 2 * np.pi)
+    axis = np.arange(size) - (size - 1) / 2
+    x, y = axis[None, :], axis[:, None]
+    return (
+        x * np.cos(angle) + y * np.sin(angle),
+        y * np.cos(angle) - x * np.sin(angle),
+    )
+
+
+def _clouds(rng: np.random.Generator, size: int) -> Array:
+    octaves = [
+        smooth_noise(rng, cells, size) * 0.6**i
+        for i, cells in enumerate((int(rng.integers(3, 7)), 10, 20, 40))
+    ]
+    return np.clip(sum(octaves, np.zeros((size, size))) / 2.2, 0.0, 1.0)
+
+
+def _grain(rng: np.random.Generator, size: int) -> Array:
+    return smooth_noise(rng, int(rng.integers(size // 4, size // 2)), size)
+
+
+def _stripes(rng: np.random.Generator, size: int) -> Array:
+    x, y = _rotated(rng, size)
+    wobble = rng.uniform(0.0, 3.0) * np.sin(y * 2 * np.pi / rng.uniform(30.0, 70.0))
+    wave = np.sin((x + wobble) * 2 * np.pi / rng.uniform(5.0, 22.0))
+    return np.clip(0.5 + wave * rng.uniform(0.5, 1.5), 0.0, 1.0)
+
+
+def _checks(rng: np.random.Generator, size: int) -> Array:
+    x, y = _rotated(rng, size)
+    period = rng.uniform(10.0, 36.0)
+    wave = np.sin(x * 2 * np.pi / period) * np.sin(y * 2 * np.pi / period)
+    return np.clip(0.5 + wave * rng.uniform(0.5, 3.0), 0.0, 1.0)
+
+
+def _gradient(rng: np.random.Generator, size: int) -> Array:
+    x, y = _rotated(rng, size)
+    if rng.random() < 0.5:
+        return np.clip(0.5 + x / size, 0.0, 1.0)
+    return np.clip(np.hypot(x - rng.uniform(-size / 2, size / 2), y) / size, 0.0, 1.0)
+
+
+_TEXTURES = (_clouds, _grain, _stripes, _checks, _gradient)
+
+
+def background(rng: np.random.Generator, size: int) -> Array:
+    """A textured background between two related colours, (size, size, 3) in [0, 1]."""
+    texture = _TEXTURES[rng.integers(len(_TEXTURES))](rng, size)
+    first = colours(rng, 1, (0.0, 0.45), (0.25, 0.85))[0]
+    # The second colour stays near: texture has less contrast than objects.
+    second = np.clip(first + rng.uniform(-0.25, 0.25, 3), 0.05, 0.95)
+    picture = first + texture[..., None] * (second - first)
+    grain = rng.normal(0.0, rng.uniform(0.005, 0.03), (size, size, 1))
+    textured: Array = np.clip(picture + grain, 0.0, 1.0)
+    return textured
+
+
+def add_clutter(rng: np.random.Generator, picture: Array) -> None:
+    """Draw up to eight thin strokes and small dots, in place."""
+    size = picture.shape[0]
+    count = int(rng.integers(0, 9))
+    paints = colours(rng, count, (0.1, 0.9), (0.15, 1.0))
+    for paint in paints:
+        x0, y0 = rng.uniform(0.0, size, 2)
+        length, angle = rng.uniform(6.0, 22.0), rng.uniform(0.0, 2 * np.pi)
+        radius = rng.uniform(0.6, 1.3)
+        if rng.random() < 0.5:
+            length, radius = 0.0, rng.uniform(1.2, 3.0)
+        reach = length + radius + 1.0
+        rows, columns = (
+            slice(max(int(c - reach), 0), int(c + reach) + 2) for c in (y0, x0)
+        )
+        view = picture[rows, columns]
+        y, x = (np.arange(n)[:, None] for n in view.shape[:2])
+        y, x = y + rows.start - y0, x.T + columns.start - x0
+        dx, dy = np.cos(angle), np.sin(angle)
+        along = np.clip(x * dx + y * dy, 0.0, length)
+        distance = np.hypot(x - along * dx, y - along * dy) - radius
+        alpha = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
+        view += alpha * rng.uniform(0.5, 1.0) * (paint - view)
+
+
+# The outlines of the object classes, as signed distances. A shape fills the unit circle
+# of its own coordinates (x to the right, y down). Distances are in the same unit,
+# negative inside, so that any size can be anti-aliased.
+Shape = Callable[[Array, Array], Array]
+
+
+def polygon(vertices: Array, x: Array, y: Array, rounding: float = 0.05) -> Array:
+    """Exact signed distance to a closed polygon with rounded corners."""
+    squared = np.full(x.shape, np.inf)
+    inside = np.zeros(x.shape, dtype=bool)
+    ends = np.roll(vertices, -1, axis=0)
+    for (ax, ay), (bx, by) in zip(vertices, ends, strict=True):
+        ex, ey = bx - ax, by - ay
+        along = np.clip(((x - ax) * ex + (y - ay) * ey) / (ex * ex + ey * ey), 0.0, 1.0)
+        squared = np.minimum(
+            squared, (x - ax - along * ex) ** 2 + (y - ay - along * ey) ** 2
+        )
+        if ay != by:
+            # Even-odd rule: count the edges crossed by a ray to the right.
+            crosses = ((ay > y) != (by > y)) & (x < ax + (y - ay) * ex / ey)
+            inside ^= crosses
+    signed: Array = np.where(inside, -1.0, 1.0) * np.sqrt(squared) - rounding
+    return signed
+
+
+def _polar(radii: Array, start: float = -np.pi / 2) -> Array:
+    """Vertices at equal angles with the given distances from the centre."""
+    angles = start + 2 * np.pi * np.arange(len(radii)) / len(radii)
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
+
+
+_SQUARE = _polar(np.full(4, 0.92), start=np.pi / 4)
+_TRIANGLE = _polar(np.full(3, 0.92))
+_STAR = _polar(np.tile([0.95, 0.38], 5))
+_CROSS = np.array(
+    # A quarter of the outline, three corners, turned four times.
+    [
+        (x * c - y * s, x * s + y * c)
+        for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))
+        for x, y in ((-0.26, -0.9), (0.26, -0.9), (0.26, -0.26))
+    ]
+)
+_ARROW = np.array(
+    [
+        (0.0, -0.93),
+        (0.72, -0.12),
+        (0.24, -0.12),
+        (0.24, 0.88),
+        (-0.24, 0.88),
+        (-0.24, -0.12),
+        (-0.72, -0.12),
+    ]
+)
+_T = np.linspace(0.0, 2 * np.pi, 28, endpoint=False)
+_HEART = np.stack(
+    [
+        np.sin(_T) ** 3 * 0.92,
+        -(13 * np.cos(_T) - 5 * np.cos(2 * _T) - 2 * np.cos(3 * _T) - np.cos(4 * _T))
+        / 17.5
+        - 0.08,
+    ],
+    axis=1,
+)
+
+
+def _ring(x: Array, y: Array) -> Array:
+    distance: Array = np.abs(np.hypot(x, y) - 0.7) - 0.26
+    return distance
+
+
+def _crescent(x: Array, y: Array) -> Array:
+    return np.maximum(np.hypot(x, y) - 0.97, 0.7 - np.hypot(x - 0.5, y))
+
+
+def _flower(x: Array, y: Array) -> Array:
+    # Not a true distance; the factor keeps the slope near 1 at the petals' sides.
+    reach = 0.74 + 0.22 * np.cos(6 * np.arctan2(y, x))
+    distance: Array = (np.hypot(x, y) - reach) * 0.7
+    return distance
+
+
+def _no_pattern(x: Array, y: Array) -> Array:
+    return np.ones_like(x)
+
+
+def _core(x: Array, y: Array) -> Array:
+    return np.hypot(x, y) - 0.3
+
+
+def _fields(x: Array, y: Array) -> Array:
+    # The square of half-width 0.7 holds 4 x 4 fields.
+    wave = np.sin(x * np.pi / 0.35) * np.sin(y * np.pi / 0.35)
+    return wave * 0.12
+
+
+def _pips(x: Array, y: Array) -> Array:
+    corners = np.hypot(np.abs(x) - 0.38, np.abs(y) - 0.38)
+    return np.minimum(corners, np.hypot(x, y)) - 0.16
+
+
+def _from(vertices: Array) -> Shape:
+    def distance(x: Array, y: Array) -> Array:
+        return polygon(vertices, x, y)
+
+    return distance
+
+
+# name: (outline, pattern); a second colour is painted where the pattern is negative.
+SHAPES: dict[str, tuple[Shape, Shape]] = {
+    "arrow": (_from(_ARROW), _no_pattern),
+    "chessboard": (_from(_SQUARE), _fields),
+    "crescent": (_crescent, _no_pattern),
+    "cross": (_from(_CROSS), _no_pattern),
+    "die": (_from(_SQUARE), _pips),
+    "flower": (_flower, _core),
+    "heart": (_from(_HEART), _no_pattern),
+    "ring": (_ring, _no_pattern),
+    "star": (_from(_STAR), _no_pattern),
+    "triangle": (_from(_TRIANGLE), _no_pattern),
+}
+
 
 CLASSES: tuple[str, ...] = tuple(SHAPES)
 """Names of the object classes; a class index is a position in this tuple."""

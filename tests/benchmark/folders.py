@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from captum_iscam.benchmark import layout
-from captum_iscam.benchmark.layout import Curve, Row
+from captum_iscam.benchmark import storage
+from captum_iscam.benchmark.storage import Curve, Row
 
 METHODS = {
     "is-cam": "IS-CAM",
@@ -38,7 +38,7 @@ def declare(
     for i in range(n_images):
         name = f"photos/image_{i:04d}.jpg"
         label = i % len(classes)
-        key = layout.image_key(name)
+        key = storage.image_key(name)
         entry = {"id": name, "key": key, "label": label, "class": classes[label]}
         images.append(entry)
     return {
@@ -85,13 +85,13 @@ def image_rows(run, i, values, model="net"):
 
 def write_run(folder, run):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / layout.RUN).write_text(json.dumps(run))
+    (folder / storage.RUN).write_text(json.dumps(run))
 
 
 def write_records(folder, kind, records, rank=0):
-    file = layout.rank_file(folder, kind, rank)
+    file = storage.rank_file(folder, kind, rank)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(b"".join(layout.to_line(record) for record in records))
+    file.write_bytes(b"".join(storage.to_line(record) for record in records))
 
 
 def rows_folder(folder, values, **settings):
@@ -103,7 +103,7 @@ def rows_folder(folder, values, **settings):
     rows = []
     for i in range(n_images):
         rows += image_rows(run, i, {m: table[i] for m, table in values.items()})
-    write_records(folder, layout.ROWS, rows)
+    write_records(folder, storage.ROWS, rows)
     return run, rows
 
 
@@ -123,9 +123,9 @@ def full_folder(
             found = _drawn_values(rng, run, i, model)
             rows += found[0]
             curves += found[1]
-    write_records(folder, layout.ROWS, rows[::2])
-    write_records(folder, layout.ROWS, rows[1::2], rank=1)
-    write_records(folder, layout.CURVES, curves)
+    write_records(folder, storage.ROWS, rows[::2])
+    write_records(folder, storage.ROWS, rows[1::2], rank=1)
+    write_records(folder, storage.CURVES, curves)
     if pictures is not None:
         for i, image in enumerate(run["data"]["images"]):
             image["key"] = run["data"]["images"][i % pictures]["key"]
@@ -178,7 +178,7 @@ def write_pictures(folder, run, rng, n_different=None):
     """Writes a picture per image and a map per image, network and method."""
     y, x = np.mgrid[0:160, 0:160] / 160
     for i, image in enumerate(run["data"]["images"][:n_different]):
-        file = layout.image_file(folder, image["key"])
+        file = storage.image_file(folder, image["key"])
         file.parent.mkdir(parents=True, exist_ok=True)
         waves = np.stack([x, y, 0.5 + 0.5 * np.sin(9 * x * y + i)], axis=2)
         blob = np.hypot(x - 0.3 - 0.4 * (i % 2), y - 0.5) < 0.2
@@ -186,7 +186,7 @@ def write_pictures(folder, run, rng, n_different=None):
         Image.fromarray((waves * 255).astype(np.uint8)).save(file, quality=80)
         for model in run["models"]:
             for j, method in enumerate(run["methods"]):
-                map_file = layout.map_file(folder, model, method, image["key"])
+                map_file = storage.map_file(folder, model, method, image["key"])
                 map_file.parent.mkdir(parents=True, exist_ok=True)
                 small = np.exp(
                     -((x - 0.3 - 0.4 * (i % 2)) ** 2 + (y - 0.5) ** 2) / 0.05

@@ -4,8 +4,8 @@ import contextlib
 import io
 import json
 
-from captum_iscam.benchmark import layout
-from captum_iscam.cli import main
+from captum_iscam.benchmark import storage
+from captum_iscam.cli.main import main
 
 METHODS = "grad-cam,random-map,center-map"
 METRICS = "average_drop,insertion,infidelity,sparseness,pointing_game"
@@ -35,7 +35,7 @@ def run_alone(folder, *words):
 
 def rows(folder):
     """Returns the rows by key, which must be unique."""
-    found = layout.read_rows(folder)
+    found = storage.read_rows(folder)
     by_key = {row.key: row for row in found}
     assert len(by_key) == len(found)
     return by_key
@@ -50,9 +50,9 @@ def result(folder):
     means = [entry for entry in summary["means"] if entry["metric"] != "seconds"]
     pictures = {
         file.relative_to(folder): file.read_bytes()
-        for kind in (layout.MAPS, layout.IMAGES)
+        for kind in (storage.MAPS, storage.IMAGES)
         for file in sorted((folder / kind).rglob("*"))
         if file.is_file() and not file.name.startswith(".")
     }
-    curves = {curve.key: curve for curve in layout.read_curves(folder)}
+    curves = {curve.key: curve for curve in storage.read_curves(folder)}
     return without_time, means, pictures, curves

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from captum_iscam.benchmark.layout import Row
-from captum_iscam.benchmark.measures import MEASURES
+from captum_iscam.benchmark.metric_registry import MEASURES
 from captum_iscam.benchmark.sources import find_data
-from captum_iscam.cli import _parser, main
-from captum_iscam.commands._benchmark_arguments import METHODS, PRESETS
+from captum_iscam.benchmark.storage import Row
+from captum_iscam.cli.main import main
+from captum_iscam.cli.parser import METHODS, PRESETS, make_parser
 from captum_iscam.methods import find_methods
 
 PAGE = (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text("utf-8")
@@ -35,7 +35,7 @@ def commands():
 
 
 def _help():
-    choices = _parser()._subparsers._group_actions[0].choices
+    choices = make_parser()._subparsers._group_actions[0].choices
     return choices["benchmark"].format_help()
 
 
@@ -45,7 +45,7 @@ def test_the_page_has_its_commands():
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_are_understood(line):
-    args = _parser().parse_args(shlex.split(line))
+    args = make_parser().parse_args(shlex.split(line))
 
     assert args.command == "benchmark"
     assert find_methods(args.method or METHODS)

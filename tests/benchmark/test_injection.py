@@ -16,8 +16,8 @@ from benchmark.pages import cards, names
 from benchmark.runs import run
 from PIL import Image
 
-from captum_iscam.benchmark import layout
-from captum_iscam.benchmark.report import write_report
+from captum_iscam.benchmark import storage
+from captum_iscam.benchmark.report.page import write_report
 from captum_iscam.demo import CLASSES
 
 PROMISE = "Names of files and classes, and tables, stay text in the report's page."
@@ -65,8 +65,8 @@ def evil_folder(path):
         values = {"insertion": [0.5, 0.4], f"m{EVIL}": [0.1, 0.2]}
         rows += image_rows(run, i, values, model)
     rows[0] = replace(rows[0], value=None, error=f"failed {EVIL} {CLOSING}")
-    rows.append(layout.Row(run["data"]["images"][2]["id"], error=EVIL + CLOSING))
-    write_records(path, layout.ROWS, rows)
+    rows.append(storage.Row(run["data"]["images"][2]["id"], error=EVIL + CLOSING))
+    write_records(path, storage.ROWS, rows)
     rng = np.random.default_rng(0)
     safe = {**run, "models": {}}
     write_pictures(path, safe, rng)
@@ -93,7 +93,7 @@ def test_no_text_becomes_markup(visit, tmp_path, ledger):
     assert page.locator("#notes p").all_inner_texts() == [EVIL, CLOSING]
     assert f"predicted cat{EVIL}" in text
     tried = {text for text in texts(run) if "<" in text}
-    tried |= {r.error for r in layout.read_rows(tmp_path) if r.error}
+    tried |= {r.error for r in storage.read_rows(tmp_path) if r.error}
     ledger.survived("Files", PROMISE, len(tried))
 
 

@@ -11,13 +11,13 @@ import pytest
 from benchmark.runs import result, rows, run, run_alone
 from reliability.ledger import cases
 
-from captum_iscam.benchmark import layout
+from captum_iscam.benchmark import storage
 
 SAME = "A killed benchmark, resumed, ends with the rows of an undisturbed one."
 _MODULES = [
     "benchmark.runs",
-    "captum_iscam.commands.benchmark",
-    "captum_iscam.benchmark.report",
+    "captum_iscam.cli.benchmark",
+    "captum_iscam.benchmark.report.page",
     "captum_iscam.benchmark.summary",
 ]
 
@@ -60,8 +60,8 @@ def test_kills_at_random_moments_change_nothing(tmp_path, start, undisturbed, le
         process.join(moment)
         process.kill()
         process.join()
-        file = layout.rank_file(folder, layout.ROWS, 0)
-        in_the_middle += file.exists() and 0 < len(layout.read_rows(folder)) < 72
+        file = storage.rank_file(folder, storage.ROWS, 0)
+        in_the_middle += file.exists() and 0 < len(storage.read_rows(folder)) < 72
         if process.exitcode == 0:
             assert result(folder) == expected
             finished += 1
@@ -78,7 +78,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path, start, undisturbed, le
 def wait_for_rows(folder, count, file="rank0.jsonl", patience=60):
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        file_of_rows = folder / layout.ROWS / file
+        file_of_rows = folder / storage.ROWS / file
         if file_of_rows.exists() and file_of_rows.read_bytes().count(b"\n") >= count:
             return
         time.sleep(0.005)
@@ -93,7 +93,7 @@ def test_sigterm_ends_between_rows(tmp_path, start, undisturbed, ledger):
     process.join()
 
     assert process.exitcode == 128 + signal.SIGTERM
-    file = layout.rank_file(tmp_path, layout.ROWS, 0)
+    file = storage.rank_file(tmp_path, storage.ROWS, 0)
     assert file.read_bytes().endswith(b"\n")
     assert 3 <= len(rows(tmp_path)) < 8 * 24
     resumed = start(tmp_path, "--samples", "8")
@@ -105,11 +105,11 @@ def test_sigterm_ends_between_rows(tmp_path, start, undisturbed, ledger):
 
 def test_a_resumed_run_says_what_it_found(tmp_path, undisturbed):
     shutil.copytree(undisturbed[0], tmp_path / "out")
-    file = layout.rank_file(tmp_path / "out", layout.ROWS, 0)
+    file = storage.rank_file(tmp_path / "out", storage.ROWS, 0)
     file.write_bytes(file.read_bytes()[:-7])
-    with layout.rank_file(tmp_path / "out", layout.CURVES, 0).open("ab") as stream:
+    with storage.rank_file(tmp_path / "out", storage.CURVES, 0).open("ab") as stream:
         stream.write(b'{"image":"sce')
-    left = next((tmp_path / "out" / layout.MAPS).rglob("*.png")).parent
+    left = next((tmp_path / "out" / storage.MAPS).rglob("*.png")).parent
     (left / ".captum-iscam.key.png.3.part").write_bytes(b"half")
 
     code, said = run(tmp_path / "out")
@@ -150,7 +150,7 @@ def test_a_full_disk_is_said_and_resumed_from(
 
     assert code == 1
     assert "No space left on device" in said
-    for kind in (layout.ROWS, layout.CURVES):
+    for kind in (storage.ROWS, storage.CURVES):
         for file in (out / kind).glob("*"):
             content = file.read_bytes()
             assert not content or content.endswith(b"\n")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from captum_iscam import metrics
-from captum_iscam.benchmark.measures import (
+from captum_iscam.benchmark.metric_registry import (
     MEASURES,
     Question,
     find_measures,

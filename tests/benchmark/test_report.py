@@ -20,10 +20,9 @@ from benchmark.folders import (
 from benchmark.pages import cards, names
 from scipy import stats
 
-from captum_iscam.benchmark import layout
-from captum_iscam.benchmark._gallery import compared, disagreement
-from captum_iscam.benchmark._results import read_results
-from captum_iscam.benchmark.report import write_report
+from captum_iscam.benchmark import storage
+from captum_iscam.benchmark.report.page import compared, disagreement, write_report
+from captum_iscam.benchmark.results import read_results
 from captum_iscam.benchmark.summary import summarise
 
 DOCS = Path(__file__).parents[2] / "docs" / "reading_a_benchmark.md"
@@ -38,8 +37,7 @@ def folder(tmp_path_factory):
     full_folder(path, n_images=30)
     with pytest.MonkeyPatch.context() as patch:
         # Values come from several files, as those of thousands of images do.
-        for module in ("_gallery", "report"):
-            patch.setattr(f"captum_iscam.benchmark.{module}.PART", 7)
+        patch.setattr("captum_iscam.benchmark.report.page.PART", 7)
         write_report(path)
     return path
 
@@ -331,10 +329,10 @@ def test_pictures_and_values_of_an_image_are_shown(visit, folder):
     )
     card.locator("summary").click()
 
-    run = layout.read_run(folder)
+    run = storage.read_run(folder)
     rows = {
         row.metric: row.value
-        for row in layout.read_rows(folder)
+        for row in storage.read_rows(folder)
         if (row.image, row.model, row.method)
         == (run["data"]["images"][0]["id"], "net", "is-cam")
     }
@@ -352,7 +350,7 @@ def test_values_stand_with_their_images(visit, folder):
 
     values = {
         row.image: f"IS-CAM\n{row.value:.3f}"
-        for row in layout.read_rows(folder)
+        for row in storage.read_rows(folder)
         if (row.model, row.method, row.metric) == ("net", "is-cam", "insertion")
     }
     captions = page.locator(".card figure:nth-of-type(2) figcaption").all_inner_texts()
@@ -392,12 +390,12 @@ def test_names_of_files_reach_their_pictures(visit, tmp_path):
 def test_what_is_missing_is_said(visit, tmp_path):
     run = full_folder(tmp_path, n_images=4, models=("net",))
     images = run["data"]["images"]
-    rows = [r for r in layout.read_rows(tmp_path) if r.image == images[0]["id"]]
-    write_records(tmp_path, layout.ROWS, rows)
-    broken = layout.Row(images[1]["id"], error="cannot identify image file")
-    write_records(tmp_path, layout.ROWS, [broken], rank=1)
-    layout.image_file(tmp_path, images[1]["key"]).unlink()
-    layout.map_file(tmp_path, "net", "grad-cam", images[0]["key"]).unlink()
+    rows = [r for r in storage.read_rows(tmp_path) if r.image == images[0]["id"]]
+    write_records(tmp_path, storage.ROWS, rows)
+    broken = storage.Row(images[1]["id"], error="cannot identify image file")
+    write_records(tmp_path, storage.ROWS, [broken], rank=1)
+    storage.image_file(tmp_path, images[1]["key"]).unlink()
+    storage.map_file(tmp_path, "net", "grad-cam", images[0]["key"]).unlink()
     write_report(tmp_path)
 
     page = visit(tmp_path)
@@ -417,7 +415,7 @@ def test_a_metric_without_any_value_is_shown_as_empty(visit, tmp_path):
     rows = []
     for i in range(3):
         rows += image_rows(run, i, {"pointing_game": [None] * 2, "deletion": [0.1] * 2})
-    write_records(tmp_path, layout.ROWS, rows)
+    write_records(tmp_path, storage.ROWS, rows)
     write_report(tmp_path)
 
     page = visit(tmp_path)

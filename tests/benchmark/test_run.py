@@ -10,10 +10,10 @@ from benchmark.runs import METHODS, METRICS, command, result, rows, run
 from PIL import Image
 
 from captum_iscam._utils.files import LOCK
-from captum_iscam.benchmark import layout
-from captum_iscam.benchmark.rows import _Remembering
-from captum_iscam.cli import main
-from captum_iscam.commands._benchmark_arguments import PRESETS
+from captum_iscam.benchmark import storage
+from captum_iscam.benchmark.evaluation import _Remembering
+from captum_iscam.cli.main import main
+from captum_iscam.cli.parser import PRESETS
 from captum_iscam.demo import CLASSES, load_network, load_scenes, preprocess
 from captum_iscam.methods import METHODS as TABLE
 from captum_iscam.methods import Method
@@ -41,12 +41,12 @@ def photographs(folder, count=3, classes=CLASSES):
 def test_every_image_method_and_metric_has_one_row(finished):
     found = rows(finished)
 
-    record = layout.read_run(finished)
+    record = storage.read_run(finished)
     expected = {
         (image["id"], "scene-net", method, metric)
         for image in record["data"]["images"]
         for method in METHODS.split(",")
-        for metric in (*METRICS.split(","), *layout.COSTS)
+        for metric in (*METRICS.split(","), *storage.COSTS)
     }
     assert {tuple(key) for key in found} == expected
     assert len(record["data"]["images"]) == 3
@@ -56,7 +56,7 @@ def test_every_image_method_and_metric_has_one_row(finished):
 
 def test_values_are_those_of_the_metrics_themselves(finished):
     model, found = load_network(), rows(finished)
-    image = layout.read_run(finished)["data"]["images"][0]["id"]
+    image = storage.read_run(finished)["data"]["images"][0]["id"]
     scene = load_scenes()[int(image.removeprefix("scene_"))]
     inputs = preprocess(scene.image)
     probabilities = model(inputs)[0].softmax(0)
@@ -70,7 +70,7 @@ def test_values_are_those_of_the_metrics_themselves(finished):
         for key, row in found.items()
         if (key.image, key.method) == (image, "grad-cam")
     }
-    row = found[layout.Key(image, "scene-net", "grad-cam", "insertion")]
+    row = found[storage.Key(image, "scene-net", "grad-cam", "insertion")]
 
     assert values["average_drop"] == average_drop(model, inputs, maps, target).item()
     assert values["insertion"] == curves.auc.item()
@@ -80,13 +80,13 @@ def test_values_are_those_of_the_metrics_themselves(finished):
     assert (row.target, row.prediction) == (target, target)
     assert row.probability == pytest.approx(probabilities[target].item())
     assert row.group == CLASSES[row.label]
-    written = {curve.key: curve for curve in layout.read_curves(finished)}[row.key]
+    written = {curve.key: curve for curve in storage.read_curves(finished)}[row.key]
     assert written.fractions == pytest.approx([0, 0.25, 0.5, 0.75, 1])
     assert written.scores == pytest.approx(curves.scores[0].tolist())
 
 
 def test_the_record_holds_what_repeats_the_run(finished):
-    record = layout.read_run(finished)
+    record = storage.read_run(finished)
 
     assert record["command"] == ["captum-iscam", *command(finished)]
     assert set(record["versions"]) >= {"python", "torch", "captum", "captum_iscam"}
@@ -114,11 +114,11 @@ def test_the_record_holds_what_repeats_the_run(finished):
 
 
 def test_pictures_are_small_and_where_the_record_says(finished):
-    for image in layout.read_run(finished)["data"]["images"]:
-        with Image.open(layout.image_file(finished, image["key"])) as thumbnail:
+    for image in storage.read_run(finished)["data"]["images"]:
+        with Image.open(storage.image_file(finished, image["key"])) as thumbnail:
             assert max(thumbnail.size) == 96
         for method in METHODS.split(","):
-            file = layout.map_file(finished, "scene-net", method, image["key"])
+            file = storage.map_file(finished, "scene-net", method, image["key"])
             with Image.open(file) as picture:
                 assert (picture.size, picture.mode) == ((112, 112), "L")
                 assert picture.getextrema()[1] == 255
@@ -135,13 +135,13 @@ def test_a_second_run_adds_nothing(finished):
 
 def test_a_torn_row_is_dropped_and_made_again(finished, tmp_path):
     run(tmp_path)
-    file = layout.rank_file(tmp_path, layout.ROWS, 0)
+    file = storage.rank_file(tmp_path, storage.ROWS, 0)
     whole = file.read_bytes()
     # What a kill can leave: half of the rows, and a part of the next.
     file.write_bytes(whole[: len(whole) // 2])
-    curves = layout.rank_file(tmp_path, layout.CURVES, 0)
+    curves = storage.rank_file(tmp_path, storage.CURVES, 0)
     curves.write_bytes(curves.read_bytes()[:-20])
-    torn = next((tmp_path / layout.MAPS).rglob("*.png"))
+    torn = next((tmp_path / storage.MAPS).rglob("*.png"))
     torn.with_name(f".captum-iscam.{torn.name}.0.part").write_bytes(b"torn")
 
     code, _ = run(tmp_path)
@@ -152,7 +152,7 @@ def test_a_torn_row_is_dropped_and_made_again(finished, tmp_path):
 
 def test_only_the_missing_rows_are_made(finished, tmp_path, monkeypatch):
     run(tmp_path)
-    file = layout.rank_file(tmp_path, layout.ROWS, 0)
+    file = storage.rank_file(tmp_path, storage.ROWS, 0)
     lines = file.read_bytes().splitlines(keepends=True)
     lost = next(line for line in lines if b'"center-map","metric":"insertion"' in line)
     file.write_bytes(b"".join(line for line in lines if line != lost))
@@ -173,7 +173,7 @@ def test_only_the_missing_rows_are_made(finished, tmp_path, monkeypatch):
 
 
 def test_rows_do_not_depend_on_the_other_images(finished, tmp_path):
-    chosen = {image["id"] for image in layout.read_run(finished)["data"]["images"]}
+    chosen = {image["id"] for image in storage.read_run(finished)["data"]["images"]}
 
     run(tmp_path, "--samples", "8")
 
@@ -268,7 +268,7 @@ def test_other_pictures_boxes_or_masks_are_refused(tmp_path, changed):
 
 def test_a_damaged_row_is_named(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "out")
-    file = layout.rank_file(tmp_path / "out", layout.ROWS, 0)
+    file = storage.rank_file(tmp_path / "out", storage.ROWS, 0)
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([*lines[:3], b"\0" * 40 + b"\n", *lines[4:]]))
 
@@ -289,9 +289,9 @@ def test_what_changes_no_result_is_not_refused(finished):
 
 
 def test_rows_without_a_record_are_refused(finished, tmp_path):
-    file = layout.rank_file(tmp_path, layout.ROWS, 0)
+    file = storage.rank_file(tmp_path, storage.ROWS, 0)
     file.parent.mkdir()
-    file.write_bytes(layout.rank_file(finished, layout.ROWS, 0).read_bytes())
+    file.write_bytes(storage.rank_file(finished, storage.ROWS, 0).read_bytes())
 
     code, said = run(tmp_path)
 
@@ -347,7 +347,7 @@ def test_an_unreadable_image_is_a_row(tmp_path):
 
     assert code == 0
     found = rows(out)
-    broken = found[layout.Key(f"{CLASSES[0]}/broken.jpg", None, None, None)]
+    broken = found[storage.Key(f"{CLASSES[0]}/broken.jpg", None, None, None)]
     assert "identify" in broken.error
     assert (broken.value, broken.model) == (None, None)
     assert len({key.image for key in found}) == 4
@@ -386,7 +386,7 @@ def test_a_model_that_gives_nan_is_an_error_of_its_rows(tmp_path, monkeypatch):
 
     monkeypatch.setattr("captum_iscam.demo.network.SceneNet.forward", broken)
     monkeypatch.setattr(
-        "captum_iscam.benchmark.subjects.default_layer",
+        "captum_iscam.benchmark.explained_models.default_layer",
         lambda model, _: ("features", model.features),
     )
 
@@ -403,7 +403,7 @@ def test_a_reader_that_ends_ends_the_run(tmp_path, monkeypatch):
     def lost(*_):
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
 
-    monkeypatch.setattr("captum_iscam.benchmark.rows.RowMaker.image", lost)
+    monkeypatch.setattr("captum_iscam.benchmark.evaluation.RowMaker.image", lost)
 
     code, said = run(tmp_path)
 
@@ -418,7 +418,7 @@ def test_a_note_can_come_later(tmp_path):
     run(tmp_path, *words, "--note", "one", "--note", "two")
     run(tmp_path, *words)
 
-    assert layout.read_run(tmp_path)["notes"] == ["one", "two"]
+    assert storage.read_run(tmp_path)["notes"] == ["one", "two"]
     assert "two" in (tmp_path / "summary.md").read_text()
 
 
@@ -466,7 +466,7 @@ def test_further_and_sanity_metrics_run(tmp_path):
     run(tmp_path, "--metric", metric, "--samples", "1", "--method", "grad-cam")
 
     values = {key.metric: row.value for key, row in rows(tmp_path).items()}
-    assert set(values) == {*metric.split(","), *layout.COSTS}
+    assert set(values) == {*metric.split(","), *storage.COSTS}
     assert all(math.isfinite(value) for value in values.values())
     assert 0 < values["adcc"] < 1
     assert values["target_sensitivity"] > 0
@@ -546,7 +546,7 @@ def test_bfloat16_changes_little(finished, tmp_path):
         if key.metric == "insertion"
     ]
     assert 0 < max(differences) < 0.05
-    assert layout.read_run(tmp_path)["settings"]["dtype"] == "bfloat16 autocast"
+    assert storage.read_run(tmp_path)["settings"]["dtype"] == "bfloat16 autocast"
 
 
 def test_workers_change_nothing(tmp_path):
@@ -566,10 +566,10 @@ def test_the_preset_without_data_runs_offline(tmp_path):
     code = main(["benchmark", *words, "--steps", "2"])
 
     assert code == 0
-    record = layout.read_run(tmp_path)
+    record = storage.read_run(tmp_path)
     assert list(record["models"]) == ["scene-net"]
     assert len(record["data"]["images"]) == 8
-    asked = set(record["metrics"]) - set(layout.COSTS)
+    asked = set(record["metrics"]) - set(storage.COSTS)
     assert asked == {"average_drop", "average_increase", "insertion", "deletion"}
 
 
@@ -592,7 +592,7 @@ def test_a_preset_takes_models_and_samples_of_your_own(tmp_path, monkeypatch):
 
     assert main(words) == 0
 
-    record = layout.read_run(tmp_path)
+    record = storage.read_run(tmp_path)
     assert record["models"]["scene-net"]["layer"] == "features.6"
     assert len(record["data"]["images"]) == 3
     assert main([*words, "--samples", "2000"]) == 2
@@ -640,7 +640,7 @@ def test_bad_arguments_are_said_before_any_work(tmp_path, words, message):
 
     assert code == 2
     assert message in said
-    assert not (tmp_path / "out" / layout.RUN).exists()
+    assert not (tmp_path / "out" / storage.RUN).exists()
 
 
 def test_models_of_your_images_must_be_named(tmp_path):
@@ -653,7 +653,7 @@ def test_models_of_your_images_must_be_named(tmp_path):
 
 
 def test_the_record_is_json_for_people(finished):
-    text = (finished / layout.RUN).read_text()
+    text = (finished / storage.RUN).read_text()
 
     assert text.startswith('{\n  "command"')
-    assert json.loads(text) == layout.read_run(finished)
+    assert json.loads(text) == storage.read_run(finished)

@@ -10,11 +10,10 @@ from reference.real import FOLDER, needs_real_data, photograph
 from reference.real import rows as real_rows
 
 from captum_iscam._utils.images import UnreadableImageError
-from captum_iscam.benchmark.data import DataSet, FileItem
-from captum_iscam.benchmark.labels import resolve
-from captum_iscam.benchmark.loading import load
+from captum_iscam.benchmark.dataloader import load
+from captum_iscam.benchmark.dataset import DataSet, FileItem, resolve
+from captum_iscam.benchmark.explained_models import load_subject
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
-from captum_iscam.benchmark.subjects import load_subject
 from captum_iscam.demo import CLASSES, load_scenes, preprocess
 
 

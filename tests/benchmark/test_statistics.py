@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from captum_iscam.benchmark._statistics import (
+from captum_iscam.benchmark.bootstrap import (
     bootstrap,
     common_grid,
     on_grid,
@@ -135,7 +135,7 @@ def test_parts_and_columns_do_not_change_the_resamples(monkeypatch):
     values = RNG.normal(size=(31, 3))
 
     whole = bootstrap(values, n_resamples=500)
-    monkeypatch.setattr("captum_iscam.benchmark._statistics._MOST_DRAWS", 31 * 7)
+    monkeypatch.setattr("captum_iscam.benchmark.bootstrap._MOST_DRAWS", 31 * 7)
     parts = bootstrap(values[:, 1:2], n_resamples=500)
 
     assert parts.low[0] == pytest.approx(whole.low[1], abs=1e-12)

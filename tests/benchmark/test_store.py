@@ -10,10 +10,9 @@ import torch
 from PIL import Image
 
 from captum_iscam._utils.files import write_whole
-from captum_iscam.benchmark import layout, store
-from captum_iscam.benchmark.layout import Curve, Key, Row
-from captum_iscam.benchmark.rows import _Remembering
-from captum_iscam.benchmark.store import Store, done_cells
+from captum_iscam.benchmark import storage
+from captum_iscam.benchmark.evaluation import _Remembering
+from captum_iscam.benchmark.storage import Curve, Key, Row, Store, done_cells
 
 ROW = Row("a/b.jpg", "net", "grad-cam", "insertion", 0.1 + 0.2, 3, 3, 3, 0.5, "cat")
 
@@ -28,31 +27,31 @@ def test_rows_come_back_as_they_were(tmp_path):
         opened.add_curve(curve)
         opened.sync()
 
-    assert layout.read_rows(tmp_path) == rows
-    assert layout.read_curves(tmp_path) == [curve]
-    assert layout.rank_file(tmp_path, layout.ROWS, 2).read_bytes().count(b"\n") == 3
+    assert storage.read_rows(tmp_path) == rows
+    assert storage.read_curves(tmp_path) == [curve]
+    assert storage.rank_file(tmp_path, storage.ROWS, 2).read_bytes().count(b"\n") == 3
     assert done_cells(tmp_path)["a/b.jpg"] == {("net", "grad-cam", "insertion")}
 
 
 def test_numbers_that_json_does_not_know_are_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
-        layout.to_line(Row("a", value=float("nan")))
+        storage.to_line(Row("a", value=float("nan")))
 
 
 @pytest.mark.parametrize("tail", [b"{", b'{"image": "x"' + b" " * 10_000])
 @pytest.mark.parametrize("before", [0, 1, 200])
 def test_opening_drops_a_torn_line(tmp_path, tail, before):
-    file = layout.rank_file(tmp_path, layout.ROWS, 0)
+    file = storage.rank_file(tmp_path, storage.ROWS, 0)
     file.parent.mkdir()
-    whole = layout.to_line(ROW) * before
+    whole = storage.to_line(ROW) * before
     file.write_bytes(whole + tail)
-    assert len(layout.read_rows(tmp_path)) == before
+    assert len(storage.read_rows(tmp_path)) == before
 
     with Store(tmp_path, 0) as opened:
         assert file.read_bytes() == whole
         opened.add_row(Row("next"))
 
-    assert file.read_bytes() == whole + layout.to_line(Row("next"))
+    assert file.read_bytes() == whole + storage.to_line(Row("next"))
 
 
 def test_a_write_that_fails_half_way_leaves_no_part(tmp_path, monkeypatch):
@@ -72,8 +71,8 @@ def test_a_write_that_fails_half_way_leaves_no_part(tmp_path, monkeypatch):
         monkeypatch.undo()
 
         assert written == [10]
-        content = layout.rank_file(tmp_path, layout.ROWS, 0).read_bytes()
-        assert content == layout.to_line(ROW)
+        content = storage.rank_file(tmp_path, storage.ROWS, 0).read_bytes()
+        assert content == storage.to_line(ROW)
 
 
 def test_a_write_in_parts_is_one_line(tmp_path, monkeypatch):
@@ -83,7 +82,7 @@ def test_a_write_in_parts_is_one_line(tmp_path, monkeypatch):
     with Store(tmp_path, 0) as opened:
         opened.add_row(ROW)
 
-    assert layout.read_rows(tmp_path) == [ROW]
+    assert storage.read_rows(tmp_path) == [ROW]
 
 
 def test_a_failed_file_leaves_the_old_one(tmp_path, monkeypatch):
@@ -112,7 +111,7 @@ def test_a_curve_written_twice_counts_once(tmp_path):
         opened.add_curve(first)
         opened.add_curve(second)
 
-    assert layout.read_curves(tmp_path) == [first]
+    assert storage.read_curves(tmp_path) == [first]
     assert first.key == Key("a", "net", "m", "deletion")
 
 
@@ -127,7 +126,7 @@ def test_maps_are_pictures_with_the_maximum_white(tmp_path, shape, size):
     with Store(tmp_path, 0) as opened:
         opened.save_map("net", "grad-cam++", "key", maps)
 
-    with Image.open(layout.map_file(tmp_path, "net", "grad-cam++", "key")) as picture:
+    with Image.open(storage.map_file(tmp_path, "net", "grad-cam++", "key")) as picture:
         assert (picture.size, picture.mode) == (size, "L")
         corner = size[0] - 1, size[1] - 1
         assert picture.getpixel(corner) == 255
@@ -139,12 +138,12 @@ def test_maps_without_a_maximum_are_black(tmp_path, value):
     with Store(tmp_path, 0) as opened:
         opened.save_map("net", "m", "key", torch.full((1, 1, 4, 4), value))
 
-    with Image.open(layout.map_file(tmp_path, "net", "m", "key")) as picture:
+    with Image.open(storage.map_file(tmp_path, "net", "m", "key")) as picture:
         assert picture.getextrema() == (0, 0)
 
 
 def test_thumbnails_are_at_most_so_large():
-    jpeg = store.as_jpeg(Image.new("RGB", (224, 200)), 160)
+    jpeg = storage.as_jpeg(Image.new("RGB", (224, 200)), 160)
 
     with Image.open(io.BytesIO(jpeg)) as picture:
         assert picture.size == (160, 143)
@@ -153,7 +152,7 @@ def test_thumbnails_are_at_most_so_large():
 def test_keys_are_file_names_and_differ():
     names = ["a/b.jpg", "c/b.jpg", "a/../b.jpg", "B.jpg", ".jpg", "", "ü" * 300, "b\n"]
 
-    keys = [layout.image_key(name) for name in names]
+    keys = [storage.image_key(name) for name in names]
 
     assert len({key.casefold() for key in keys}) == len(names)
     assert all(len(key) < 60 for key in keys)

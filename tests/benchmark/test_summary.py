@@ -17,7 +17,7 @@ from benchmark.folders import (
     write_run,
 )
 
-from captum_iscam.benchmark import layout
+from captum_iscam.benchmark import storage
 from captum_iscam.benchmark.summary import summarise
 
 FILES = ("summary.md", "summary.csv", "summary.json")
@@ -122,7 +122,7 @@ def test_an_error_is_missing_even_where_every_method_fails(tmp_path):
         replace(row, value=None, error="out of memory") if row.image == first else row
         for row in rows
     ]
-    write_records(tmp_path, layout.ROWS, failed)
+    write_records(tmp_path, storage.ROWS, failed)
 
     content = summarise(tmp_path).content
 
@@ -141,9 +141,9 @@ def test_an_error_is_missing_even_where_every_method_fails(tmp_path):
 def test_unreadable_images_and_images_still_to_come_are_said(tmp_path):
     run, rows = by_hand(tmp_path)
     images = [image["id"] for image in run["data"]["images"]]
-    broken = layout.Row(images[0], error="cannot identify image file")
+    broken = storage.Row(images[0], error="cannot identify image file")
     seen = [row for row in rows if row.image == images[1]]
-    write_records(tmp_path, layout.ROWS, [broken, *seen])
+    write_records(tmp_path, storage.ROWS, [broken, *seen])
 
     content = summarise(tmp_path).content
 
@@ -159,7 +159,7 @@ def test_unreadable_images_and_images_still_to_come_are_said(tmp_path):
 
 def test_a_torn_last_line_is_left_out(tmp_path):
     _, rows = by_hand(tmp_path)
-    file = layout.rank_file(tmp_path, layout.ROWS, 0)
+    file = storage.rank_file(tmp_path, storage.ROWS, 0)
     whole = file.read_bytes()
     file.write_bytes(whole[:-20])
 
@@ -173,10 +173,10 @@ def test_a_torn_last_line_is_left_out(tmp_path):
 def test_order_and_ranks_of_rows_do_not_matter(tmp_path):
     for name in ("one", "two"):
         full_folder(tmp_path / name)
-    rows = layout.read_rows(tmp_path / "two")
-    write_records(tmp_path / "two", layout.ROWS, rows[::-3] + rows[-2::-3], rank=0)
-    write_records(tmp_path / "two", layout.ROWS, rows[-3::-3], rank=7)
-    layout.rank_file(tmp_path / "two", layout.ROWS, 1).unlink()
+    rows = storage.read_rows(tmp_path / "two")
+    write_records(tmp_path / "two", storage.ROWS, rows[::-3] + rows[-2::-3], rank=0)
+    write_records(tmp_path / "two", storage.ROWS, rows[-3::-3], rank=7)
+    storage.rank_file(tmp_path / "two", storage.ROWS, 1).unlink()
 
     for name in ("one", "two"):
         summarise(tmp_path / name)
@@ -199,7 +199,7 @@ def test_top1_leaves_out_images_without_a_prediction(tmp_path):
     first = run["data"]["images"][0]["id"]
     failed = {"prediction": None, "value": None, "error": "RuntimeError: none"}
     lost = [replace(r, **failed) if r.image == first else r for r in rows]
-    write_records(tmp_path, layout.ROWS, lost)
+    write_records(tmp_path, storage.ROWS, lost)
 
     content = summarise(tmp_path).content["models"]["net"]
 
@@ -212,7 +212,7 @@ def test_top1_does_not_look_at_the_class_that_is_explained(tmp_path):
     run, rows = by_hand(tmp_path)
     first = run["data"]["images"][0]["id"]
     wrong = [replace(r, prediction=9) if r.image == first else r for r in rows]
-    write_records(tmp_path, layout.ROWS, wrong)
+    write_records(tmp_path, storage.ROWS, wrong)
 
     content = summarise(tmp_path).content
 
@@ -226,7 +226,7 @@ def test_costs_are_medians_and_means_apart_from_the_metrics(tmp_path):
     for i, seconds in enumerate([1.0, 2.0, 9.0]):
         costs = {"seconds": [seconds, 0.5], "forward_passes": [1000, 1]}
         rows += image_rows(run, i, {"insertion": [0.5, 0.4], **costs})
-    write_records(tmp_path, layout.ROWS, rows)
+    write_records(tmp_path, storage.ROWS, rows)
 
     content = summarise(tmp_path).content
 
@@ -238,14 +238,14 @@ def test_costs_are_medians_and_means_apart_from_the_metrics(tmp_path):
 
 def test_mean_curves_have_bands(tmp_path):
     by_hand(tmp_path)
-    run = layout.read_run(tmp_path)
+    run = storage.read_run(tmp_path)
     curves = []
     for i, height in enumerate([0.2, 0.4, 0.6]):
         image = run["data"]["images"][i]["id"]
         # Three points and two: both on the grid of the longer one.
         points = ([0, 0.5, 1], [0, height / 2, height]) if i else ([0, 1], [0, height])
-        curves.append(layout.Curve(image, "net", "is-cam", "insertion", *points))
-    write_records(tmp_path, layout.CURVES, curves)
+        curves.append(storage.Curve(image, "net", "is-cam", "insertion", *points))
+    write_records(tmp_path, storage.CURVES, curves)
 
     (curve,) = summarise(tmp_path).content["curves"]
 
@@ -307,7 +307,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 @pytest.mark.parametrize("field", ["image", "model", "method", "metric"])
 def test_rows_of_another_run_are_refused(tmp_path, field):
     _, rows = by_hand(tmp_path)
-    write_records(tmp_path, layout.ROWS, [*rows, replace(rows[0], **{field: "x"})])
+    write_records(tmp_path, storage.ROWS, [*rows, replace(rows[0], **{field: "x"})])
 
     with pytest.raises(ValueError, match=r"rows must be about what run\.json names"):
         summarise(tmp_path)
@@ -360,7 +360,7 @@ def test_a_write_that_fails_leaves_the_old_summary(tmp_path, monkeypatch):
     summarise(tmp_path)
     before = (tmp_path / "summary.md").read_text()
     _, rows = by_hand(tmp_path)
-    write_records(tmp_path, layout.ROWS, rows[:4])
+    write_records(tmp_path, storage.ROWS, rows[:4])
 
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -377,7 +377,9 @@ def test_a_file_name_that_is_no_text_is_written(tmp_path):
     run, rows = by_hand(tmp_path)
     run["data"]["images"].append({"id": "\udcff.jpg", "key": "k", "label": 0})
     write_run(tmp_path, run)
-    write_records(tmp_path, layout.ROWS, [*rows, layout.Row("\udcff.jpg", error="no")])
+    write_records(
+        tmp_path, storage.ROWS, [*rows, storage.Row("\udcff.jpg", error="no")]
+    )
 
     summarise(tmp_path)
 

@@ -12,8 +12,8 @@ import torch
 from benchmark.runs import command, result, rows, run
 from benchmark.test_kills import wait_for_rows
 
-from captum_iscam.benchmark import layout
-from captum_iscam.benchmark.group import Group
+from captum_iscam.benchmark import storage
+from captum_iscam.benchmark.distributed import Group
 
 pytestmark = pytest.mark.slow
 
@@ -71,9 +71,9 @@ def test_two_processes_give_what_one_gives(tmp_path, alone):
 
     assert code == 0, said
     assert result(tmp_path) == result(alone)
-    images = [image["id"] for image in layout.read_run(alone)["data"]["images"]]
+    images = [image["id"] for image in storage.read_run(alone)["data"]["images"]]
     for rank in (0, 1):
-        file = layout.rank_file(tmp_path, layout.ROWS, rank)
+        file = storage.rank_file(tmp_path, storage.ROWS, rank)
         mine = [name for name in images if f'"{name}"' in file.read_text()]
         assert mine == images[rank::2]
 

@@ -14,11 +14,11 @@ from captum_iscam.demo import (
     load_network,
     load_scenes,
     preprocess,
-    train,
 )
-from captum_iscam.demo._batches import draw_batch, draw_pool, soft_targets
 from captum_iscam.demo.network import SceneNet, save_weights
 from captum_iscam.demo.pictures import write_scenes
+from tools import train_scene_net as train
+from tools.train_scene_net import draw_batch, draw_pool, soft_targets
 
 DATA = resources.files("captum_iscam.demo") / "data"
 

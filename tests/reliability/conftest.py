@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from reliability.explaining import command, explain_alone, explain_until, weights_in
 
-from captum_iscam.cli import main
+from captum_iscam.cli.main import main
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def start(weights):
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["reliability.explaining", "captum_iscam.commands.explain"]
+        ["reliability.explaining", "captum_iscam.cli.explain"]
     )
 
     def begin(out, files, step=None):

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torchvision.models import get_model
 
-from captum_iscam.cli import main
+from captum_iscam.cli.main import main
 
 NAME = "squeezenet1_1"
 

@@ -14,7 +14,7 @@ from reliability.explaining import (
 from reliability.ledger import cases
 
 from captum_iscam._utils.files import LOCK
-from captum_iscam.cli import main
+from captum_iscam.cli.main import main
 
 KILLED = "After a kill every file of a picture is whole, and the next run says so."
 COUNT = 6
@@ -199,7 +199,7 @@ def test_a_read_only_disk_is_said_at_the_start(
 
 @pytest.mark.slow
 def test_the_demo_says_that_the_disk_is_full(small_disk, monkeypatch, capsys, ledger):
-    monkeypatch.setattr("captum_iscam.commands.demo.SHOWN", ("grad-cam",))
+    monkeypatch.setattr("captum_iscam.cli.demo.SHOWN", ("grad-cam",))
     sizes = (4, 60, 400)
     for kilobytes in sizes:
         out = small_disk(kilobytes) / "out"

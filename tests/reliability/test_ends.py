@@ -9,9 +9,8 @@ import pytest
 from reliability.explaining import command, photographs, whole_results
 
 from captum_iscam._utils.files import LOCK, unfinished, write_together
-from captum_iscam.cli import main
-from captum_iscam.commands._folder import own_folder
-from captum_iscam.commands._results import held_by
+from captum_iscam.cli.main import main
+from captum_iscam.cli.output import held_by, own_folder
 
 MADE_GOOD = (
     "Whatever step of the writing a process ends at, no file is torn, and after the "

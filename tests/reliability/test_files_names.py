@@ -10,10 +10,9 @@ from PIL import Image
 from reliability.explaining import command, photographs
 
 from captum_iscam._utils.files import LOCK
-from captum_iscam.benchmark import layout
-from captum_iscam.cli import main
-from captum_iscam.commands._folder import printable
-from captum_iscam.commands._results import held_by, output_names, read_record
+from captum_iscam.benchmark import storage
+from captum_iscam.cli.main import main
+from captum_iscam.cli.output import held_by, output_names, printable, read_record
 
 PROMISE = "Whatever a picture is called, what is made of it stays in the output folder."
 NAMES = [
@@ -87,7 +86,7 @@ def test_the_benchmark_keeps_every_name_in_its_folder(tmp_path, pictures, ledger
     assert code == 0, said
     assert tree(tmp_path, tmp_path / "out") == before
     assert {key.image for key in rows(tmp_path / "out")} == {p.name for p in pictures}
-    made = {p.name for p in (tmp_path / "out" / layout.IMAGES).iterdir()}
+    made = {p.name for p in (tmp_path / "out" / storage.IMAGES).iterdir()}
     assert len(made) == len(NAMES)
     ledger.survived("Files", PROMISE, len(NAMES))
 
@@ -269,7 +268,7 @@ def test_a_pipe_or_a_huge_file_is_no_record(tmp_path, monkeypatch):
     (tmp_path / "big.json").write_text('{"image": 1, "maps": 2, "files": 3}')
     assert held_by(tmp_path).owners.keys() == {"big"}
 
-    monkeypatch.setattr("captum_iscam.commands._results._LARGEST_RECORD", 30)
+    monkeypatch.setattr("captum_iscam.cli.output._LARGEST_RECORD", 30)
 
     assert held_by(tmp_path).owners == {}
 
@@ -280,8 +279,8 @@ def test_the_demo_does_not_write_over_foreign_tables(
     from captum_iscam.demo import load_scenes
 
     scenes = load_scenes()[:1]
-    monkeypatch.setattr("captum_iscam.commands.demo.SHOWN", ("grad-cam",))
-    monkeypatch.setattr("captum_iscam.commands.demo.load_scenes", lambda: scenes)
+    monkeypatch.setattr("captum_iscam.cli.demo.SHOWN", ("grad-cam",))
+    monkeypatch.setattr("captum_iscam.cli.demo.load_scenes", lambda: scenes)
     monkeypatch.chdir(tmp_path)
     for name in ("table.md", "table.csv", "scene_0"):
         (tmp_path / name).write_text("mine")

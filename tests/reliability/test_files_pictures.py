@@ -19,7 +19,7 @@ from captum_iscam._utils.images import (
     _formats,
     read_image,
 )
-from captum_iscam.benchmark._regions import Mask, draw
+from captum_iscam.benchmark.dataset import Mask, draw
 
 DAMAGED = "A damaged picture is read or refused in one line; nothing else is raised."
 STRANGE = "Pictures of strange kinds are read as RGB or refused by what is wrong."

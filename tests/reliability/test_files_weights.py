@@ -13,7 +13,7 @@ from benchmark.runs import run
 from torchvision.models import get_model, get_model_weights
 
 from captum_iscam.benchmark.sources import find_data
-from captum_iscam.cli import main
+from captum_iscam.cli.main import main
 from captum_iscam.networks import load_classifier
 
 NAME = "squeezenet1_1"

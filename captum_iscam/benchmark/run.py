@@ -14,23 +14,20 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from captum_iscam._utils.files import as_json, drop_unfinished, locked, write_whole
-from captum_iscam.benchmark._same import same_record
-from captum_iscam.benchmark.group import Group
-from captum_iscam.benchmark.layout import (
+from captum_iscam.benchmark.dataloader import load
+from captum_iscam.benchmark.distributed import Group
+from captum_iscam.benchmark.evaluation import RowMaker
+from captum_iscam.benchmark.experiment import Plan, same_record
+from captum_iscam.benchmark.storage import (
     IMAGES,
     MAPS,
     ROWS,
     RUN,
     WRITTEN,
-    read_lines,
-    read_run,
-)
-from captum_iscam.benchmark.loading import load
-from captum_iscam.benchmark.plan import Plan
-from captum_iscam.benchmark.rows import RowMaker
-from captum_iscam.benchmark.store import (
     Store,
     done_cells,
+    read_lines,
+    read_run,
     torn_lines,
 )
 
@@ -125,7 +122,7 @@ def _work(work: RowMaker, group: Group) -> None:
 
 def _finish(folder: Path, plan: Plan) -> None:
     """Adds what only all rows together say: top-1, summary and report."""
-    from captum_iscam.benchmark.report import write_report
+    from captum_iscam.benchmark.report.page import write_report
     from captum_iscam.benchmark.summary import summarise
 
     record = read_run(folder)

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_iscam._utils.files import write_whole
-from captum_iscam.commands import _record
-from captum_iscam.commands._folder import own_folder, say
-from captum_iscam.commands._results import Held, free_names
-from captum_iscam.commands.explain import progress
+from captum_iscam.cli import record
+from captum_iscam.cli.explain import progress
+from captum_iscam.cli.output import Held, free_names, own_folder, say
 from captum_iscam.demo import CLASSES, Scene, load_network, load_scenes, preprocess
 from captum_iscam.demo.network import WEIGHTS
 from captum_iscam.methods import METHODS, Options
@@ -121,13 +120,11 @@ def _explain_scene(
     inputs = preprocess(scene.image)
     probabilities = _probabilities(network, inputs)
     targets = [
-        _record.Target(label, CLASSES[label], float(probabilities[label]))
+        record.Target(label, CLASSES[label], float(probabilities[label]))
         for label in scene.labels
     ]
     layer = network.get_submodule("features")
-    explanations = _record.explain(
-        network, layer, inputs, targets, SHOWN, options, done
-    )
+    explanations = record.explain(network, layer, inputs, targets, SHOWN, options, done)
     with resources.as_file(
         resources.files("captum_iscam.demo") / "data" / WEIGHTS
     ) as file:
@@ -139,7 +136,7 @@ def _explain_scene(
         "weights": weights,
         "device": "cpu",
     }
-    _record.write(out, name, scene.image, explanations, about)
+    record.write(out, name, scene.image, explanations, about)
     masks = dict(zip(scene.labels, scene.masks, strict=True))
     return [
         _measure(network, inputs, masks[e.target.index], e, name) for e in explanations
@@ -150,7 +147,7 @@ def _measure(
     network: nn.Module,
     inputs: Tensor,
     mask: Tensor,
-    explanation: _record.Explanation,
+    explanation: record.Explanation,
     picture: str,
 ) -> Finding:
     enlarged = upsample(explanation.attributions, inputs)

@@ -14,11 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import InterpolationMode, center_crop, resize
 
 from captum_iscam._utils.images import UnreadableImageError
-from captum_iscam.benchmark._regions import Regions
-from captum_iscam.benchmark.data import Item
-from captum_iscam.benchmark.layout import THUMBNAIL_SIZE
-from captum_iscam.benchmark.store import as_jpeg
-from captum_iscam.benchmark.subjects import Subject
+from captum_iscam.benchmark.dataset import Item, Regions
+from captum_iscam.benchmark.explained_models import Subject
+from captum_iscam.benchmark.storage import THUMBNAIL_SIZE, as_jpeg
 
 
 @dataclass

@@ -10,18 +10,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from captum_iscam.benchmark.data import DataSet
-from captum_iscam.benchmark.group import Group
-from captum_iscam.benchmark.labels import resolve
-from captum_iscam.benchmark.measures import find_measures, with_settings
-from captum_iscam.benchmark.plan import Plan
-from captum_iscam.benchmark.runner import run as run_plan
+from captum_iscam.benchmark.dataset import DataSet, resolve
+from captum_iscam.benchmark.distributed import Group
+from captum_iscam.benchmark.experiment import Plan
+from captum_iscam.benchmark.explained_models import SCENE_NET, Subject, load_subject
+from captum_iscam.benchmark.metric_registry import find_measures, with_settings
+from captum_iscam.benchmark.run import run as run_plan
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
-from captum_iscam.benchmark.subjects import SCENE_NET, Subject, load_subject
-from captum_iscam.commands._benchmark_arguments import METHODS, PRESETS
-from captum_iscam.commands._folder import make_folder, say
-from captum_iscam.commands._record import versions
-from captum_iscam.commands.explain import choose_device
+from captum_iscam.cli.explain import choose_device
+from captum_iscam.cli.output import make_folder, say
+from captum_iscam.cli.parser import METHODS, PRESETS
+from captum_iscam.cli.record import versions
 from captum_iscam.methods import Options, find_methods
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_iscam._utils.images import UnreadableImageError, read_image
-from captum_iscam.commands import _record
-from captum_iscam.commands._folder import own_folder, say
-from captum_iscam.commands._results import Held, output_names
-from captum_iscam.commands._targets import TargetChoice
+from captum_iscam.cli import record
+from captum_iscam.cli.output import Held, output_names, own_folder, say
+from captum_iscam.cli.record import Target
 from captum_iscam.layers import check_spatial, default_layer, find_layer
 from captum_iscam.methods import METHODS, Options, find_methods
 from captum_iscam.networks import Network, load_classifier, sha256
@@ -143,7 +145,7 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
         with torch.no_grad():
             logits = network.model(inputs)[0]
         targets = job.targets.of(logits.float().softmax(0).cpu())
-        explanations = _record.explain(
+        explanations = record.explain(
             network.model,
             job.layer,
             inputs,
@@ -165,7 +167,7 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
         "device": str(job.device),
         "dtype": "bfloat16 autocast" if job.autocast else "float32",
     }
-    picture = _record.write(
+    picture = record.write(
         job.out,
         name,
         inputs[0],
@@ -186,3 +188,61 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
     )
     seconds = sum(e.seconds for e in calls)
     return f"{file}: {said}, {seconds:.1f} s -> {picture}"
+
+
+class TargetChoice:
+    """What was asked for with `--target`, to be answered for each picture.
+
+    Args:
+        wanted (str or None): A class name, an index, or "topN" for the N most probable;
+            None is "top1".
+        classes (Sequence[str]): The names of all classes.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+
+    def __init__(self, wanted: str | None, classes: Sequence[str]) -> None:
+        self._classes = classes
+        text = (wanted or "top1").strip()
+        top = re.fullmatch(r"top-?(\d+)", text, re.IGNORECASE)
+        self._top = int(top[1]) if top else 0
+        self._index = -1 if top else self._find(text)
+        if top and not 1 <= self._top <= len(classes):
+            raise ValueError(
+                f"target must be top1 to top{len(classes)}, got {text!r}. "
+                "It counts the most probable classes."
+            )
+        self.count = self._top or 1
+
+    def of(self, probabilities: Tensor) -> list[Target]:
+        """Returns the targets for a picture with these class probabilities `(C,)`."""
+        indices = [self._index]
+        if self._top:
+            indices = probabilities.topk(self._top).indices.tolist()
+        return [
+            Target(index, self._classes[index], float(probabilities[index]))
+            for index in indices
+        ]
+
+    def _find(self, text: str) -> int:
+        classes = self._classes
+        if re.fullmatch(r"-?\d+", text):
+            if not 0 <= int(text) < len(classes):
+                raise ValueError(
+                    f"target must be an index from 0 to {len(classes) - 1}, got "
+                    f"{text}. The model knows {len(classes)} classes."
+                )
+            return int(text)
+        folded = [name.casefold() for name in classes]
+        if text.casefold() in folded:
+            return folded.index(text.casefold())
+        alike = difflib.get_close_matches(text.casefold(), folded, n=5)
+        near = [i for i, name in enumerate(folded) if text.casefold() in name][:10]
+        near += [folded.index(name) for name in alike]
+        named = near or range(min(5, len(classes)))
+        listed = ", ".join(f"{classes[i]} ({i})" for i in dict.fromkeys(named))
+        raise ValueError(
+            f"target must be a class, an index or topN, got {text!r}. "
+            f"{'Close to it' if near else 'Classes begin with'}: {listed}."
+        )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from captum_iscam.benchmark._device import about_device
-from captum_iscam.benchmark.data import DataSet
-from captum_iscam.benchmark.layout import COSTS, image_key
-from captum_iscam.benchmark.measures import Measure
-from captum_iscam.benchmark.subjects import Subject
+from captum_iscam.benchmark.dataset import DataSet
+from captum_iscam.benchmark.explained_models import Subject
+from captum_iscam.benchmark.metric_registry import Measure
+from captum_iscam.benchmark.storage import COSTS, RUN, image_key, read_run
 from captum_iscam.methods import METHODS, Options
 
 TARGET_CLASSES = ("predicted", "true")
@@ -171,3 +173,109 @@ def _cost(name: str) -> dict[str, Any]:
 def _seed_of(takes: Sequence[str]) -> dict[str, str]:
     """What the record of a method says of its seed, which is not the run's itself."""
     return {"seed": "of the run and the image"} if "seed" in takes else {}
+
+
+def same_record(folder: Path, new: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `run.json` holds, which is of the same experiment as a new record.
+
+    Not compared is what changes no more than the last digits of a result: the command's
+    words, the path of the data, notes, the card, how many threads, processes, workers
+    and inputs per pass there are.
+
+    Args:
+        folder (Path): Where the file is.
+        new (Mapping[str, Any]): What would be written now.
+
+    Raises:
+        ValueError: With the first setting that differs, as it was and as it is; or if
+            the file is not that of a benchmark.
+    """
+    try:
+        old = read_run(folder)
+        before = _flat(_of_experiment(old))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"out must be a folder whose {RUN} is that of a benchmark, got "
+            f"{str(folder)!r}, whose is not ({type(error).__name__}: {error}). Choose "
+            "another with --out."
+        ) from error
+    after = _flat(_of_experiment(new))
+    for name in dict.fromkeys([*before, *after]):
+        was, now = before.get(name, "absent"), after.get(name, "absent")
+        if was != now:
+            raise ValueError(
+                f"out must be a folder of the same experiment, got {str(folder)!r}, "
+                f"whose {name} is {_short(was)}, now {_short(now)}. Choose another "
+                "folder with --out, or the old setting to go on."
+            )
+    return old
+
+
+def _of_experiment(run: Mapping[str, Any]) -> dict[str, Any]:
+    models = {
+        name: {k: v for k, v in model.items() if k not in ("top1", "class_names")}
+        for name, model in run["models"].items()
+    }
+    data = {k: v for k, v in run["data"].items() if k not in ("path", "images")}
+    images = run["data"]["images"]
+    versions = {k: v for k, v in run["versions"].items() if k != "python"}
+    return {
+        "models": {"names": list(models), **models},
+        "methods": {"names": list(run["methods"]), **run["methods"]},
+        "metrics": {"names": list(run["metrics"]), **run["metrics"]},
+        "settings": run["settings"],
+        "data": {
+            **data,
+            "images": [image["id"] for image in images],
+            "labels": [image["label"] for image in images],
+            "digests": {image["id"]: image.get("digest") for image in images},
+        },
+        "versions": versions,
+        "device": {"type": run["device"]["type"]},
+    }
+
+
+def _flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Returns nested settings by dotted names, but for how much is done at a time."""
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        if name == "internal_batch_size":
+            continue
+        if isinstance(inner, Mapping) and inner:
+            found.update(_flat(inner, f"{above}{name}."))
+        else:
+            found[above + name] = inner
+    return found
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list) and len(value) > 12:
+        return f"{value[0]!r} and {len(value) - 1} more"
+    return repr(value)
+
+
+def about_device(device: torch.device) -> dict[str, Any]:
+    """Returns what the record of a run says of its device."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        tf32 = bool(torch.backends.cudnn.allow_tf32)
+        return {"type": device.type, "name": name, "convolutions_in_tf32": tf32}
+    name = processor()
+    threads, cores = torch.get_num_threads(), os.cpu_count()
+    return {"type": device.type, "name": name, "threads": threads, "cores": cores}
+
+
+def processor() -> str:
+    """Returns the name of the processor, or of its kind where the system has no name.
+
+    Examples::
+
+        >>> bool(processor())
+        True
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

@@ -16,12 +16,11 @@ from tqdm import tqdm
 
 from captum_iscam._utils.batching import synchronize
 from captum_iscam._utils.hooks import count_passes
-from captum_iscam.benchmark.layout import COSTS, Curve, Row, image_key
-from captum_iscam.benchmark.loading import Loaded, View
-from captum_iscam.benchmark.measures import Question
-from captum_iscam.benchmark.plan import Plan
-from captum_iscam.benchmark.store import Cell, Store
-from captum_iscam.benchmark.subjects import Subject
+from captum_iscam.benchmark.dataloader import Loaded, View
+from captum_iscam.benchmark.experiment import Plan
+from captum_iscam.benchmark.explained_models import Subject
+from captum_iscam.benchmark.metric_registry import Question
+from captum_iscam.benchmark.storage import COSTS, Cell, Curve, Row, Store, image_key
 from captum_iscam.methods import METHODS
 
 _UNREADABLE: Cell = (None, None, None)

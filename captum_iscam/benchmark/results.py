@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from captum_iscam.benchmark import layout
-from captum_iscam.benchmark._statistics import Array, common_grid, on_grid
+from captum_iscam.benchmark import storage
+from captum_iscam.benchmark.bootstrap import Array, common_grid, on_grid
 
 
 class Failure(NamedTuple):
@@ -53,7 +53,7 @@ class Results:
 
     run: dict[str, Any]
     tables: dict[tuple[str, str], Table] = field(default_factory=dict)
-    seen: dict[str, list[layout.Row | None]] = field(default_factory=dict)
+    seen: dict[str, list[storage.Row | None]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     failures: Counter[Failure] = field(default_factory=Counter)
     curves: dict[tuple[str, str], Array] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Results:
         return [
             metric
             for metric in self.run["metrics"]
-            if metric not in layout.COSTS and (model, metric) in self.tables
+            if metric not in storage.COSTS and (model, metric) in self.tables
         ]
 
     def title(self, method: str) -> str:
@@ -102,16 +102,16 @@ def read_results(folder: Path) -> Results:
         FileNotFoundError: If there is no `run.json`.
         ValueError: If a row is about something that `run.json` does not name.
     """
-    if not (folder / layout.RUN).is_file():
+    if not (folder / storage.RUN).is_file():
         raise FileNotFoundError(
-            f"folder must hold the {layout.RUN} of a benchmark, got {folder}. "
+            f"folder must hold the {storage.RUN} of a benchmark, got {folder}. "
             "Run captum-iscam benchmark first."
         )
-    results = Results(layout.read_run(folder))
+    results = Results(storage.read_run(folder))
     places = _Places(results)
     results.seen = {model: [None] * len(places.images) for model in results.models}
-    for record in layout.read_lines(folder / layout.ROWS):
-        _enter(results, places, layout.Row(**record))
+    for record in storage.read_lines(folder / storage.ROWS):
+        _enter(results, places, storage.Row(**record))
     _enter_curves(results, places, folder)
     return results
 
@@ -128,7 +128,7 @@ class _Places:
     def shape(self) -> tuple[int, int]:
         return len(self.images), len(self.methods)
 
-    def of(self, record: layout.Row | layout.Curve) -> tuple[int, int]:
+    def of(self, record: storage.Row | storage.Curve) -> tuple[int, int]:
         known = (
             record.image in self.images
             and record.model in self.models
@@ -137,13 +137,13 @@ class _Places:
         )
         if not known:
             raise ValueError(
-                f"rows must be about what {layout.RUN} names, got {record.key}. "
+                f"rows must be about what {storage.RUN} names, got {record.key}. "
                 "Give each benchmark a folder of its own."
             )
         return self.images[record.image], self.methods[str(record.method)]
 
 
-def _enter(results: Results, places: _Places, row: layout.Row) -> None:
+def _enter(results: Results, places: _Places, row: storage.Row) -> None:
     if row.model is None and row.image in places.images:
         results.unreadable[row.image] = row.error or ""
         return
@@ -167,8 +167,8 @@ def _enter(results: Results, places: _Places, row: layout.Row) -> None:
 def _enter_curves(results: Results, places: _Places, folder: Path) -> None:
     # Numbers in lists take four times the room of arrays, and there may be 100,000s.
     found: list[tuple[tuple[str, str], tuple[int, int], Array, Array]] = []
-    for record in layout.read_lines(folder / layout.CURVES):
-        curve = layout.Curve(**record)
+    for record in storage.read_lines(folder / storage.CURVES):
+        curve = storage.Curve(**record)
         points = np.array([curve.fractions, curve.scores])
         found.append(((curve.model, curve.metric), places.of(curve), *points))
     results.grid = common_grid([len(scores) for *_, scores in found])

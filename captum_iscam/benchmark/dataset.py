@@ -1,0 +1,382 @@
+"""Images with labels, and with boxes or masks where they are known."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from captum_iscam._utils.images import UnreadableImageError, picture_in, read_image
+from captum_iscam.networks import sha256
+
+Label = int | str
+Regions = dict[int, npt.NDArray[np.bool_]]
+"""Which pixels each class has, `(H, W)` of the image before any crop."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box in pixels of the image: columns `x0` to before `x1`, rows alike."""
+
+    label: Label | None
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A picture that marks a class by one value, or by all values that are not 0."""
+
+    label: Label | None
+    file: Path
+    value: int | None = None
+
+
+def draw(
+    boxes: Iterable[Box],
+    masks: Iterable[Mask],
+    own: Label | None,
+    size: tuple[int, int],
+) -> Regions:
+    """Returns the pixels of each class.
+
+    Args:
+        boxes (Iterable[Box]): Boxes.
+        masks (Iterable[Mask]): Masks.
+        own (int, str or None): The image's own label.
+        size (tuple[int, int]): Width and height of the image.
+
+    Raises:
+        UnreadableImageError: If a mask cannot be read.
+    """
+    found: Regions = {}
+    for box in boxes:
+        rows = slice(round(box.y0), round(box.y1))
+        inside = _pixels(found, box.label, own, size)
+        inside[rows, round(box.x0) : round(box.x1)] = True
+    for mask in masks:
+        inside = _pixels(found, mask.label, own, size)
+        inside |= _read_mask(mask, size)
+    return found
+
+
+def check(name: str, image: Path, boxes: Iterable[Box], masks: Iterable[Mask]) -> None:
+    """Raises unless boxes and masks fit the image, if that can be read.
+
+    Raises:
+        ValueError: If a box is empty or outside, or a mask has another size.
+    """
+    size = _size_of(image)
+    if size is None:
+        return
+    for box in boxes:
+        _check_box(box, name, size)
+    for mask in masks:
+        found = _size_of(mask.file)
+        if found != size:
+            got = f"one of {found[0]} x {found[1]}" if found else "no picture"
+            raise ValueError(
+                f"masks must be pictures of the size of their image, {size[0]} x "
+                f"{size[1]} for {name}, got {got} in {str(mask.file)!r}. "
+                "Correct it or leave it out."
+            )
+
+
+def _check_box(box: Box, name: str, size: tuple[int, int]) -> None:
+    width, height = size
+    if not (0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height):
+        raise ValueError(
+            f"boxes must be inside the image, {width} wide and {height} high for "
+            f"{name}, and not empty, got {(box.x0, box.y0, box.x1, box.y1)}. Give "
+            "x0, y0, x1, y1 in pixels of the image as it is in its file."
+        )
+
+
+def _pixels(
+    found: Regions, label: Label | None, own: Label | None, size: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
+    """The pixels of a class, to be written into; nobody's where there is no class."""
+    width, height = size
+    index = own if label is None else label
+    blank = np.zeros((height, width), dtype=bool)
+    return found.setdefault(index, blank) if isinstance(index, int) else blank
+
+
+def _read_mask(mask: Mask, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    try:
+        with picture_in(mask.file) as opened:
+            fits = opened.size == size
+            values = np.asarray(opened) if fits else np.empty(0)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"mask {mask.file}: {error}") from error
+    if not fits:
+        raise UnreadableImageError(f"mask {mask.file}: not of the image's size")
+    if values.ndim == 3:
+        values = values[..., :3].max(2)
+    marks: npt.NDArray[np.bool_] = np.equal(values, mask.value or 0)
+    return ~marks if mask.value is None else marks
+
+
+def _size_of(file: Path) -> tuple[int, int] | None:
+    """Width and height of a picture as it will be shown, from its header."""
+    try:
+        with picture_in(file) as opened:
+            width, height = opened.size
+            turned = opened.getexif().get(0x0112, 1) >= 5
+    except UnreadableImageError:
+        return None
+    return (height, width) if turned else (width, height)
+
+
+@dataclass(frozen=True)
+class Item(ABC):
+    """One image and what is known of it.
+
+    Attributes:
+        id (str): A name that is the same on every machine.
+        label (int, str or None): Its class: an index, or a name that
+            `labels.resolve` turns into one.
+        class_name (str or None): Name of that class.
+    """
+
+    id: str
+    label: Label | None = None
+    class_name: str | None = None
+
+    @property
+    @abstractmethod
+    def has_regions(self) -> bool:
+        """Whether there is a box or a mask of a class that is known."""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether its file is not there."""
+        return False
+
+    def digest(self) -> str | None:
+        """Returns what changes when the image does; None where nothing can."""
+        return None
+
+    @abstractmethod
+    def read(self) -> tuple[Image.Image, Regions]:
+        """Returns the image as RGB, and where each class is.
+
+        Raises:
+            UnreadableImageError: If the image or a mask cannot be read.
+        """
+
+
+@dataclass(frozen=True)
+class FileItem(Item):
+    """An image in a file; labels of boxes and masks are None for the image's own."""
+
+    file: Path = field(default=Path())
+    boxes: tuple[Box, ...] = ()
+    masks: tuple[Mask, ...] = ()
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether there is a box or a mask of a class that is known."""
+        labels = [m.label for m in self.boxes] + [m.label for m in self.masks]
+        own = self.label is not None
+        return any(own or label is not None for label in labels)
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether its file is not there."""
+        return not self.file.exists()
+
+    def digest(self) -> str | None:
+        """Returns a digest of the picture, the boxes and the masks."""
+        corners = [(box.label, box.x0, box.y0, box.x1, box.y1) for box in self.boxes]
+        masks = [
+            (mask.label, mask.value, _digest_of_file(mask.file)) for mask in self.masks
+        ]
+        return _digest(repr((_digest_of_file(self.file), corners, masks))).hex()[:16]
+
+    def read(self) -> tuple[Image.Image, Regions]:
+        """Returns the image as RGB, and where each class is."""
+        image = read_image(self.file)
+        return image, draw(self.boxes, self.masks, self.label, image.size)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images in a fixed order.
+
+    Attributes:
+        kind (str): "scenes", "imagenet", "folder", "csv" or "voc".
+        path (Path or None): Where they are; None for the bundled scenes.
+        items (tuple[Item, ...]): The images.
+        classes (tuple[str, ...]): Names of all classes in the order of their indices,
+            where the labels are names. Default: ()
+        seed (int): What chose the images, if some were chosen. Default: 0
+        samples (int or None): How many were asked for. Default: None, all
+    """
+
+    kind: str
+    path: Path | None
+    items: tuple[Item, ...]
+    classes: tuple[str, ...] = ()
+    seed: int = 0
+    samples: int | None = None
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether any image has a box or a mask of a class that is known."""
+        return any(item.has_regions for item in self.items)
+
+    def subset(self, samples: int, seed: int) -> DataSet:
+        """Returns `samples` images at random, the same on every machine.
+
+        The choice depends on the seed and the images' ids alone: those with the
+        smallest hashes of both are taken, and stay in their order.
+
+        Raises:
+            ValueError: If there are fewer.
+        """
+        if not 1 <= samples <= len(self.items):
+            raise ValueError(
+                f"samples must be from 1 to the number of images, {len(self.items)}, "
+                f"got {samples}. Leave it out to take all."
+            )
+        ranked = sorted(self.items, key=lambda item: _digest(f"{seed}:{item.id}"))
+        chosen = {item.id for item in ranked[:samples]}
+        items = tuple(item for item in self.items if item.id in chosen)
+        return replace(self, items=items, seed=seed, samples=samples)
+
+    def check_regions(self) -> None:
+        """Raises for a box or mask that does not fit its image.
+
+        An image that cannot be read is left for the run to report.
+
+        Raises:
+            ValueError: If a box is empty or outside of the image, or a mask has another
+                size.
+        """
+        for item in self.items:
+            if isinstance(item, FileItem) and (item.boxes or item.masks):
+                check(item.id, item.file, item.boxes, item.masks)
+
+    def check_files(self) -> None:
+        """Raises where no image is there; single ones are left for the run to report.
+
+        Raises:
+            ValueError: If all are missing.
+        """
+        if self.items and all(item.is_missing for item in self.items):
+            first = next(i for i in self.items if isinstance(i, FileItem))
+            raise ValueError(
+                f"data must name files that are there, got {len(self.items)} that are "
+                f"not, such as {str(first.file)!r}. Correct the folder they start from."
+            )
+
+    def without_labels(self) -> DataSet:
+        """Returns the images alone, for a model that knows other classes."""
+        items = tuple(
+            replace(item, label=None, boxes=(), masks=())
+            if isinstance(item, FileItem)
+            else replace(item, label=None)
+            for item in self.items
+        )
+        return replace(self, items=items, classes=())
+
+
+def _digest_of_file(file: Path) -> str | None:
+    """Returns the SHA-256 of a file, None where it cannot be read."""
+    try:
+        return sha256(file)
+    except OSError:
+        return None
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+_Marked = TypeVar("_Marked", "Box", "Mask")
+
+
+def resolve(data: DataSet, classes: Sequence[str]) -> DataSet:
+    """Returns the data with every label as an index into the model's classes.
+
+    Names are looked up among the model's. Where none of the data's is there, folders
+    named by numbers are indices, and as many classes as the model has are taken in
+    their order.
+
+    Args:
+        data (DataSet): The images.
+        classes (Sequence[str]): The model's classes.
+
+    Raises:
+        ValueError: If a label is no class of the model.
+    """
+    names = _names_of(data)
+    lookup = _lookup(names, data.classes, classes) if names else {}
+
+    def index(label: Label | None, item: Item) -> int | None:
+        number = lookup[label] if isinstance(label, str) else label
+        if number is not None and not 0 <= number < len(classes):
+            raise ValueError(
+                f"labels must be indices of the model's {len(classes)} classes, got "
+                f"{number} for {item.id}. Take the model the labels are made for."
+            )
+        return number
+
+    def resolved(item: Item) -> Item:
+        label = index(item.label, item)
+        name = item.class_name or (classes[label] if label is not None else None)
+        item = replace(item, label=label, class_name=name)
+        if not isinstance(item, FileItem):
+            return item
+
+        def relabel(marks: tuple[_Marked, ...]) -> tuple[_Marked, ...]:
+            return tuple(replace(m, label=index(m.label, item)) for m in marks)
+
+        return replace(item, boxes=relabel(item.boxes), masks=relabel(item.masks))
+
+    return replace(data, items=tuple(resolved(item) for item in data.items))
+
+
+def _names_of(data: DataSet) -> list[str]:
+    """Labels that are names, those of boxes and masks included, each once."""
+    marks: list[Any] = list(data.items)
+    for item in data.items:
+        if isinstance(item, FileItem):
+            marks += [*item.boxes, *item.masks]
+    return list(dict.fromkeys(m.label for m in marks if isinstance(m.label, str)))
+
+
+def _lookup(
+    names: Sequence[str], ordered: Sequence[str], classes: Sequence[str]
+) -> dict[str, int]:
+    known = [_plain(name) for name in classes]
+    wanted = {name: _plain(name) for name in names}
+    if all(known.count(plain) == 1 for plain in wanted.values()):
+        return {name: known.index(plain) for name, plain in wanted.items()}
+    if all(name.isdecimal() for name in names):
+        return {name: int(name) for name in names}
+    # One known name shows that the folders are named by classes, and one is misspelt.
+    if len(ordered) == len(classes) and not {_plain(n) for n in ordered} & {*known}:
+        return {name: ordered.index(name) for name in names}
+    strange = [n for n, plain in wanted.items() if known.count(plain) != 1]
+    many = [n for n in strange if _plain(n) in known]
+    why = "the name of several classes" if many else "not one of them"
+    raise ValueError(
+        f"labels must be classes of the model ({len(classes)}, such as {classes[0]}), "
+        f"got {(many or strange)[0]!r}, {why}. Use a model with these classes, name "
+        "the folders by the model's class indices, or ignore the labels."
+    )
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", " ").strip()

@@ -1,0 +1,1 @@
+"""The page that `captum-iscam benchmark` writes: `page.py` and what a browser runs."""

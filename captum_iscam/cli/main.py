@@ -1,0 +1,50 @@
+"""The command line: `captum-iscam`, also `python -m captum_iscam`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from captum_iscam.cli.parser import make_parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv (Sequence[str], optional): The arguments. Default: None, those of the
+            process
+
+    Returns:
+        0, or 1 if the work could not be done for some of what was given, or 2 if the
+        command itself was wrong.
+    """
+    try:
+        args = make_parser().parse_args(argv)
+        args.words = sys.argv[1:] if argv is None else list(argv)
+    except SystemExit as stop:  # argparse has said why
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        # Imported when needed: torchvision takes a second that --help need not wait.
+        if args.command == "demo":
+            from captum_iscam.cli.demo import run
+        elif args.command == "benchmark":
+            from captum_iscam.cli.benchmark import run
+        else:
+            from captum_iscam.cli.explain import run
+        return run(args)
+    except (ValueError, FileNotFoundError) as error:
+        _complain(f"captum-iscam {args.command}: error: {error}")
+        return 2
+    except OSError as error:
+        _complain(f"captum-iscam {args.command}: {error}")
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _complain(said: str) -> None:
+    from captum_iscam.cli.output import printable
+
+    print(printable(said, sys.stderr), file=sys.stderr)

@@ -1,1 +1,0 @@
-"""The subcommands of `captum-iscam`, one module each."""
