@@ -22,7 +22,7 @@ extensions = [
     "myst_nb",
 ]
 # Scripts and included tables are no pages of their own.
-exclude_patterns = ["_build", "images", "measured"]
+exclude_patterns = ["_build", "images"]
 
 html_theme = "furo"
 html_title = "captum_iscam"

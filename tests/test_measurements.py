@@ -5,7 +5,6 @@ import re
 import sys
 from collections import defaultdict
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from statistics import median
 
@@ -16,24 +15,14 @@ from captum_iscam._utils.hooks import count_passes
 from captum_iscam.attr.integrated_score_cam import STEPS
 from captum_iscam.demo import load_network, load_scenes, preprocess
 
-SCRIPTS = Path(__file__).parents[1] / "benchmarks"
-MEASURED = Path(__file__).parents[1] / "docs" / "measured"
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "experiments").rglob("*.py"))
+MEASURED = ROOT / "experiments" / "results"
+README = ROOT / "README.md"
 
 
-@pytest.fixture
-def scripts(monkeypatch):
-    """Lets the scripts find each other, for one test."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if (SCRIPTS / f"{name}.py").is_file():
-            del sys.modules[name]
-
-
-def test_the_table_of_goals_is_what_the_figures_say(scripts, tmp_path, monkeypatch):
-    goals = import_module("goals")
+def test_the_table_of_goals_is_what_the_figures_say(tmp_path, monkeypatch):
+    goals = import_module("experiments.speed.goals")
     written = tmp_path / "goals.md"
     monkeypatch.setattr(sys, "argv", ["goals.py", str(MEASURED), str(written)])
 
@@ -46,8 +35,8 @@ def bare(name):
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def test_the_times_of_the_readme_are_those_that_were_measured(scripts):
-    goals = import_module("goals")
+def test_the_times_of_the_readme_are_those_that_were_measured():
+    goals = import_module("experiments.speed.goals")
     cases = json.loads((MEASURED / "speed.json").read_text())["cases"]
     rows = re.findall(r"^\| ([\w-]+), ([^|]+) \| 1 (\|.*)$", README.read_text(), re.M)
 
@@ -69,14 +58,10 @@ def test_the_times_of_the_readme_are_those_that_were_measured(scripts):
             assert cell == (f"{median(ratios):.2f}" if ratios else "none"), case
 
 
-@pytest.mark.parametrize("file", sorted(SCRIPTS.glob("*.py")), ids=lambda f: f.stem)
-def test_a_script_finds_what_it_imports(scripts, file, monkeypatch):
-    # By its file, for tests has a package called reliability as well.
-    spec = spec_from_file_location(f"measuring_{file.stem}", file)
-    script = module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, script)
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda f: f.stem)
+def test_a_script_finds_what_it_imports(file):
     try:
-        spec.loader.exec_module(script)
+        script = import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
     except ModuleNotFoundError as error:
         if error.name.partition(".")[0] not in ("torchcam", "pytorch_grad_cam"):
             raise
@@ -85,9 +70,11 @@ def test_a_script_finds_what_it_imports(scripts, file, monkeypatch):
     assert script.__doc__
 
 
-def test_a_rule_has_the_fewest_points_that_come_within_one_percent(scripts):
+def test_a_rule_has_the_fewest_points_that_come_within_one_percent():
     found = defaultdict(lambda: defaultdict(list))
-    for row in import_module("goals").rows_of(MEASURED / "rules.csv.gz"):
+    for row in import_module("experiments.speed.goals").rows_of(
+        MEASURED / "rules.csv.gz"
+    ):
         found[row["rule"]][row["network"]].append(row["error"])
 
     for method in STEPS:
@@ -105,9 +92,9 @@ def test_a_rule_has_the_fewest_points_that_come_within_one_percent(scripts):
         assert min(map(len, networks)) >= 10
 
 
-def test_the_delta_covered_nine_of_ten_errors(scripts):
+def test_the_delta_covered_nine_of_ten_errors():
     """Of the default on every network, of all else over all networks."""
-    goals = import_module("goals")
+    goals = import_module("experiments.speed.goals")
     checked = defaultdict(list)
     for row in goals.rows_of(MEASURED / "passes.csv.gz"):
         if row["delta"] != "":

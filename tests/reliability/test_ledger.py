@@ -1,23 +1,15 @@
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 from reliability.ledger import Ledger
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from experiments import reliability
 
 
 @pytest.fixture
-def maker(monkeypatch):
+def maker():
     """The script that makes the table of the page."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location(
-        "maker", BENCHMARKS / "reliability.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return reliability
 
 
 def test_cases_of_one_promise_are_summed(tmp_path):

@@ -1,6 +1,6 @@
 """How the time of a method grows with channels, images and pixels.
 
-    python benchmarks/scaling.py OUT
+    python -m experiments.speed.scaling OUT
 
 explains photographs with Score-CAM at layers of SqueezeNet 1.1 with more and more
 channels, in larger and larger batches, and at larger and larger sizes. The exponent is
@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from contenders import ours, raw, rows_of
-from environment import environment
-from figures import save
-from photographs import as_input, network, photographs
-from speed import timed
 from torch import Tensor, nn
+
+from experiments._common import environment, save
+from experiments.quality.photographs import as_input, network, photographs
+from experiments.speed.contenders import ours, raw, rows_of
+from experiments.speed.speed import timed
 
 LAYERS = {64: "features.2", 128: "features.4", 256: "features.7", 512: "features.12"}
 IMAGES = (1, 2, 4, 8)

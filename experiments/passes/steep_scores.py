@@ -1,6 +1,6 @@
 """Whether the default IS-CAM warns where a score is too steep for its points.
 
-    python benchmarks/steep_scores.py OUT
+    python -m experiments.passes.steep_scores OUT
 
 makes up layers (16 to 256 channels of smooth random maps) and scores (one to three
 sigmoids of slope 2 to 60 of a weighted mean of the image), and compares the default map
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from figures import save_rows
 from torch import Tensor, nn
 
 from captum_iscam import LayerIntegratedScoreCAM
+from experiments._common import save_rows
 
 LAYERS = 400
 BOUNDS = (0.03, 0.1)

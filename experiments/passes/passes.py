@@ -1,6 +1,6 @@
 """Which rule needs how many passes, worked out on recorded outputs.
 
-    python benchmarks/passes.py FOLDER OUT
+    python -m experiments.passes.passes FOLDER OUT
 
 reads what `record_outputs.py` wrote and the bundled scenes, and compares, for every
 network, the maps of all rules of IS-CAM with the map at all recorded strengths. The
@@ -22,8 +22,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from figures import save_rows
-from record_outputs import STRENGTHS, record
 from torch import Tensor
 
 from captum_iscam.attr._base import relative_error
@@ -43,6 +41,8 @@ from captum_iscam.attr._quadrature import (
 from captum_iscam.attr._regression import MaskRegression, Screening, top_channels
 from captum_iscam.attr.integrated_score_cam import SHARE, _scheme
 from captum_iscam.demo import load_network, load_scenes, preprocess
+from experiments._common import save_rows
+from experiments.passes.record_outputs import STRENGTHS, record
 
 DEFAULT, SMALL = "default, with the estimate", "bundled network"
 NAME = re.compile(r"(.+?)_((?:nips17|scorecam|train|val|valsmall)_.*)")

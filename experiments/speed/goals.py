@@ -1,6 +1,6 @@
 """The goals of speed and of few passes beside what was measured.
 
-    python benchmarks/goals.py FOLDER OUT.md
+    python -m experiments.speed.goals FOLDER OUT.md
 
 reads what the measurements left in a folder, `speed.json` and so on, and lists every
 goal, what was measured, and where it was missed. A goal without a measurement says so.
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figures import load
+
+from experiments._common import load
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Where the maps lie: localisation by method, over several runs, as one table.
 
-    python benchmarks/localisation.py OUT.md [--only TEXT] FOLDER...
+    python -m experiments.quality.localisation OUT.md [--only TEXT] FOLDER...
 
 reads folders of `captum-iscam benchmark`. `--only` keeps images whose name holds the
 text, such as those whose boxes are small, where guessing the middle fails.
@@ -12,10 +12,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from claims import named
 
 from captum_iscam.benchmark.bootstrap import bootstrap
 from captum_iscam.benchmark.results import Results, read_results
+from experiments.quality.claims import named
 
 METRICS = ("energy_pointing_game", "pointing_game", "mask_iou", "top_k_intersection")
 

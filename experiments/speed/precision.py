@@ -1,6 +1,6 @@
 """How far a Score-CAM map under bfloat16 autocast is from the one in float32.
 
-    python benchmarks/precision.py OUT --networks squeezenet1_1 resnet18
+    python -m experiments.speed.precision OUT --networks squeezenet1_1 resnet18
 
 explains photographs in both and writes the relative difference of the maps, `||L - L'||
 / ||L'||`, its median, 95th percentile and largest value by network.
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contenders import ours
-from figures import load, save
-from photographs import as_input, network, photographs
+
+from experiments._common import load, save
+from experiments.quality.photographs import as_input, network, photographs
+from experiments.speed.contenders import ours
 
 
 def errors(name: str, count: int, device: str) -> list[float]:

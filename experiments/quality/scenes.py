@@ -1,4 +1,4 @@
-"""Measures every method on the bundled scenes: `python docs/measured/scenes.py`.
+"""Measures every method on the bundled scenes: `python -m experiments.quality.scenes`.
 
 Writes the table of the page on choosing a method, `scenes.md`, in a few minutes of one
 core. Seconds are those of the machine it ran on; all else is the same everywhere.
@@ -24,7 +24,7 @@ from captum_iscam.metrics import (
     pointing_game,
 )
 
-HERE = Path(__file__).parent
+OUT = Path(__file__).parents[1] / "results" / "scenes.md"
 MEASURED = (
     "is-cam",
     "ss-cam",
@@ -106,10 +106,10 @@ def main():
         print(title, *cells, flush=True)
     versions = f"captum_iscam {__version__}, Captum {captum_version}"
     text += (
-        f"\n*Made by `python docs/measured/scenes.py` with {versions}, torch "
+        f"\n*Made by `python -m experiments.quality.scenes` with {versions}, torch "
         f"{torch.__version__}, one core ({platform.machine()}).*\n"
     )
-    (HERE / "scenes.md").write_text(text)
+    OUT.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the benchmark adds to the forward passes of what it runs, in time and memory.
 
-    python benchmarks/harness.py OUT.md --network squeezenet1_1 --images 4
+    python -m experiments.speed.harness OUT.md --network squeezenet1_1 --images 4
 
 runs `captum-iscam benchmark` on photographs, with the bare passes of as many inputs
 before, between and after; then on many drawn scenes, and looks at the memory of the
@@ -21,8 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contenders import raw
-from photographs import FOLDER, as_input, photographs
 from torch import nn
 from torchvision.io import write_png
 
@@ -35,6 +33,8 @@ from captum_iscam.benchmark.run import run
 from captum_iscam.benchmark.sources import find_data
 from captum_iscam.demo import CLASSES, draw_scenes
 from captum_iscam.methods import Options
+from experiments.quality.photographs import FOLDER, as_input, photographs
+from experiments.speed.contenders import raw
 
 METHODS = ("is-cam", "score-cam", "center-map")  # without a backward pass
 

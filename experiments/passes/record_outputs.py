@@ -1,6 +1,6 @@
 """Keeps what a network answers to masked photographs, for experiments on the answers.
 
-    python benchmarks/record_outputs.py FOLDER --network resnet18 --photographs 40
+    python -m experiments.passes.record_outputs FOLDER --network resnet18
 
 writes one file for each photograph: the activations, the output for the photograph and
 the baseline, and the outputs for every active channel at `STRENGTHS`. Files that exist
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 import torch._inductor.config
-from photographs import as_input, network, photographs
 from torch import Tensor, nn
 
 from captum_iscam._utils.inputs import check_inputs
 from captum_iscam.attr._layer import evaluate_layer
 from captum_iscam.attr._masking import MaskedInputs
+from experiments.quality.photographs import as_input, network, photographs
 
 ROWS = 8
 STRENGTHS = (0.1, 0.21234, 0.355051, 0.590533, 0.72, 0.844949, 0.911412, 1.0)

@@ -1,6 +1,6 @@
 """Times what the default IS-CAM does outside of the model.
 
-    python benchmarks/outside.py OUT --rounds 9
+    python -m experiments.speed.outside OUT --rounds 9
 
 writes OUT.json with the seconds of every round, those inside of the model left out. The
 layer has 2048 channels of 7 x 7, as in ResNet-50. So has the image, so that making

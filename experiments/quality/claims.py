@@ -1,6 +1,6 @@
 """Whether IS-CAM is better than its rivals: paired differences over several runs.
 
-    python benchmarks/claims.py OUT --rivals score-cam,grad-cam FOLDER...
+    python -m experiments.quality.claims OUT --rivals score-cam,grad-cam FOLDER...
 
 reads folders of `captum-iscam benchmark` that hold IS-CAM and writes OUT/claims.md: for
 each network and rival the mean difference on the same images, in IS-CAM's favour where

@@ -1,6 +1,6 @@
 """What the noise of SS-CAM leaves of a network's confidence, before any channel.
 
-    python benchmarks/noise_confidence.py OUT.md --photographs 40
+    python -m experiments.ss_cam_noise.confidence OUT.md --photographs 40
 
 adds to whole photographs the noise that SS-CAM adds to masked ones and lists, for each
 network and deviation, the confidence that is left as a share of that without noise: the
@@ -14,11 +14,11 @@ from __future__ import annotations
 import statistics
 
 import torch
-from photographs import as_input, asked, network, photographs
 from torch import Tensor, nn
-from variants import DEVIATIONS
 
 from captum_iscam.attr._masking import GaussianNoise
+from experiments.quality.photographs import as_input, asked, network, photographs
+from experiments.quality.variants import DEVIATIONS
 
 SAMPLES = 4
 Setting = tuple[str, float | None]

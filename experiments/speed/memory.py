@@ -1,6 +1,6 @@
 """Peak memory of every method over that of one bare chunk, each in its own process.
 
-    python benchmarks/memory.py OUT --network resnet50
+    python -m experiments.speed.memory OUT --network resnet50
 
 A process first runs the model on one chunk of inputs, as large as our methods' own,
 until its peak stands still, then the method on one photograph; reported is by how much
@@ -20,13 +20,12 @@ import sys
 from pathlib import Path
 
 import torch
-from contenders import OURS, grad_cam, ours, raw, torchcam
-from environment import environment
-from figures import save
-from photographs import as_input, network, photographs
 
 from captum_iscam._utils.batching import Chunks
 from captum_iscam.demo import CLASSES, draw_scenes, load_network, preprocess
+from experiments._common import environment, save
+from experiments.quality.photographs import as_input, network, photographs
+from experiments.speed.contenders import OURS, grad_cam, ours, raw, torchcam
 
 # To score a tenth of the channels shortens the time and not the passes' memory. The
 # regression holds most where most was scored before it, as IS-CAM by default does.
@@ -137,7 +136,14 @@ def main() -> None:
         return
     figures = {}
     for label in (*OPTIONS, *PEERS):
-        command = [sys.executable, __file__, "-", "--network", args.network]
+        command = [
+            sys.executable,
+            "-m",
+            "experiments.speed.memory",
+            "-",
+            "--network",
+            args.network,
+        ]
         command += ["--device", args.device, "--only", label]
         figures[label] = [answer(command) for _ in range(args.repeats)]
         print(label, figures[label], flush=True)

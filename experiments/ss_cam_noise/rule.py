@@ -1,6 +1,6 @@
 """Which deviations the rule of the SS-CAM authors' code comes to, channel by channel.
 
-    python benchmarks/noise_rule.py OUT.md --photographs 40
+    python -m experiments.ss_cam_noise.rule OUT.md --photographs 40
 
 masks photographs by each channel that varies and lists the deviations `(2 / range)**2`:
 over channels the smallest, the median, the 90th percentile and the largest, each the
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from photographs import as_input, asked, network, photographs
 from torch import Tensor, nn
 
 from captum_iscam._utils.inputs import check_inputs
 from captum_iscam.attr._layer import evaluate_layer
 from captum_iscam.attr._masking import MaskedInputs, _authors_stdev
+from experiments.quality.photographs import as_input, asked, network, photographs
 
 QUANTILES = (0.0, 0.5, 0.9, 1.0)
 

@@ -1,6 +1,6 @@
 """Times five targets in one call next to one target, interleaved.
 
-    python benchmarks/several_targets.py OUT --rounds 5
+    python -m experiments.speed.several_targets OUT --rounds 5
 
 writes OUT.json with the ratio of every round, and OUT.md with a table. Both calls
 explain one photograph on SqueezeNet 1.1 (see `photographs.py`).
@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from figures import save
-from photographs import as_input, network, photographs
 from torch import Tensor
 
 from captum_iscam import (
@@ -25,6 +23,8 @@ from captum_iscam import (
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
 )
+from experiments._common import save
+from experiments.quality.photographs import as_input, network, photographs
 
 Explain = Callable[..., Tensor]
 

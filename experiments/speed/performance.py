@@ -1,10 +1,9 @@
 """Every measurement of the page on performance, and its table of goals.
 
-    python benchmarks/performance.py FOLDER --recordings OUTPUTS
+    python -m experiments.speed.performance FOLDER --recordings OUTPUTS
 
-runs `speed.py`, `several_targets.py`, `outside.py`, `precision.py`, `memory.py`,
-`scaling.py`, `steep_scores.py`, and `record_outputs.py` with `passes.py`, one after the
-other, and writes figures and tables into FOLDER. On two cores of a CPU that takes a
+runs the scripts of this folder and of `experiments/passes` one after the other, and
+writes figures and tables into FOLDER. On two cores of a CPU that takes a
 day; with `--short`, which leaves out what is slowest, an hour. What is there already is
 kept, so a run that was stopped goes on; delete a file to measure it anew. Nothing else
 should run meanwhile.
@@ -17,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = (
     "squeezenet1_1",
     "squeezenet1_0",
@@ -37,8 +36,8 @@ def speed(folder: Path, short: bool) -> list[list[str]]:
     score = ["--methods", "score-cam", "--networks", *networks]
     slow = ["--methods", "is-cam", "--networks", *networks, "--repeats", "1"]
     slowest = ["--methods", "ss-cam", "--networks", networks[0], "--repeats", "1"]
-    first = ["speed.py", str(folder / "speed"), "--missing"]
-    compiled = ["speed.py", str(folder / "compiled"), "--missing", "--compiled"]
+    first = ["speed.speed", str(folder / "speed"), "--missing"]
+    compiled = ["speed.speed", str(folder / "compiled"), "--missing", "--compiled"]
     found = [[*first, *of] for of in (score, slow, slowest)]
     return [*found, [*compiled, "--networks", *SHORT]]
 
@@ -48,7 +47,7 @@ def recordings(folder: Path, short: bool) -> list[list[str]]:
     found = []
     for name in SHORT if short else NETWORKS[:-1]:
         count = str(3 if short else RECORDED.get(name, 10))
-        of = ["record_outputs.py", str(folder), "--compile", "--network", name]
+        of = ["passes.record_outputs", str(folder), "--compile", "--network", name]
         of += ["--photographs", count]
         found.append(of)
     return found
@@ -61,31 +60,39 @@ def main() -> None:
     parser.add_argument("--recordings", type=Path, required=True)
     parser.add_argument("--short", action="store_true")
     args = parser.parse_args()
-    out = args.folder
+    out, recorded = args.folder.resolve(), args.recordings.resolve()
     trained = SHORT if args.short else NETWORKS[:-1]
     steps = {
         "speed": speed(out, args.short),
-        "precision": [["precision.py", str(out / "precision"), "--networks", *trained]],
-        "memory": [["memory.py", str(out / "memory")]],
-        "growth": [["memory.py", str(out / "growth"), "--growth", "1000"]],
-        "scaling": [["scaling.py", str(out / "scaling")]],
-        "passes": [
-            *recordings(args.recordings, args.short),
-            ["passes.py", str(args.recordings), str(out / "passes")],
+        "precision": [
+            ["speed.precision", str(out / "precision"), "--networks", *trained]
         ],
-        "steep_scores": [["steep_scores.py", str(out / "steep_scores")]],
-        "several_targets": [["several_targets.py", str(out / "several_targets")]],
-        "outside": [["outside.py", str(out / "outside")]],
+        "memory": [["speed.memory", str(out / "memory")]],
+        "growth": [["speed.memory", str(out / "growth"), "--growth", "1000"]],
+        "scaling": [["speed.scaling", str(out / "scaling")]],
+        "passes": [
+            *recordings(recorded, args.short),
+            ["passes.passes", str(recorded), str(out / "passes")],
+        ],
+        "steep_scores": [["passes.steep_scores", str(out / "steep_scores")]],
+        "several_targets": [["speed.several_targets", str(out / "several_targets")]],
+        "outside": [["speed.outside", str(out / "outside")]],
     }
     for name, commands in steps.items():
         # What was timed is kept case by case.
         if name != "speed" and list(out.glob(f"{name}.*")):
             continue
-        for script, *words in commands:
-            print(script, *words, flush=True)
-            subprocess.run([sys.executable, HERE / script, *words], check=True)
-    goals = [HERE / "goals.py", str(out), str(out / "goals.md")]
-    subprocess.run([sys.executable, *goals], check=True)
+        for command in commands:
+            run(command)
+    run(["speed.goals", str(out), str(out / "goals.md")])
+
+
+def run(command: list[str]) -> None:
+    """Runs a script of `experiments`, named by its module, with its arguments."""
+    print(*command, flush=True)
+    script, *words = command
+    module = f"experiments.{script}"
+    subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

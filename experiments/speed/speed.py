@@ -1,6 +1,6 @@
 """Times ours beside torch-cam, grad-cam and the bare forward passes, interleaved.
 
-    python benchmarks/speed.py OUT --networks squeezenet1_1 resnet18 --repeats 3
+    python -m experiments.speed.speed OUT --networks squeezenet1_1 resnet18 --repeats 3
 
 writes OUT.json with every sample and OUT.md with a table. Each round runs every
 contender of a case once, so that whatever else the machine does meets all of them.
@@ -17,11 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contenders import BATCHES, Contender, grad_cam, ours, raw, rows_of, torchcam
-from environment import environment
-from figures import load, save
-from photographs import as_input, network, photographs
 from torch import Tensor, nn
+
+from experiments._common import environment, load, save
+from experiments.quality.photographs import as_input, network, photographs
+from experiments.speed.contenders import (
+    BATCHES,
+    Contender,
+    grad_cam,
+    ours,
+    raw,
+    rows_of,
+    torchcam,
+)
 
 METHODS = ("score-cam", "is-cam", "ss-cam")
 

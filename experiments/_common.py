@@ -6,9 +6,15 @@ import csv
 import gzip
 import io
 import json
+import platform
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
+
+from captum_iscam.benchmark.experiment import processor
 
 
 def save(out: Path, figures: Any, table: str) -> None:
@@ -34,3 +40,28 @@ def load(out: Path) -> Any:
     """Returns the figures of a measurement, None where it was not made."""
     file = out.with_suffix(".json")
     return json.loads(file.read_text()) if file.is_file() else None
+
+
+PACKAGES = ("captum", "captum_iscam", "grad-cam", "torch", "torchcam", "torchvision")
+
+
+def environment(device: str) -> dict[str, object]:
+    """Returns versions, threads and processor or card."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "type": device,
+        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    """Returns the processor's name and its vector instructions that matter here."""
+    return f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"

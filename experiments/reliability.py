@@ -1,6 +1,6 @@
 """The long form of the reliability tests, and the table of what survived.
 
-    python benchmarks/reliability.py docs/measured/reliability.md
+    python -m experiments.reliability experiments/results/reliability.md
 
 runs every test that enters cases into the ledger (`tests/reliability/ledger.py`) in its
 extended form and writes the number of cases by promise, and below the table which tests
@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
-from environment import environment
+from experiments._common import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 # Growth of memory is measured while nothing else runs.

@@ -25,7 +25,7 @@ from torchvision.transforms.functional import (
 
 FOLDER = Path(
     os.environ.get("CAPTUM_ISCAM_REALDATA")
-    or Path(__file__).parents[2] / "shared" / "realdata"
+    or Path(__file__).parents[3] / "shared" / "realdata"
 )
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 LAYERS = {

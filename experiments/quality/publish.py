@@ -1,10 +1,11 @@
 """A benchmark's folder as a page of the documentation, with its rows beside it.
 
-    python benchmarks/publish.py FOLDER docs/results/NAME.md --title ... --made-by ...
+    python -m experiments.quality.publish FOLDER docs/results/NAME.md \
+        --title ... --made-by ...
 
 writes the summary without the wins, with the names of folders left out, and
-`docs/results/rows/NAME.csv.gz`: every value of every image, which is all that the
-tables are made of. No picture is taken along.
+`experiments/results/rows/NAME.csv.gz`: every value of every image, which is all that
+the tables are made of. No picture is taken along.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ COLUMNS = (
     *("image", "model", "method", "metric", "value"),
     *("target", "label", "prediction", "probability", "error"),
 )
+ROWS = Path(__file__).parents[1] / "results" / "rows"
 _WINS = re.compile(r"### Wins\n.*?(?=\n## |\Z)", re.DOTALL)
 
 
@@ -37,7 +39,8 @@ def page(folder: Path, title: str, made_by: str) -> str:
     blocks = [
         f"# {title}",
         f"Made by\n\n```text\n{made_by}\n```",
-        f"and `benchmarks/publish.py`. Every value is in `rows/{folder.name}.csv.gz`.",
+        "and `experiments/quality/publish.py`. Every value is in "
+        f"`experiments/results/rows/{folder.name}.csv.gz`.",
         tables.strip(),
         "## The run",
         f"```{{code-block}} json\n:class: long\n{run}\n```",
@@ -83,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(page(args.folder, args.title, args.made_by))
-    write_rows(args.folder, args.out.parent / "rows" / f"{args.folder.name}.csv.gz")
+    write_rows(args.folder, ROWS / f"{args.folder.name}.csv.gz")
 
 
 if __name__ == "__main__":

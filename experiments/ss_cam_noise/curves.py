@@ -1,6 +1,6 @@
 """SS-CAM's quality against the amount of noise, as a picture and a table.
 
-    python benchmarks/noise_curves.py OUT FOLDER...
+    python -m experiments.ss_cam_noise.curves OUT FOLDER...
 
 reads folders that `variants.py --method score-cam,noise,random-map,channel-mean` left
 and writes OUT.png and OUT.md. The deviation of the authors' rule depends on image and
@@ -17,10 +17,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from variants import DEVIATIONS
 
 from captum_iscam.benchmark.results import read_results
 from captum_iscam.benchmark.summary import contents
+from experiments.quality.variants import DEVIATIONS
 
 METRICS = ("insertion", "deletion", "average_drop")
 COLOURS = {"input": "tab:blue", "mask": "tab:orange"}
