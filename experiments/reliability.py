@@ -2,7 +2,7 @@
 
     python -m experiments.reliability experiments/results/reliability.md
 
-runs every test that enters cases into the ledger (`tests/reliability/ledger.py`) in its
+runs every test that enters cases into the ledger (`tests/reference/ledger.py`) in its
 extended form and writes the number of cases by promise, and below the table which tests
 were skipped. A single failure ends it without a table. Needs the extras `test` and
 `release`.
@@ -33,8 +33,12 @@ PARTS = ("Fuzzing", "Faults", "Load", "Files", "Disk and processes", "Supply")
 
 def tests() -> list[Path]:
     """Returns the files that enter cases into the ledger."""
-    elsewhere = [ROOT / f"tests/benchmark/test_{x}.py" for x in ("injection", "kills")]
-    return sorted((ROOT / "tests/reliability").glob("test_*.py")) + elsewhere
+    enters = re.compile(r"\bcases\(|\bledger\b")
+    return [
+        file
+        for file in sorted((ROOT / "tests").rglob("test_*.py"))
+        if file.name != "test_ledger.py" and enters.search(file.read_text())
+    ]
 
 
 def main() -> None:

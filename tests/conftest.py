@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from reliability.ledger import RECORD, Ledger
+from reference.ledger import RECORD, Ledger
 
 
 @pytest.fixture(autouse=True)

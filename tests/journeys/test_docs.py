@@ -1,0 +1,204 @@
+"""What the pages say runs as it stands, and covers all that is public."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from reference.documented_networks import get_small_model, load_small_classifier
+
+import captum_iscam
+from captum_iscam import networks
+from captum_iscam.cli.parser import make_parser
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+BUILT = ("_build", "tutorials", "measured")
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(
+        page
+        for page in sorted(DOCS.rglob("*.md"))
+        if page.relative_to(DOCS).parts[0] not in BUILT
+    ),
+]
+# Reached through the command line, whose options are documented.
+COMMANDS = {"benchmark", "cli"}
+MODULES = [
+    "captum_iscam",
+    *(
+        f"captum_iscam.{module.name}"
+        for module in pkgutil.iter_modules(captum_iscam.__path__)
+        if not module.name.startswith("_") and module.name not in COMMANDS
+    ),
+]
+CLASSIC = (
+    "ignore:The map is zero",
+    "ignore:The score of example",
+    "ignore:Channels that support",
+    "ignore:The noise",
+    "ignore:channel_softmax",
+)
+
+
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page, language):
+    text = page.read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+# These go on from a benchmark that has run; tests/benchmark runs one for them.
+AFTER_A_BENCHMARK = ("benchmark.md", "reading_a_benchmark.md")
+WITH_PYTHON = [
+    page
+    for page in PAGES
+    if blocks(page, "python") and page.name not in AFTER_A_BENCHMARK
+]
+
+
+def public_names(module):
+    """The names of a module: those it lists, or those it defines."""
+    listed = getattr(module, "__all__", None)
+    return listed or [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+PUBLIC = [
+    (name, public)
+    for name in MODULES
+    for public in public_names(importlib.import_module(name))
+    if not public.startswith("__")
+]
+# Constants and aliases hold values; they have no docstring of their own.
+DESCRIBED = [
+    (module, name)
+    for module, name in PUBLIC
+    if inspect.isroutine(value := getattr(importlib.import_module(module), name))
+    or inspect.isclass(value)
+    or hasattr(value, "__wrapped__")
+]
+
+
+@pytest.mark.filterwarnings(*CLASSIC)
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torchvision.models, "get_model", get_small_model)
+    monkeypatch.setattr(networks, "load_classifier", load_small_classifier)
+    monkeypatch.setattr(torch, "compile", lambda model: model)  # needs a C++ compiler
+    methods = importlib.import_module("captum_iscam.methods").METHODS
+    monkeypatch.setattr("captum_iscam.methods.METHODS", dict(methods))
+    torchvision.utils.save_image(torch.rand(3, 48, 40), "cat.jpg")
+    space = {"images": torch.rand(2, 3, 32, 32), "classes": [0, 1], "torch": torch}
+
+    for block in blocks(page, "python"):
+        exec(compile(block, name_of(page), "exec"), space)
+
+    maps = space.get("attributions", torch.zeros(1))
+    maps = maps if isinstance(maps, torch.Tensor) else maps[0]
+    assert torch.isfinite(maps).all()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_commands_of_a_page_are_commands(page):
+    text = "".join(blocks(page, "bash")).replace("\\\n", " ")
+    commands = re.findall(r"captum-iscam ((?:explain|demo|benchmark)[^&|#\n]*)", text)
+
+    for command in commands:
+        make_parser().parse_args(shlex.split(command))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_links_of_a_page_lead_somewhere(page):
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose)
+
+    missing = [
+        link
+        for link in links
+        if "://" not in link and not (page.parent / link).exists()
+    ]
+
+    assert missing == []
+
+
+def test_blocks_are_in_a_language_that_is_checked():
+    known = {"python", "bash", "bibtex", "text", "console", "csv", "json", "ini"}
+    marks = {
+        (name_of(page), mark)
+        for page in PAGES
+        for mark in re.findall(r"^```(\w+)$", page.read_text(), re.MULTILINE)
+    }
+
+    assert [(page, mark) for page, mark in sorted(marks) if mark not in known] == []
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC)
+def test_a_public_name_is_on_a_page_of_the_api(module, name):
+    text = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    # What one module hands on from another is documented where it comes from.
+    if name in importlib.import_module("captum_iscam.attr").__all__:
+        module = "captum_iscam.attr"
+    if module == "captum_iscam.transformers":
+        module = "captum_iscam.layers"
+
+    assert re.search(rf":: {re.escape(module)}\.{name}$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("module", "name"), DESCRIBED)
+def test_a_public_name_has_an_example(module, name):
+    value = getattr(importlib.import_module(module), name)
+
+    described = [value, *vars(value).values()] if inspect.isclass(value) else [value]
+
+    # Values that others take, such as Options, may be shown where they are taken.
+    elsewhere = inspect.getsource(inspect.getmodule(value))
+    shown = re.search(rf"^ +>>> .*\b{name}\(", elsewhere, re.MULTILINE)
+    assert shown or any(">>>" in (inspect.getdoc(part) or "") for part in described)
+
+
+def test_the_api_names_nothing_that_is_gone():
+    text = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+
+    for path in re.findall(r"^\.\. auto\w+:: (\S+)$", text, re.MULTILINE):
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), path
+
+
+def test_every_option_of_the_command_line_is_on_its_page():
+    text = (DOCS / "command_line.md").read_text()
+    actions = make_parser()._subparsers._group_actions[0].choices["explain"]._actions
+
+    options = [o for action in actions for o in action.option_strings if o[1] == "-"]
+
+    assert [o for o in options if o != "--help" and f"`{o}" not in text] == []
+
+
+def test_the_layers_in_the_table_are_the_ones_of_the_families():
+    from promises.test_families import LAYERS
+
+    text = (DOCS / "networks.md").read_text()
+
+    for family, layer in LAYERS.items():
+        if family != "vit":  # the small one has fewer blocks
+            assert f"`{layer}`" in text, family
+
+
+def test_the_version_is_the_same_everywhere():
+    version = captum_iscam.__version__
+
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"Version {version}" in (DOCS / "citing.md").read_text()
