@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.hooks import hear_convolutions
+from captum_iscam._utils.hooks import record_conv_outputs
 from captum_iscam._utils.validation import as_count
 from captum_iscam._utils.warn import warn_user
 
@@ -109,7 +109,7 @@ class Chunks:
         if not self._may_shrink or (self._free is None and not on_cpu):
             yield
             return
-        with hear_convolutions(model) as sizes:
+        with record_conv_outputs(model) as sizes:
             yield
         largest = max([1, *sizes])
         if on_cpu:

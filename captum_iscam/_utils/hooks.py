@@ -18,9 +18,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def heard_in_this_thread(
-    layer: nn.Module, device_ids: Sequence[int] | None
-) -> nn.Module:
+def thread_local_layer(layer: nn.Module, device_ids: Sequence[int] | None) -> nn.Module:
     """Returns the layer as Captum should see it, with hooks for this thread alone.
 
     A hook sits on the module, so it sees the passes of every thread: without this, two
@@ -32,15 +30,15 @@ def heard_in_this_thread(
         layer (torch.nn.Module): The layer.
         device_ids (Sequence[int] or None): The devices of a `DataParallel` model.
     """
-    return layer if device_ids and len(device_ids) > 1 else _OfThisThread(layer)
+    return layer if device_ids and len(device_ids) > 1 else _ThreadLocalLayer(layer)
 
 
 @contextmanager
-def hear_convolutions(model: object) -> Iterator[list[int]]:
-    """Hears how many bytes each convolution gives, in this thread's passes.
+def record_conv_outputs(model: object) -> Iterator[list[int]]:
+    """Records how many bytes each convolution gives, in this thread's passes.
 
     Args:
-        model (object): The model; a callable that is no module is not heard, nor is
+        model (object): The model; a callable that is no module is not recorded, nor is
             what `torch.compile` or `torch.jit` made, which would be compiled again.
 
     Yields:
@@ -49,7 +47,7 @@ def hear_convolutions(model: object) -> Iterator[list[int]]:
     sizes: list[int] = []
     here = threading.get_ident()
 
-    def hear(_: nn.Module, __: object, output: object) -> None:
+    def record(_: nn.Module, __: object, output: object) -> None:
         # A compiled function may call modules that are none; it is to stay as it is.
         if torch.compiler.is_compiling() or threading.get_ident() != here:
             return
@@ -60,7 +58,7 @@ def hear_convolutions(model: object) -> Iterator[list[int]]:
     try:
         for module in _convolutions(model):
             with _REGISTERING:
-                handles.append(module.register_forward_hook(hear))
+                handles.append(module.register_forward_hook(record))
         yield sizes
     finally:
         for handle in handles:
@@ -79,7 +77,7 @@ def _convolutions(model: object) -> list[nn.Module]:
     return [m for m in modules if isinstance(m, kinds) and m not in compiled]
 
 
-class _OfThisThread(nn.Module):
+class _ThreadLocalLayer(nn.Module):
     """Stands for a layer where hooks are registered, and does nothing else."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -92,21 +90,23 @@ class _OfThisThread(nn.Module):
     ) -> RemovableHandle:
         """Registers a hook of the layer that other threads do not call."""
         with _REGISTERING:
-            return self._layer.register_forward_hook(self._heard(hook), **options)
+            return self._layer.register_forward_hook(self._only_here(hook), **options)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], **options: Any
     ) -> RemovableHandle:
         """Registers a hook of the layer's input that other threads do not call."""
         with _REGISTERING:
-            return self._layer.register_forward_pre_hook(self._heard(hook), **options)
+            return self._layer.register_forward_pre_hook(
+                self._only_here(hook), **options
+            )
 
-    def _heard(self, hook: Callable[..., Any]) -> Callable[..., Any]:
-        def heard(*arguments: Any) -> Any:
+    def _only_here(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        def only_here(*arguments: Any) -> Any:
             mine = threading.get_ident() == self._thread
             return hook(*arguments) if mine else None
 
-        return heard
+        return only_here
 
 
 @dataclass

@@ -181,7 +181,7 @@ class Channels:
         return self.input_score - self.baseline_score
 
     @cached_property
-    def examples(self) -> list[ExampleChannels]:
+    def per_example(self) -> list[ExampleChannels]:
         """The channels of each example that has any active ones."""
         maps = self.activations.flatten(2).cpu()
         numbers, counts = self.active[:, 0].unique_consecutive(return_counts=True)
@@ -262,7 +262,7 @@ class Channels:
             first, last = start // count, -(-stop // count)
             examples, channels = pairs[first:last].unbind(1)
             rows = slice(start - first * count, stop - first * count)
-            shown = self._masked_inputs.show(
+            shown = self._masked_inputs.make(
                 examples, channels, strengths, rows, noise, signs
             )
             index = torch.arange(start, stop, device=pairs.device)
@@ -291,12 +291,12 @@ class Channels:
         value = scores[place, target]
         for request in requests:
             if place < request.passes:
-                row, view = divmod(place, len(request.strengths))
+                row, index = divmod(place, len(request.strengths))
                 example, channel = self.active[request.rows[row]].tolist()
                 raise _not_finite(
                     value,
                     f"the masked pass of example {example}, channel {channel}, at "
-                    f"strength {request.strengths[view]:g}",
+                    f"strength {request.strengths[index]:g}",
                 )
             place -= request.passes
 

@@ -1,7 +1,7 @@
 """Gradients and activations at a layer: what the gradient methods share.
 
-A method says which views of an example the model is shown and what becomes of the
-gradients; `LayerGradientMethod` checks the arguments and does the passes.
+A method says how each example is perturbed and what becomes of the gradients;
+`LayerGradientMethod` checks the arguments and does the passes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from captum_iscam._utils.forward import (
     check_training_mode,
     score_transform,
 )
-from captum_iscam._utils.hooks import heard_in_this_thread
+from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
 from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
@@ -40,14 +40,14 @@ from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 class GradientAccumulator(Protocol):
     """What becomes of the gradients of one target at one output of the layer."""
 
-    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
-        """Adds what one view of some examples gives, or nothing where it raises.
+    def add(self, index: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+        """Adds what one perturbation of some examples gives; nothing if it raises.
 
         Whatever needs memory comes before the first change, so that rows that are
         tried again in a smaller chunk count once.
 
         Args:
-            view (int): Which view.
+            index (int): Which perturbation.
             rows (slice): Which examples.
             grads (Tensor): Their gradients `(rows, K, *spatial)`.
             values (Tensor): Their activations, of the same shape.
@@ -58,20 +58,20 @@ class GradientAccumulator(Protocol):
 
 
 class Perturbations(Protocol):
-    """What the model is shown of each example, one view after the other."""
+    """The perturbed inputs of each example, one perturbation after the other."""
 
     @property
     def first(self) -> tuple[Tensor, ...]:
         """What the pass without gradients shows, which checks model and target."""
 
     def __len__(self) -> int:
-        """How many views there are."""
+        """How many perturbations there are."""
 
-    def show(self, view: int, rows: slice) -> tuple[Tensor, ...]:
-        """Returns the inputs of one view, for the examples in `rows`."""
+    def make(self, index: int, rows: slice) -> tuple[Tensor, ...]:
+        """Returns the inputs under one perturbation, for the examples in `rows`."""
 
-    def name(self, view: int) -> str:
-        """Returns the view in words, as they follow on "the pass of example 3"."""
+    def name(self, index: int) -> str:
+        """Returns the perturbation in words that follow "the pass of example 3"."""
 
     def accumulator(self, activations: Tensor) -> GradientAccumulator:
         """Returns a place for the gradients, given what the first pass gave."""
@@ -81,17 +81,19 @@ class Perturbations(Protocol):
 
 
 class Chunk:
-    """The rows that go into one pass: views of examples, examples varying fastest.
+    """The rows of one pass: perturbations of examples, examples varying fastest.
 
     Args:
-        views (Perturbations): All views.
-        start (int): The first row of all `N * len(views)`.
+        perturbations (Perturbations): All perturbations.
+        start (int): The first row of all `N * len(perturbations)`.
         stop (int): The row after the last.
         count (int): `N`.
     """
 
-    def __init__(self, views: Perturbations, start: int, stop: int, count: int) -> None:
-        self._views = views
+    def __init__(
+        self, perturbations: Perturbations, start: int, stop: int, count: int
+    ) -> None:
+        self._perturbations = perturbations
         self.start = start
         self.stop = stop
         self._count = count
@@ -102,17 +104,19 @@ class Chunk:
 
     def inputs(self) -> tuple[Tensor, ...]:
         """Returns what the model is shown."""
-        shown = [self._views.show(view, rows) for view, rows, _ in self.runs(0)]
+        shown = [
+            self._perturbations.make(index, rows) for index, rows, _ in self.runs(0)
+        ]
         return tuple(torch.cat(column) for column in zip(*shown, strict=True))
 
     def runs(self, begin: int) -> Iterator[tuple[int, slice, slice]]:
-        """Yields each view, its examples, and their place, from row `begin` on."""
+        """Yields perturbation, examples and their place, from row `begin` on."""
         first, count = max(begin, self.start), self._count
         while first < self.stop:
-            view, example = divmod(first, count)
-            last = min(self.stop, (view + 1) * count)
+            index, example = divmod(first, count)
+            last = min(self.stop, (index + 1) * count)
             rows = slice(example, example + last - first)
-            yield view, rows, slice(first - self.start, last - self.start)
+            yield index, rows, slice(first - self.start, last - self.start)
             first = last
 
 
@@ -123,25 +127,25 @@ class Totals:
     chunk is tried again in halves.
 
     Args:
-        views (Perturbations): All views.
+        perturbations (Perturbations): All perturbations.
         outputs (Sequence[Tensor]): What the first pass gave, for `N` examples.
         num_targets (int): `T`.
     """
 
     def __init__(
-        self, views: Perturbations, outputs: Sequence[Tensor], num_targets: int
+        self, perturbations: Perturbations, outputs: Sequence[Tensor], num_targets: int
     ) -> None:
-        self._views = views
+        self._perturbations = perturbations
         self._count = len(outputs[0])
         self._sums = [
-            [views.accumulator(output) for output in outputs]
+            [perturbations.accumulator(output) for output in outputs]
             for _ in range(num_targets)
         ]
         self._done = [[0] * len(outputs) for _ in range(num_targets)]
         # Asked at the end, so that no pass waits for an answer of the one before.
         self._first_finite = torch.stack([torch.isfinite(o).all() for o in outputs])
         self._finite = torch.ones(
-            self._count * len(views), dtype=torch.bool, device=outputs[0].device
+            self._count * len(perturbations), dtype=torch.bool, device=outputs[0].device
         )
 
     def watch(self, chunk: Chunk, values: Tensor) -> None:
@@ -156,15 +160,15 @@ class Totals:
         done = self._done[target]
         for output, total in enumerate(self._sums[target]):
             self.watch(chunk, grads[output])
-            for view, rows, place in chunk.runs(done[output]):
-                total.add(view, rows, grads[output][place], values[output][place])
+            for index, rows, place in chunk.runs(done[output]):
+                total.add(index, rows, grads[output][place], values[output][place])
                 done[output] = chunk.start + place.stop
 
     def maps(self) -> tuple[Tensor, ...]:
         """Returns the maps of each output, if all that was seen is finite."""
         self._check()
         return tuple(
-            self._views.finish(torch.cat([total.maps() for total in totals], 1))
+            self._perturbations.finish(torch.cat([total.maps() for total in totals], 1))
             for totals in zip(*self._sums, strict=True)
         )
 
@@ -177,10 +181,11 @@ class Totals:
                 "them, and use float32 or bfloat16 where float16 overflows."
             )
         for row in (~self._finite).nonzero()[:1].reshape(-1).tolist():
-            view, example = divmod(row, self._count)
+            index, example = divmod(row, self._count)
             raise RuntimeError(
                 "forward_func must give finite scores and gradients, got NaN or "
-                f"infinity in the pass of example {example} {self._views.name(view)}. "
+                f"infinity in the pass of example {example} "
+                f"{self._perturbations.name(index)}. "
                 "Check the model, and use float32 or bfloat16 where float16 overflows."
             )
 
@@ -245,13 +250,13 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
     def _attribute(
         self,
         batch: Batch,
-        views: Perturbations,
+        perturbations: Perturbations,
         target: Target,
         additional_forward_args: object,
         attribute_to_layer_input: bool,
         internal_batch_size: int | None,
     ) -> Attributions | list[Attributions]:
-        """Returns the maps of the method that shows the model these views."""
+        """Returns the maps of the method that shows the model these perturbations."""
         chunks = Chunks(
             internal_batch_size,
             batch.inputs,
@@ -271,7 +276,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             evals, output = evaluate_layer(
                 self.forward_func,
                 layer,
-                views.first,
+                perturbations.first,
                 additional_forward_args,
                 self.device_ids,
                 attribute_to_layer_input,
@@ -279,10 +284,10 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             score.check(output)
             score.of_output(output, torch.arange(count, device=batch.device))
             first = [self._maps(value, batch, count) for value in evals]
-            totals = Totals(views, first, score.num_targets or 1)
+            totals = Totals(perturbations, first, score.num_targets or 1)
 
             def body(start: int, stop: int) -> None:
-                chunk = Chunk(views, start, stop, count)
+                chunk = Chunk(perturbations, start, stop, count)
                 examples = chunk.examples(batch.device)
                 seen = _LayerPass(
                     lambda *shown: score(shown, examples),
@@ -293,7 +298,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                 )
                 self._accumulate(totals, chunk, seen, batch)
 
-            chunks.run(count * len(views), body)
+            chunks.run(count * len(perturbations), body)
             maps = totals.maps()
             return cast(Attributions, format_output(len(maps) > 1, maps))
 
@@ -364,7 +369,7 @@ class _LayerPass:
             saved, scores = forward_layer_distributed_eval(
                 score,
                 inputs,
-                heard_in_this_thread(layer, device_ids),
+                thread_local_layer(layer, device_ids),
                 attribute_to_layer_input=attribute_to_layer_input,
                 # The model goes on with copies, which it may change in place.
                 forward_hook_with_return=True,

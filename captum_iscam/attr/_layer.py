@@ -12,7 +12,7 @@ from captum_iscam._utils.captum_compat import (
     format_additional_forward_args,
     forward_layer_eval,
 )
-from captum_iscam._utils.hooks import heard_in_this_thread
+from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam.reshape_transforms import ReshapeTransform
 
 
@@ -73,7 +73,7 @@ def evaluate_layer(
             forward_and_keep,
             # Copies, since a model may well prepare its input in place.
             tuple(x.clone() for x in inputs),
-            heard_in_this_thread(layer, device_ids),
+            thread_local_layer(layer, device_ids),
             additional_forward_args=format_additional_forward_args(
                 additional_forward_args
             ),

@@ -17,10 +17,10 @@ from captum_iscam._utils.validation import as_number
 
 
 class Noise(Protocol):
-    """Where the noise of the views comes from."""
+    """Where the noise of the masked inputs comes from."""
 
     def draw(self, inputs: Sequence[Tensor]) -> None:
-        """Draws the noise that all views of one round share."""
+        """Draws the noise that all masked inputs of one request share."""
 
     def field(
         self, position: int, shown: Callable[[], Tensor], delta: Tensor
@@ -85,7 +85,7 @@ class MaskedInputs:
             rows[i] = baseline.clone(memory_format=self._layout)
         return tuple(rows)
 
-    def show(
+    def make(
         self,
         examples: Tensor,
         channels: Tensor,
@@ -94,37 +94,41 @@ class MaskedInputs:
         noise: Noise | None = None,
         signs: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Returns `x_k(t) + sign * e` for views of the channels, views varying fastest.
+        """Returns `x_k(t) + sign * e` for some channels, strengths varying fastest.
 
         Args:
             examples (Tensor): The example of each channel asked for.
             channels (Tensor): The channels.
-            strengths (Tensor): `t` of every view of each of them, `(views,)`.
-            rows (slice): Which of the rows, channels times views, to make.
+            strengths (Tensor): `t` of the `V` masked inputs of each channel, `(V,)`.
+            rows (slice): Which of the rows, channels times strengths, to make.
             noise (Noise, optional): Where `e` comes from. Default: None
-            signs (Tensor, optional): The sign of `e` in each view, `(views,)`; needed
-                where there is noise. Default: None
+            signs (Tensor, optional): The sign of `e` at each strength, `(V,)`;
+                needed where there is noise. Default: None
         """
         count = len(strengths)
         index = torch.arange(rows.start, rows.stop, device=channels.device)
-        owner, turn = index // count, index % count
-        shown = list(self._others(examples[owner]))
+        example_index, strength_index = index // count, index % count
+        shown = list(self._others(examples[example_index]))
         maps = self._activations[examples, channels].unsqueeze(1)
         for place, i in enumerate(self.positions):
             like = self._batch.inputs[i]
             masks = scale(upsample(maps, like.shape[2:]))
             baseline, delta = self._batch.baselines[i], self._deltas[place]
             column = (-1, *[1] * (like.dim() - 1))
-            strength = strengths[turn].to(masks).view(column)
-            view = masks[owner] * strength * rows_of(delta, examples[owner])
-            view += rows_of(baseline, examples[owner])
+            strength = strengths[strength_index].to(masks).view(column)
+            made = (
+                masks[example_index]
+                * strength
+                * rows_of(delta, examples[example_index])
+            )
+            made += rows_of(baseline, examples[example_index])
             if noise is not None:
                 whole = rows_of(delta, examples)
                 full = partial(self._full, i, masks, whole, examples)
-                field = rows_of(noise.field(place, full, whole), owner).to(view)
-                sign = cast(Tensor, signs)[turn].to(view).view(column)
-                view.addcmul_(sign, field)
-            shown[i] = view.to(like.dtype)
+                field = rows_of(noise.field(place, full, whole), example_index).to(made)
+                sign = cast(Tensor, signs)[strength_index].to(made).view(column)
+                made.addcmul_(sign, field)
+            shown[i] = made.to(like.dtype)
         return tuple(shown)
 
     def _full(self, i: int, masks: Tensor, whole: Tensor, examples: Tensor) -> Tensor:

@@ -129,8 +129,8 @@ class Quadrature:
         """Returns the weights `(P, T)` for increases in confidence `(P, V, T)`."""
         total = gains.new_zeros(len(gains), gains.shape[2])
         # No matrix product: autocast would round it to half precision.
-        for view, (_, weight) in enumerate(self._points):
-            total += weight * gains[:, view]
+        for i, (_, weight) in enumerate(self._points):
+            total += weight * gains[:, i]
         return total
 
 
@@ -197,7 +197,7 @@ class Checked:
     def prepare(self, channels: Channels, rows: Tensor) -> Prepared:
         """Returns what is to be done for all rows of `Channels.active`."""
         prepared = self._scheme.prepare(channels, rows)
-        scored, examples = prepared.requests[0].rows, channels.examples
+        scored, examples = prepared.requests[0].rows, channels.per_example
         samples = [sample(example, scored) for example in examples]
         of = [e.rows[s] for e, s in zip(examples, samples, strict=True)]
         sampled = torch.cat([rows[:0], *of])

@@ -107,7 +107,7 @@ class Screening:
 
     def prepare(self, channels: Channels, rows: Tensor) -> Prepared:
         """Returns what is to be done for all rows of `Channels.active`."""
-        examples = channels.examples
+        examples = channels.per_example
         few = torch.zeros(len(channels.activations), dtype=torch.bool, device="cpu")
         for example in examples:
             few[example.number] = len(example.rows) < MIN_CHANNELS

@@ -44,7 +44,7 @@ class TokenGradCAM(LayerGradientMethod):
         batch = self._batch(inputs)
         return self._attribute(
             batch,
-            _Clean(batch, "", relu_attributions),
+            _GradCAM(batch, "", relu_attributions),
             target,
             additional_forward_args,
             attribute_to_layer_input,
@@ -52,7 +52,7 @@ class TokenGradCAM(LayerGradientMethod):
         )
 
 
-class _Clean(IdentityPerturbation):
+class _GradCAM(IdentityPerturbation):
     def accumulator(self, activations: Tensor) -> _Pooled:
         return _Pooled(activations)
 
@@ -67,7 +67,7 @@ class _Pooled:
         shape = (activations.shape[0], 1, *activations.shape[2:])
         self._maps = activations.new_zeros(shape)
 
-    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+    def add(self, index: int, rows: slice, grads: Tensor, values: Tensor) -> None:
         pooled = grads.mean(tuple(range(2, grads.dim())), keepdim=True)
         self._maps[rows].add_((pooled * values).sum(1, keepdim=True))
 

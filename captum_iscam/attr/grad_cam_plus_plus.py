@@ -141,7 +141,7 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
 
 
 class IdentityPerturbation:
-    """The inputs as they are: one view."""
+    """The inputs as they are: one perturbation, the identity."""
 
     def __init__(self, batch: Batch, denominator: str, relu: bool) -> None:
         self._batch = batch
@@ -157,12 +157,12 @@ class IdentityPerturbation:
         """One."""
         return 1
 
-    def show(self, view: int, rows: slice) -> tuple[Tensor, ...]:
+    def make(self, index: int, rows: slice) -> tuple[Tensor, ...]:
         """Returns the inputs of the examples."""
         return tuple(x[rows] for x in self._batch.inputs)
 
-    def name(self, view: int) -> str:
-        """Returns what sets the view apart."""
+    def name(self, index: int) -> str:
+        """Returns what sets the perturbation apart."""
         return "with gradients"
 
     def accumulator(self, activations: Tensor) -> GradientAccumulator:
@@ -183,14 +183,14 @@ class IdentityPerturbation:
 
 
 class PowersOfGradients:
-    """The means of `g`, `g^2` and `g^3` over the views, and the map made of them.
+    """The means of `g`, `g^2` and `g^3` over the perturbations, and their map.
 
     They are held in powers of a unit of each example, the largest `g` so far: cubes of
     gradients as such leave the range of single precision.
 
     Args:
         activations (Tensor): `A` of the inputs as they are, `(N, K, *spatial)`.
-        count (int): How many views there are.
+        count (int): How many perturbations there are.
         denominator (str): One of `DENOMINATORS`.
     """
 
@@ -204,8 +204,8 @@ class PowersOfGradients:
         tiny = torch.finfo(activations.dtype).tiny
         self._unit = activations.new_full((len(activations), 1, 1), tiny)
 
-    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
-        """Adds the powers of the gradients of one view to their means."""
+    def add(self, index: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+        """Adds the powers of the gradients of one perturbation to their means."""
         grads = grads.reshape(*grads.shape[:2], -1)
         unit = torch.maximum(self._unit[rows], grads.abs().amax((1, 2), keepdim=True))
         shrink, grads = self._unit[rows] / unit, grads / unit

@@ -131,7 +131,7 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
 
 
 class _Path:
-    """The points between baselines and inputs, one view each."""
+    """The points between baselines and inputs, one perturbation each."""
 
     def __init__(
         self, batch: Batch, points: list[tuple[float, float]], relu: bool
@@ -150,17 +150,17 @@ class _Path:
         """As many as points."""
         return len(self._points)
 
-    def show(self, view: int, rows: slice) -> tuple[Tensor, ...]:
+    def make(self, index: int, rows: slice) -> tuple[Tensor, ...]:
         """Returns `b + t (x - b)`."""
         shown = []
         for x, b in zip(self._batch.inputs, self._batch.baselines, strict=True):
             z, b = (at_least_single(v if len(v) == 1 else v[rows]) for v in (x, b))
-            shown.append((b + self._points[view][0] * (z - b)).to(x.dtype))
+            shown.append((b + self._points[index][0] * (z - b)).to(x.dtype))
         return tuple(shown)
 
-    def name(self, view: int) -> str:
-        """Returns where on the path the view is."""
-        return f"at strength {self._points[view][0]:g}"
+    def name(self, index: int) -> str:
+        """Returns where on the path the input is."""
+        return f"at strength {self._points[index][0]:g}"
 
     def accumulator(self, activations: Tensor) -> _PathSum:
         """Returns the empty sum over the path."""
@@ -181,13 +181,13 @@ class _PathSum:
         self._relu = relu
         self._maps = origin.new_zeros(origin.shape[0], 1, *origin.shape[2:])
 
-    def add(self, view: int, rows: slice, grads: Tensor, values: Tensor) -> None:
+    def add(self, index: int, rows: slice, grads: Tensor, values: Tensor) -> None:
         """Adds the map of one point."""
         over = tuple(range(2, grads.dim()))
         pooled = grads.mean(over, keepdim=True) if over else grads
         summed = (pooled * (values - self._origin[rows])).sum(1, keepdim=True)
         summed = summed.relu() if self._relu else summed
-        self._maps[rows].add_(self._weights[view] * summed)
+        self._maps[rows].add_(self._weights[index] * summed)
 
     def maps(self) -> Tensor:
         """Returns the sum."""

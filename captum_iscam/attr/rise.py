@@ -320,14 +320,16 @@ def weighted_sums(
         first, last = start // count, -(-stop // count)
         rows = slice(start - first * count, stop - first * count)
         order = torch.arange(start, stop, device=batch.device)
-        owners, which = order % count, order // count - first
+        example_index, which = order % count, order // count - first
         made = [masks.make(first, last, x) for x in batch.inputs]
         shown = []
         for x, b, mask in zip(batch.inputs, batch.baselines, made, strict=True):
-            below = at_least_single(rows_of(b, owners))
-            seen = below + mask[which] * (at_least_single(rows_of(x, owners)) - below)
+            below = at_least_single(rows_of(b, example_index))
+            seen = below + mask[which] * (
+                at_least_single(rows_of(x, example_index)) - below
+            )
             shown.append(seen.to(x.dtype))
-        found = score(tuple(shown), owners)
+        found = score(tuple(shown), example_index)
         scores[start:stop] = found.view(-1, several)
         weights = scores.new_zeros((last - first) * count, several)
         weights[rows] = scores[start:stop]

@@ -140,7 +140,7 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
         check_generator(generator)
         deviations = _check(n_samples, stdevs)
         batch = self._batch(inputs)
-        views = _NoisyCopies(
+        perturbations = _NoisyCopies(
             batch,
             denominator,
             relu_attributions,
@@ -150,7 +150,7 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
         )
         return self._attribute(
             batch,
-            views,
+            perturbations,
             target,
             additional_forward_args,
             attribute_to_layer_input,
@@ -159,7 +159,7 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
 
 
 class _NoisyCopies(IdentityPerturbation):
-    """The inputs with noise, its sign changing from view to view."""
+    """The inputs with noise, its sign changing from one to the next."""
 
     def __init__(
         self,
@@ -189,16 +189,16 @@ class _NoisyCopies(IdentityPerturbation):
         """As many as samples."""
         return self._n_samples
 
-    def show(self, view: int, rows: slice) -> tuple[Tensor, ...]:
+    def make(self, index: int, rows: slice) -> tuple[Tensor, ...]:
         """Returns the inputs of the examples, plus or minus the noise of the pair."""
-        pair = view // 2
+        pair = index // 2
         fields = self._moved[pair] if self._moved else self._draw(pair)
         shown = []
         for x, stdev, field in zip(
             self._batch.inputs, self._stdevs, fields, strict=True
         ):
             single = at_least_single(x[rows])
-            noise = (-stdev if view % 2 else stdev) * field.to(single)
+            noise = (-stdev if index % 2 else stdev) * field.to(single)
             shown.append((single + noise).to(x.dtype))
         return tuple(shown)
 
@@ -224,9 +224,9 @@ class _NoisyCopies(IdentityPerturbation):
         ]
         return list(zip(*columns, strict=True))
 
-    def name(self, view: int) -> str:
-        """Returns which of the noisy copies the view is."""
-        return f"with the noise of sample {view}"
+    def name(self, index: int) -> str:
+        """Returns which of the noisy copies it is."""
+        return f"with the noise of sample {index}"
 
 
 def _check(

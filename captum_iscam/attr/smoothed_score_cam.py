@@ -236,7 +236,7 @@ class NoisySamples:
         sizes = torch.tensor(counts, dtype=torch.double, device="cpu")
         shares = (sizes / sizes.sum()).view(-1, 1, 1)
         moves = shares * (means - (shares * means).sum(0))
-        for example in channels.examples:
+        for example in channels.per_example:
             mine = torch.isin(rows, example.rows)
             if not mine.any():
                 continue

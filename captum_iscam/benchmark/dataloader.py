@@ -15,12 +15,12 @@ from torchvision.transforms.functional import InterpolationMode, center_crop, re
 
 from captum_iscam._utils.images import UnreadableImageError
 from captum_iscam.benchmark.dataset import Item, Regions
-from captum_iscam.benchmark.explained_models import Subject
+from captum_iscam.benchmark.explained_models import ExplainedModel
 from captum_iscam.benchmark.storage import THUMBNAIL_SIZE, as_jpeg
 
 
 @dataclass
-class View:
+class Preprocessed:
     """An image as one network sees it.
 
     Attributes:
@@ -39,25 +39,29 @@ class Loaded:
 
     Attributes:
         place (int): Its place in the list of items.
-        views (list[View]): For each network, in order; none if it cannot be read.
+        preprocessed (list[Preprocessed]): For each network, in order; none if it
+            cannot be read.
         thumbnail (bytes): A small JPEG of the first network's crop.
         error (str or None): Why it cannot be read.
     """
 
     place: int
-    views: list[View] = field(default_factory=list)
+    preprocessed: list[Preprocessed] = field(default_factory=list)
     thumbnail: bytes = b""
     error: str | None = None
 
 
 class _Images(Dataset[Loaded]):
     def __init__(
-        self, items: Sequence[Item], places: Sequence[int], subjects: Sequence[Subject]
+        self,
+        items: Sequence[Item],
+        places: Sequence[int],
+        models: Sequence[ExplainedModel],
     ) -> None:
         self._items, self._places = items, places
         # Networks stay here: a worker needs no more of them.
         self._transforms = [
-            (s.network.transform, s.network.preprocessing) for s in subjects
+            (s.network.transform, s.network.preprocessing) for s in models
         ]
 
     def __len__(self) -> int:
@@ -69,15 +73,17 @@ class _Images(Dataset[Loaded]):
             image, regions = self._items[place].read()
         except UnreadableImageError as error:
             return Loaded(place, error=" ".join(str(error).split()) or "unreadable")
-        views: dict[str, View] = {}
+        preprocessed: dict[str, Preprocessed] = {}
         for transform, sizes in self._transforms:
-            if str(sizes) not in views:
+            if str(sizes) not in preprocessed:
                 inputs = transform(image).unsqueeze(0)
-                views[str(sizes)] = View(inputs, _cropped(regions, sizes))
+                preprocessed[str(sizes)] = Preprocessed(
+                    inputs, _cropped(regions, sizes)
+                )
         crop = _crop(image, self._transforms[0][1])
         return Loaded(
             place,
-            [views[str(sizes)] for _, sizes in self._transforms],
+            [preprocessed[str(sizes)] for _, sizes in self._transforms],
             as_jpeg(crop, THUMBNAIL_SIZE),
         )
 
@@ -85,7 +91,7 @@ class _Images(Dataset[Loaded]):
 def load(
     items: Sequence[Item],
     places: Sequence[int],
-    subjects: Sequence[Subject],
+    models: Sequence[ExplainedModel],
     workers: int = 0,
 ) -> DataLoader[Loaded]:
     """Returns the images at these places, in order, as the networks see them.
@@ -93,11 +99,11 @@ def load(
     Args:
         items (Sequence[Item]): All images.
         places (Sequence[int]): Which of them.
-        subjects (Sequence[Subject]): The networks.
+        models (Sequence[ExplainedModel]): The networks.
         workers (int, optional): Processes that read ahead; 0 reads in this one.
             Default: 0
     """
-    images = _Images(items, places, subjects)
+    images = _Images(items, places, models)
     return DataLoader(images, batch_size=None, num_workers=workers)
 
 

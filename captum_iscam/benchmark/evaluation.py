@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from captum_iscam._utils.batching import synchronize
 from captum_iscam._utils.hooks import count_passes
-from captum_iscam.benchmark.dataloader import Loaded, View
-from captum_iscam.benchmark.experiment import Plan
-from captum_iscam.benchmark.explained_models import Subject
-from captum_iscam.benchmark.metric_registry import Question
+from captum_iscam.benchmark.dataloader import Loaded, Preprocessed
+from captum_iscam.benchmark.experiment import Experiment
+from captum_iscam.benchmark.explained_models import ExplainedModel
+from captum_iscam.benchmark.metric_registry import MetricContext
 from captum_iscam.benchmark.storage import COSTS, Cell, Curve, Row, Store, image_key
 from captum_iscam.methods import METHODS
 
@@ -28,12 +28,14 @@ _UNREADABLE: Cell = (None, None, None)
 _OF_THE_IMAGE = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 
 
-class RowMaker:
+class Evaluator:
     """One process's part of a run."""
 
-    def __init__(self, plan: Plan, store: Store, done: dict[str, set[Cell]]) -> None:
-        self.plan, self._store, self._done = plan, store, done
-        self._cells = plan.cells()
+    def __init__(
+        self, experiment: Experiment, store: Store, done: dict[str, set[Cell]]
+    ) -> None:
+        self.experiment, self._store, self._done = experiment, store, done
+        self._cells = experiment.cells()
         self._said: set[str] = set()
 
     def is_done(self, place: int) -> bool:
@@ -43,24 +45,35 @@ class RowMaker:
 
     def image(self, loaded: Loaded) -> None:
         """Writes the rows of one image that are missing."""
-        item = self.plan.data.items[loaded.place]
+        item = self.experiment.data.items[loaded.place]
         base = Row(item.id, label=_index(item.label), group=item.class_name)
         if loaded.error is not None:
             self._store.add_row(replace(base, error=loaded.error))
             self._store.sync()
             return
         self._store.save_image(image_key(item.id), loaded.thumbnail)
-        for subject, view in zip(self.plan.subjects, loaded.views, strict=True):
-            self._subject(subject, view, base, loaded.place)
+        for explained, preprocessed in zip(
+            self.experiment.models, loaded.preprocessed, strict=True
+        ):
+            self._explain_on(explained, preprocessed, base, loaded.place)
         self._done.pop(item.id, None)
 
-    def _subject(self, subject: Subject, view: View, base: Row, place: int) -> None:
+    def _explain_on(
+        self,
+        explained: ExplainedModel,
+        preprocessed: Preprocessed,
+        base: Row,
+        place: int,
+    ) -> None:
         """Writes the rows of one image on one network that are missing."""
-        wanted = self._wanted(subject, place)
+        wanted = self._wanted(explained, place)
         if not wanted:
             return
-        model, inputs = subject.network.model, view.inputs.to(self.plan.device)
-        base = replace(base, model=subject.name)
+        model, inputs = (
+            explained.network.model,
+            preprocessed.inputs.to(self.experiment.device),
+        )
+        base = replace(base, model=explained.name)
         try:
             probabilities = self._probabilities(model, inputs)
         except _OF_THE_IMAGE as error:
@@ -69,7 +82,7 @@ class RowMaker:
             return
         prediction = int(probabilities.argmax())
         target = prediction
-        if self.plan.target_class == "true" and base.label is not None:
+        if self.experiment.target_class == "true" and base.label is not None:
             target = base.label
         base = replace(
             base,
@@ -78,39 +91,41 @@ class RowMaker:
             probability=float(probabilities[target]),
         )
         probabilities[target] = -1
-        mask = view.masks.get(target)
+        mask = preprocessed.masks.get(target)
         for method, metrics in wanted.items():
-            explainer = _Explainer(self.plan, subject, method, place)
-            question = Question(
+            explainer = _Explainer(self.experiment, explained, method, place)
+            context = MetricContext(
                 model=model,
                 inputs=inputs,
                 attributions=inputs[:, :1],
                 target=target,
                 other_target=int(probabilities.argmax()),
-                mask=None if mask is None else mask.to(self.plan.device),
+                mask=None if mask is None else mask.to(self.experiment.device),
                 explain=explainer,
-                explain_again=_Remembering(explainer),
-                seed=self.plan.image_seed(place),
-                internal_batch_size=self.plan.options.internal_batch_size,
+                explain_again=CachedExplainer(explainer),
+                seed=self.experiment.image_seed(place),
+                internal_batch_size=self.experiment.options.internal_batch_size,
             )
-            self._method(replace(base, method=method), question, metrics)
+            self._method(replace(base, method=method), context, metrics)
             self._store.sync()
 
-    def _wanted(self, subject: Subject, place: int) -> dict[str, list[str]]:
+    def _wanted(self, explained: ExplainedModel, place: int) -> dict[str, list[str]]:
         """Returns by method the metrics without a row."""
         have, wanted = self._have(place), dict[str, list[str]]()
         for model, method, metric in self._cells:
-            if model == subject.name and (model, method, metric) not in have:
+            if model == explained.name and (model, method, metric) not in have:
                 wanted.setdefault(method, []).append(metric)
         return wanted
 
-    def _method(self, base: Row, question: Question, metrics: Sequence[str]) -> None:
+    def _method(
+        self, base: Row, context: MetricContext, metrics: Sequence[str]
+    ) -> None:
         """Makes a map and writes the rows of these metrics."""
         try:
-            with self._warnings_of(base), count_passes(question.model) as passes:
-                start = _now(self.plan.device)
-                maps = question.explain(question.inputs, target=question.target)
-                seconds = _now(self.plan.device) - start
+            with self._warnings_of(base), count_passes(context.model) as passes:
+                start = _now(self.experiment.device)
+                maps = context.explain(context.inputs, target=context.target)
+                seconds = _now(self.experiment.device) - start
         except _OF_THE_IMAGE as error:
             self._fail(base, metrics, error)
             return
@@ -119,42 +134,42 @@ class RowMaker:
         costs = dict(
             zip(COSTS, (seconds, passes.rows, passes.backward_rows), strict=True)
         )
-        question = replace(question, attributions=maps)
+        context = replace(context, attributions=maps)
         for metric in metrics:
             row = replace(base, metric=metric)
             if metric in costs:
                 row = replace(row, value=float(costs[metric]))
             else:
-                row = self._answered(row, question, metric)
+                row = self._measured(row, context, metric)
             self._store.add_row(row)
 
-    def _answered(self, row: Row, question: Question, metric: str) -> Row:
+    def _measured(self, row: Row, context: MetricContext, metric: str) -> Row:
         """Returns the row with the metric's value; writes the curve behind it."""
         try:
-            with self._warnings_of(row), precision(self.plan):
-                answer = self.plan.measures[metric].answer(question)
+            with self._warnings_of(row), precision(self.experiment):
+                result = self.experiment.metrics[metric].evaluate(context)
         except _OF_THE_IMAGE as error:
-            return replace(row, error=_said_of(error))
-        if answer.fractions is not None and answer.scores is not None:
+            return replace(row, error=error_line(error))
+        if result.fractions is not None and result.scores is not None:
             about = (row.image, str(row.model), str(row.method), metric)
-            self._store.add_curve(Curve(*about, answer.fractions, answer.scores))
-        return replace(row, value=answer.value)
+            self._store.add_curve(Curve(*about, result.fractions, result.scores))
+        return replace(row, value=result.value)
 
     def _fail(self, base: Row, metrics: Sequence[str], error: Exception) -> None:
         """Writes rows that say what went wrong."""
-        said = _said_of(error)
+        said = error_line(error)
         for metric in metrics:
             self._store.add_row(replace(base, metric=metric, error=said))
 
     def _probabilities(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        with torch.no_grad(), precision(self.plan):
+        with torch.no_grad(), precision(self.experiment):
             logits: Tensor = model(inputs)[0].float().cpu()
         if not bool(torch.isfinite(logits).all().item()):
             raise RuntimeError("the model gives NaN or infinity for the image itself")
         return logits.softmax(0)
 
     def _have(self, place: int) -> set[Cell]:
-        return self._done.get(self.plan.data.items[place].id, set())
+        return self._done.get(self.experiment.data.items[place].id, set())
 
     @contextmanager
     def _warnings_of(self, row: Row) -> Iterator[None]:
@@ -173,23 +188,25 @@ class RowMaker:
 class _Explainer:
     """A method on a network, with an image's own noise."""
 
-    def __init__(self, plan: Plan, subject: Subject, method: str, place: int) -> None:
-        self._plan, self._subject, self._method = plan, subject, method
-        self._options = replace(plan.options, seed=plan.image_seed(place))
+    def __init__(
+        self, experiment: Experiment, explained: ExplainedModel, method: str, place: int
+    ) -> None:
+        self._experiment, self._explained, self._method = experiment, explained, method
+        self._options = replace(experiment.options, seed=experiment.image_seed(place))
         self.takes_several_targets = getattr(
             METHODS[method].attribution, "takes_several_targets", False
         )
 
     def __call__(self, inputs: Tensor, target: Any = None) -> Tensor:
-        network, layer = self._subject.network.model, self._subject.layer
-        with precision(self._plan):
+        network, layer = self._explained.network.model, self._explained.layer
+        with precision(self._experiment):
             maps = METHODS[self._method].attribute(
                 network, layer, inputs, target, self._options
             )
         return maps.float()
 
 
-class _Remembering:
+class CachedExplainer:
     """An explainer that answers the same inputs and target once."""
 
     def __init__(self, explainer: _Explainer) -> None:
@@ -198,6 +215,7 @@ class _Remembering:
         self._maps: Tensor | None = None
 
     def __call__(self, inputs: Tensor, target: Any) -> Tensor:
+        """Returns the maps; those of the last call where it is repeated."""
         asked = [inputs.clone(), torch.as_tensor(target, device="cpu")]
         if self._maps is None or not all(map(torch.equal, asked, self._asked)):
             self._maps = self._explainer(inputs, target)
@@ -205,9 +223,11 @@ class _Remembering:
         return self._maps
 
 
-def precision(plan: Plan) -> torch.autocast:
+def precision(experiment: Experiment) -> torch.autocast:
     """Returns the context in which networks run."""
-    return torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled=plan.autocast)
+    return torch.autocast(
+        experiment.device.type, dtype=torch.bfloat16, enabled=experiment.autocast
+    )
 
 
 def _now(device: torch.device) -> float:
@@ -215,7 +235,7 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _said_of(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """Returns an error in one line, or raises one that is not about the image."""
     text = " ".join(str(error).split())
     # Not every sign of too large a chunk: what fails with one row fails again.

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from captum_iscam.benchmark.dataset import DataSet
-from captum_iscam.benchmark.explained_models import Subject
-from captum_iscam.benchmark.metric_registry import Measure
+from captum_iscam.benchmark.explained_models import ExplainedModel
+from captum_iscam.benchmark.metric_registry import MetricSpec
 from captum_iscam.benchmark.storage import COSTS, RUN, image_key, read_run
 from captum_iscam.methods import METHODS, Options
 
@@ -22,14 +22,14 @@ TARGET_CLASSES = ("predicted", "true")
 
 
 @dataclass(frozen=True)
-class Plan:
+class Experiment:
     """Images x networks x methods x metrics, and how they are run.
 
     Attributes:
         data (DataSet): The images, their labels resolved.
-        subjects (Sequence[Subject]): The networks.
+        models (Sequence[ExplainedModel]): The networks.
         methods (Sequence[str]): Names from `METHODS`.
-        measures (Mapping[str, Measure]): The metrics.
+        metrics (Mapping[str, MetricSpec]): The metrics.
         options (Options): Settings of the methods; its seed is that of the whole run.
         target_class (str): "predicted" or "true". Default: "predicted"
         autocast (bool): Whether networks run in bfloat16 where that is safe.
@@ -38,9 +38,9 @@ class Plan:
     """
 
     data: DataSet
-    subjects: Sequence[Subject]
+    models: Sequence[ExplainedModel]
     methods: Sequence[str]
-    measures: Mapping[str, Measure]
+    metrics: Mapping[str, MetricSpec]
     options: Options = field(default_factory=Options)
     target_class: str = "predicted"
     autocast: bool = False
@@ -74,10 +74,10 @@ class Plan:
     def cells(self) -> list[tuple[str, str, str]]:
         """Returns model, method and metric of every row an image is to have."""
         return [
-            (subject.name, method, metric)
-            for subject in self.subjects
+            (explained.name, method, metric)
+            for explained in self.models
             for method in self.methods
-            for metric in (*COSTS, *self.measures)
+            for metric in (*COSTS, *self.metrics)
         ]
 
     def describe(
@@ -106,7 +106,7 @@ class Plan:
             "device": {**about_device(self.device), "processes": processes},
             "notes": list(notes),
             "data": _data(self.data),
-            "models": {subject.name: _model(subject) for subject in self.subjects},
+            "models": {explained.name: _model(explained) for explained in self.models},
             "methods": {
                 name: {
                     "title": METHODS[name].title,
@@ -119,7 +119,7 @@ class Plan:
                 for name in self.methods
             },
             "metrics": {
-                **{name: _metric(measure) for name, measure in self.measures.items()},
+                **{name: _metric(spec) for name, spec in self.metrics.items()},
                 **{name: _cost(name) for name in COSTS},
             },
         }
@@ -144,10 +144,10 @@ def _data(data: DataSet) -> dict[str, Any]:
     }
 
 
-def _model(subject: Subject) -> dict[str, Any]:
-    network = subject.network
+def _model(explained: ExplainedModel) -> dict[str, Any]:
+    network = explained.network
     return {
-        "layer": subject.layer_name,
+        "layer": explained.layer_name,
         "weights": network.weights,
         "sha256": network.sha256,
         "classes": len(network.classes),
@@ -156,12 +156,12 @@ def _model(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _metric(measure: Measure) -> dict[str, Any]:
-    metric = measure.metric
+def _metric(spec: MetricSpec) -> dict[str, Any]:
+    metric = spec.metric
     return {
         "higher_is_better": metric.higher_is_better,
         "unit": metric.unit,
-        "settings": measure.settings,
+        "settings": spec.settings,
     }
 
 
@@ -175,7 +175,7 @@ def _seed_of(takes: Sequence[str]) -> dict[str, str]:
     return {"seed": "of the run and the image"} if "seed" in takes else {}
 
 
-def same_record(folder: Path, new: Mapping[str, Any]) -> dict[str, Any]:
+def check_same_experiment(folder: Path, new: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what `run.json` holds, which is of the same experiment as a new record.
 
     Not compared is what changes no more than the last digits of a result: the command's

@@ -21,7 +21,7 @@ SCENE_NET = "scene-net"
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExplainedModel:
     """A network and the layer that is explained."""
 
     network: Network
@@ -34,12 +34,12 @@ class Subject:
         return self.network.name
 
 
-def load_subject(
+def load_explained_model(
     name: str,
     weights: str | Path = "DEFAULT",
     layer: str | None = None,
     device: torch.device | str = "cpu",
-) -> Subject:
+) -> ExplainedModel:
     """Returns a network of torchvision, or the bundled one, ready to be explained.
 
     Args:
@@ -56,8 +56,8 @@ def load_subject(
 
     Examples::
 
-        >>> subject = load_subject("scene-net")
-        >>> subject.layer_name, len(subject.network.classes)
+        >>> explained = load_explained_model("scene-net")
+        >>> explained.layer_name, len(explained.network.classes)
         ('features', 10)
     """
     if name == SCENE_NET:
@@ -67,10 +67,10 @@ def load_subject(
     side = network.preprocessing["crop"]
     example = torch.zeros(1, 3, side, side, device=device)
     if layer is None:
-        return Subject(network, *default_layer(network.model, example))
+        return ExplainedModel(network, *default_layer(network.model, example))
     module = find_layer(network.model, layer)
     check_spatial(network.model, example, layer)
-    return Subject(network, layer, module)
+    return ExplainedModel(network, layer, module)
 
 
 def _scene_net(device: torch.device | str) -> Network:

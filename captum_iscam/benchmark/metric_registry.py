@@ -16,7 +16,7 @@ from captum_iscam.metrics import Curves
 
 
 @dataclass(frozen=True)
-class Question:
+class MetricContext:
     """All that a metric may want to know of one map.
 
     Attributes:
@@ -48,7 +48,7 @@ class Question:
         return torch.Generator().manual_seed(self.seed)
 
 
-class Answer(NamedTuple):
+class MetricResult(NamedTuple):
     """A metric's value, None where it has none, and the curve behind it."""
 
     value: float | None
@@ -56,16 +56,16 @@ class Answer(NamedTuple):
     scores: list[float] | None = None
 
 
-Ask = Callable[[Callable[..., Any], Question, Mapping[str, Any]], Any]
+Ask = Callable[[Callable[..., Any], MetricContext, Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True)
-class Measure:
+class MetricSpec:
     """One metric of the table.
 
     Attributes:
         metric (Callable): The function, which declares direction and unit.
-        ask (Callable): Calls it with a question and settings.
+        ask (Callable): Calls it with a context and settings.
         group (str): "default"; "further", which default leaves out since it repeats
             others or costs much; "localisation", part of default where objects
             are marked; "sanity", which is expensive and runs when named.
@@ -96,18 +96,18 @@ class Measure:
         }
         return {**own, **self.chosen}
 
-    def answer(self, question: Question) -> Answer:
+    def evaluate(self, context: MetricContext) -> MetricResult:
         """Returns the value of one map; a value that is not finite is none."""
-        found = self.ask(self.metric, question, self.chosen)
+        found = self.ask(self.metric, context, self.chosen)
         if not isinstance(found, Curves):
-            return Answer(_finite(found))
+            return MetricResult(_finite(found))
         scores = found.scores[0].tolist()
         if not all(map(math.isfinite, scores)):
-            return Answer(None)
-        return Answer(_finite(found.auc), found.fractions.tolist(), scores)
+            return MetricResult(None)
+        return MetricResult(_finite(found.auc), found.fractions.tolist(), scores)
 
 
-# Where it runs, and what the question holds, is no setting.
+# Where it runs, and what the context holds, is no setting.
 _NO_SETTING = ("generator", "internal_batch_size", "return_curves", "size")
 
 
@@ -116,97 +116,99 @@ def _finite(value: Tensor) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _of_scores(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
+def _of_scores(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
     size = q.internal_batch_size
     return metric(
         q.model, q.inputs, q.attributions, q.target, internal_batch_size=size, **chosen
     )
 
 
-def _with_noise(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
+def _with_noise(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
     return _of_scores(metric, q, {"generator": q.generator(), **chosen})
 
 
-def _with_curve(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
+def _with_curve(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
     return _of_scores(metric, q, {"return_curves": True, **chosen})
 
 
-def _of_map(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
+def _of_map(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
     return metric(q.attributions, size=q.inputs.shape[2:], **chosen)
 
 
-def _on_object(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
+def _on_object(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
     if q.mask is None:
         return torch.tensor(torch.nan, device="cpu")
     return metric(q.attributions, q.mask, **chosen)
 
 
-def _coherency(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
+def _coherency(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
     return metric(q.explain_again, q.inputs, q.attributions, q.target, **chosen)
 
 
-def _adcc(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
+def _adcc(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
     return _of_scores(metric, q, {"explanation_func": q.explain_again, **chosen})
 
 
-def _sensitivity(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
+def _sensitivity(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
     noise = q.generator()
     return metric(q.explain, q.inputs, q.target, generator=noise, **chosen)
 
 
-def _randomization(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
+def _randomization(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
     noise = q.generator()
     found = metric(q.explain, q.model, q.inputs, q.target, generator=noise, **chosen)
     return found.rank_correlation.mean()
 
 
-def _other_class(metric: Any, q: Question, chosen: Mapping[str, Any]) -> Any:
+def _other_class(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
     other = q.other_target
     return metric(q.explain, q.inputs, q.target, other_target=other, **chosen)
 
 
-MEASURES: dict[str, Measure] = {
-    "average_drop": Measure(metrics.average_drop, _of_scores),
-    "average_increase": Measure(metrics.average_increase, _of_scores),
-    "average_gain": Measure(metrics.average_gain, _of_scores),
-    "insertion": Measure(metrics.insertion, _with_curve),
-    "deletion": Measure(metrics.deletion, _with_curve),
+METRICS: dict[str, MetricSpec] = {
+    "average_drop": MetricSpec(metrics.average_drop, _of_scores),
+    "average_increase": MetricSpec(metrics.average_increase, _of_scores),
+    "average_gain": MetricSpec(metrics.average_gain, _of_scores),
+    "insertion": MetricSpec(metrics.insertion, _with_curve),
+    "deletion": MetricSpec(metrics.deletion, _with_curve),
     # On a CPU a removal costs more than a small network's pass of what is left.
-    "road": Measure(metrics.road, _with_noise, "further"),
-    "road_most_relevant_first": Measure(
+    "road": MetricSpec(metrics.road, _with_noise, "further"),
+    "road_most_relevant_first": MetricSpec(
         metrics.road_most_relevant_first, _with_noise, "further"
     ),
-    "road_least_relevant_first": Measure(
+    "road_least_relevant_first": MetricSpec(
         metrics.road_least_relevant_first, _with_noise, "further"
     ),
-    "complexity": Measure(metrics.complexity, _of_map),
-    "sparseness": Measure(metrics.sparseness, _of_map),
-    "coherency": Measure(metrics.coherency, _coherency, "further"),
-    "adcc": Measure(metrics.adcc, _adcc, "further"),
-    "energy_pointing_game": Measure(
+    "complexity": MetricSpec(metrics.complexity, _of_map),
+    "sparseness": MetricSpec(metrics.sparseness, _of_map),
+    "coherency": MetricSpec(metrics.coherency, _coherency, "further"),
+    "adcc": MetricSpec(metrics.adcc, _adcc, "further"),
+    "energy_pointing_game": MetricSpec(
         metrics.energy_pointing_game, _on_object, "localisation"
     ),
-    "pointing_game": Measure(metrics.pointing_game, _on_object, "localisation"),
-    "mask_iou": Measure(metrics.mask_iou, _on_object, "localisation"),
-    "top_k_intersection": Measure(
+    "pointing_game": MetricSpec(metrics.pointing_game, _on_object, "localisation"),
+    "mask_iou": MetricSpec(metrics.mask_iou, _on_object, "localisation"),
+    "top_k_intersection": MetricSpec(
         metrics.top_k_intersection, _on_object, "localisation"
     ),
-    "infidelity": Measure(metrics.infidelity, _with_noise, "sanity"),
-    "sensitivity_max": Measure(metrics.sensitivity_max, _sensitivity, "sanity"),
+    "infidelity": MetricSpec(metrics.infidelity, _with_noise, "sanity"),
+    "sensitivity_max": MetricSpec(metrics.sensitivity_max, _sensitivity, "sanity"),
     # Its value is the mean rank correlation over the layers.
-    "parameter_randomization": Measure(
+    "parameter_randomization": MetricSpec(
         metrics.parameter_randomization, _randomization, "sanity"
     ),
     # Against the most probable of the other classes.
-    "target_sensitivity": Measure(metrics.target_sensitivity, _other_class, "sanity"),
+    "target_sensitivity": MetricSpec(
+        metrics.target_sensitivity, _other_class, "sanity"
+    ),
 }
 
 
-def find_measures(names: str | None, has_regions: bool) -> dict[str, Measure]:
+def find_metrics(names: str | None, has_regions: bool) -> dict[str, MetricSpec]:
     """Returns the metrics in a comma-separated list, each once.
 
     Args:
-        names (str or None): Names from `MEASURES`; "default"; "all" stands for all but
+        names (str or None): Names from `METRICS`; "default"; "all" stands for all but
             the sanity checks, "localisation" and "sanity" for those groups. None is
             "default".
         has_regions (bool): Whether objects are marked in any image; groups leave
@@ -218,7 +220,7 @@ def find_measures(names: str | None, has_regions: bool) -> dict[str, Measure]:
 
     Examples::
 
-        >>> list(find_measures("localisation,road", has_regions=False))
+        >>> list(find_metrics("localisation,road", has_regions=False))
         ['road']
     """
     found: list[str] = []
@@ -226,26 +228,26 @@ def find_measures(names: str | None, has_regions: bool) -> dict[str, Measure]:
         if name in _GROUPS:
             found += [
                 member
-                for member, measure in MEASURES.items()
-                if measure.group in _GROUPS[name]
-                and (has_regions or not measure.needs_regions)
+                for member, spec in METRICS.items()
+                if spec.group in _GROUPS[name]
+                and (has_regions or not spec.needs_regions)
             ]
-        elif name in MEASURES:
+        elif name in METRICS:
             found.append(name)
         elif name:
             raise ValueError(
                 f"metric must be a list of known metrics, got {name!r}. Known are: "
-                f"{', '.join(MEASURES)}; default, all, localisation and sanity for "
+                f"{', '.join(METRICS)}; default, all, localisation and sanity for "
                 "several."
             )
-    lost = [n for n in found if MEASURES[n].needs_regions and not has_regions]
+    lost = [n for n in found if METRICS[n].needs_regions and not has_regions]
     if lost or not found:
         got = f"{lost[0]!r}, which needs boxes or masks" if lost else f"{names!r}"
         raise ValueError(
             f"metric must be a list of metrics the data can answer, got {got}. "
             "Mark the objects in the data, or name other metrics."
         )
-    return {name: MEASURES[name] for name in dict.fromkeys(found)}
+    return {name: METRICS[name] for name in dict.fromkeys(found)}
 
 
 _GROUPS: dict[str, Sequence[str]] = {
@@ -257,13 +259,13 @@ _GROUPS: dict[str, Sequence[str]] = {
 
 
 def with_settings(
-    measures: Mapping[str, Measure], chosen: Mapping[str, Any]
-) -> dict[str, Measure]:
+    specs: Mapping[str, MetricSpec], chosen: Mapping[str, Any]
+) -> dict[str, MetricSpec]:
     """Returns the metrics with settings for those that have one of that name.
 
     Examples::
 
-        >>> found = with_settings(MEASURES, {"substrate": "blur"})
+        >>> found = with_settings(METRICS, {"substrate": "blur"})
         >>> found["insertion"].settings["substrate"], found["road"].chosen
         ('blur', {})
     """
@@ -272,5 +274,5 @@ def with_settings(
             m,
             chosen={**m.chosen, **{k: v for k, v in chosen.items() if k in m.settings}},
         )
-        for name, m in measures.items()
+        for name, m in specs.items()
     }

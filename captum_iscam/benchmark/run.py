@@ -16,8 +16,8 @@ from tqdm import tqdm
 from captum_iscam._utils.files import as_json, drop_unfinished, locked, write_whole
 from captum_iscam.benchmark.dataloader import load
 from captum_iscam.benchmark.distributed import Group
-from captum_iscam.benchmark.evaluation import RowMaker
-from captum_iscam.benchmark.experiment import Plan, same_record
+from captum_iscam.benchmark.evaluation import Evaluator
+from captum_iscam.benchmark.experiment import Experiment, check_same_experiment
 from captum_iscam.benchmark.storage import (
     IMAGES,
     MAPS,
@@ -33,14 +33,17 @@ from captum_iscam.benchmark.storage import (
 
 
 def run(
-    plan: Plan, folder: Path, record: Mapping[str, Any], group: Group | None = None
+    experiment: Experiment,
+    folder: Path,
+    record: Mapping[str, Any],
+    group: Group | None = None,
 ) -> None:
     """Writes all rows of a plan that are missing, then the summary and the report.
 
     Args:
-        plan (Plan): What to do.
+        experiment (Experiment): What to do.
         folder (Path): Where to; it is there.
-        record (Mapping[str, Any]): What :meth:`Plan.describe` gave; the first
+        record (Mapping[str, Any]): What :meth:`Experiment.describe` gave; the first
             process alone needs it.
         group (Group, optional): The processes that share the work. Default: None, this
             one alone
@@ -56,19 +59,19 @@ def run(
             held.enter_context(locked(folder))
             _open_run(folder, record)
 
-        group.join(plan.device)
+        group.join(experiment.device)
         group.first(open_folder)
         done = done_cells(folder)
         with Store(folder, group.rank) as store:
-            _work(RowMaker(plan, store, done), group)
+            _work(Evaluator(experiment, store, done), group)
         group.wait()
-        group.first(lambda: _finish(folder, plan))
+        group.first(lambda: _finish(folder, experiment))
         group.leave()
 
 
 def _open_run(folder: Path, record: Mapping[str, Any]) -> None:
     if (folder / RUN).exists():
-        old = same_record(folder, record)
+        old = check_same_experiment(folder, record)
         if record["notes"] and record["notes"] != old["notes"]:
             old["notes"] = record["notes"]
             write_whole(folder / RUN, as_json(old))
@@ -98,12 +101,15 @@ def _say_what_is_there(folder: Path) -> None:
     tqdm.write(said, file=sys.stderr)
 
 
-def _work(work: RowMaker, group: Group) -> None:
+def _work(work: Evaluator, group: Group) -> None:
     """Does the images that are this process's."""
-    mine = range(group.rank, len(work.plan.data.items), group.size)
+    mine = range(group.rank, len(work.experiment.data.items), group.size)
     open_places = [place for place in mine if not work.is_done(place)]
     loader = load(
-        work.plan.data.items, open_places, work.plan.subjects, work.plan.workers
+        work.experiment.data.items,
+        open_places,
+        work.experiment.models,
+        work.experiment.workers,
     )
     try:
         with _progress(len(open_places), group) as bar:
@@ -120,7 +126,7 @@ def _work(work: RowMaker, group: Group) -> None:
         ) from error
 
 
-def _finish(folder: Path, plan: Plan) -> None:
+def _finish(folder: Path, experiment: Experiment) -> None:
     """Adds what only all rows together say: top-1, summary and report."""
     from captum_iscam.benchmark.report.page import write_report
     from captum_iscam.benchmark.summary import summarise
@@ -134,11 +140,13 @@ def _finish(folder: Path, plan: Plan) -> None:
         seen[row["model"]] |= {row["target"], row["prediction"]}
         if row["label"] is not None:
             right[row["model"]][row["image"]] = row["prediction"] == row["label"]
-    for subject in plan.subjects:
-        hits = right[subject.name].values()
+    for explained in experiment.models:
+        hits = right[explained.name].values()
         # Names of all classes would make up most of the record.
-        named = {str(i): subject.network.classes[i] for i in sorted(seen[subject.name])}
-        record["models"][subject.name] |= {
+        named = {
+            str(i): explained.network.classes[i] for i in sorted(seen[explained.name])
+        }
+        record["models"][explained.name] |= {
             "top1": sum(hits) / len(hits) if hits else None,
             "class_names": named,
         }

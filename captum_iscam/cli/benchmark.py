@@ -12,10 +12,14 @@ from tqdm import tqdm
 
 from captum_iscam.benchmark.dataset import DataSet, resolve
 from captum_iscam.benchmark.distributed import Group
-from captum_iscam.benchmark.experiment import Plan
-from captum_iscam.benchmark.explained_models import SCENE_NET, Subject, load_subject
-from captum_iscam.benchmark.metric_registry import find_measures, with_settings
-from captum_iscam.benchmark.run import run as run_plan
+from captum_iscam.benchmark.experiment import Experiment
+from captum_iscam.benchmark.explained_models import (
+    SCENE_NET,
+    ExplainedModel,
+    load_explained_model,
+)
+from captum_iscam.benchmark.metric_registry import find_metrics, with_settings
+from captum_iscam.benchmark.run import run as run_experiment
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
 from captum_iscam.cli.explain import choose_device
 from captum_iscam.cli.output import make_folder, say
@@ -29,14 +33,14 @@ def run(args: argparse.Namespace) -> int:
     group = Group()
     _apply_preset(args)
     folder = make_folder(args.out)
-    plan = _plan(args, group)
+    experiment = _experiment(args, group)
     record = {}
     if group.rank == 0:
-        tqdm.write(_announcement(plan), file=sys.stderr)
-        record = plan.describe(
+        tqdm.write(_announcement(experiment), file=sys.stderr)
+        record = experiment.describe(
             ["captum-iscam", *args.words], versions(), args.note, group.size
         )
-    run_plan(plan, folder, json.loads(json.dumps(record)), group)
+    run_experiment(experiment, folder, json.loads(json.dumps(record)), group)
     if group.rank == 0:
         # What repeats the run is for the file; a terminal has the command.
         text = (folder / "summary.md").read_text(encoding="utf-8")
@@ -69,19 +73,19 @@ def _apply_preset(args: argparse.Namespace) -> None:
             setattr(args, name, value)
 
 
-def _plan(args: argparse.Namespace, group: Group) -> Plan:
+def _experiment(args: argparse.Namespace, group: Group) -> Experiment:
     """Returns the plan; whatever is wrong with the arguments is said here."""
     methods = find_methods(args.method or METHODS)
     data = _data(args)
-    measures = find_measures(args.metric, data.has_regions)
+    specs = find_metrics(args.metric, data.has_regions)
     chosen = {"steps": args.steps, "substrate": args.substrate}
     device = choose_device(group.device_name(args.device))
-    subjects = _subjects(args, str(device))
-    return Plan(
-        _labelled(data, subjects),
-        subjects,
+    models = _models(args, str(device))
+    return Experiment(
+        _labelled(data, models),
+        models,
         methods,
-        with_settings(measures, chosen),
+        with_settings(specs, chosen),
         Options(
             n_samples=args.n_samples,
             seed=args.seed,
@@ -110,7 +114,7 @@ def _data(args: argparse.Namespace) -> DataSet:
     return data
 
 
-def _subjects(args: argparse.Namespace, device: str) -> list[Subject]:
+def _models(args: argparse.Namespace, device: str) -> list[ExplainedModel]:
     if args.model is None and args.data is not None:
         raise ValueError(
             "model must be named for images of your own, got none. Name networks of "
@@ -125,7 +129,9 @@ def _subjects(args: argparse.Namespace, device: str) -> list[Subject]:
     layers = _by_model(args.layer, names, "layer")
     weights = _by_model(args.weights, names, "weights")
     return [
-        load_subject(name, _weights(name, weights.get(name)), layers.get(name), device)
+        load_explained_model(
+            name, _weights(name, weights.get(name)), layers.get(name), device
+        )
         for name in names
     ]
 
@@ -153,25 +159,26 @@ def _weights(name: str, given: str | None) -> str | Path:
     return Path(given) / f"{name}.pt"
 
 
-def _labelled(data: DataSet, subjects: list[Subject]) -> DataSet:
+def _labelled(data: DataSet, models: list[ExplainedModel]) -> DataSet:
     """Returns the data with labels of the classes that all networks share."""
-    first = subjects[0].network
-    for subject in subjects:
-        if len(subject.network.classes) != len(first.classes):
+    first = models[0].network
+    for explained in models:
+        if len(explained.network.classes) != len(first.classes):
             raise ValueError(
                 "model must name networks with the same classes, got "
                 f"{len(first.classes)} in {first.name} and "
-                f"{len(subject.network.classes)} in {subject.name}. Run one benchmark "
-                "for each."
+                f"{len(explained.network.classes)} in {explained.name}. Run one "
+                "benchmark for each."
             )
     return resolve(data, first.classes)
 
 
-def _announcement(plan: Plan) -> str:
-    networks = ", ".join(f"{s.name} ({s.layer_name})" for s in plan.subjects)
-    missing = sum(item.is_missing for item in plan.data.items)
+def _announcement(experiment: Experiment) -> str:
+    networks = ", ".join(f"{s.name} ({s.layer_name})" for s in experiment.models)
+    missing = sum(item.is_missing for item in experiment.data.items)
     lost = f", {missing} of them missing" if missing else ""
     return (
-        f"{len(plan.data.items)} images ({plan.data.kind}){lost}, {networks}, "
-        f"{len(plan.methods)} methods, {len(plan.measures)} metrics, on {plan.device}"
+        f"{len(experiment.data.items)} images ({experiment.data.kind}){lost}, "
+        f"{networks}, {len(experiment.methods)} methods, "
+        f"{len(experiment.metrics)} metrics, on {experiment.device}"
     )

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from captum_iscam._utils.files import write_whole
 from captum_iscam.cli import record
 from captum_iscam.cli.explain import progress
-from captum_iscam.cli.output import Held, free_names, own_folder, say
+from captum_iscam.cli.output import ExistingOutput, free_names, own_folder, say
 from captum_iscam.demo import CLASSES, Scene, load_network, load_scenes, preprocess
 from captum_iscam.demo.network import WEIGHTS
 from captum_iscam.methods import METHODS, Options
@@ -55,19 +55,19 @@ class Finding:
 
 def run(args: argparse.Namespace) -> int:
     """Explains every object of the bundled pictures by the methods in `SHOWN`."""
-    with own_folder(args.out) as held:
-        tables = _explain_scenes(args.out, args.seed, held)
+    with own_folder(args.out) as existing:
+        tables = _explain_scenes(args.out, args.seed, existing)
     tqdm.write(f"\n{tables}\n\n{_LEGEND}", file=sys.stdout)
     say(f"All of it is in {args.out}.", sys.stdout)
     return 0
 
 
-def _explain_scenes(out: Path, seed: int, held: Held) -> str:
+def _explain_scenes(out: Path, seed: int, existing: ExistingOutput) -> str:
     """Writes all files; returns the tables."""
     options = Options(_N_SAMPLES, seed)
     network, scenes = load_network(), load_scenes()
     objects = sum(len(scene.labels) for scene in scenes)
-    names = free_names([f"scene_{n}" for n in range(len(scenes))], held=held)
+    names = free_names([f"scene_{n}" for n in range(len(scenes))], existing=existing)
     findings: list[Finding] = []
     with progress(objects * len(SHOWN)) as bar:
         for name, scene in zip(names, scenes, strict=True):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from captum_iscam._utils.images import UnreadableImageError, read_image
 from captum_iscam.cli import record
-from captum_iscam.cli.output import Held, output_names, own_folder, say
+from captum_iscam.cli.output import ExistingOutput, output_names, own_folder, say
 from captum_iscam.cli.record import Target
 from captum_iscam.layers import check_spatial, default_layer, find_layer
 from captum_iscam.methods import METHODS, Options, find_methods
@@ -49,18 +49,18 @@ def run(args: argparse.Namespace) -> int:
         f"({taken}), on {job.device}",
         sys.stdout,
     )
-    with own_folder(job.out) as held:
-        failed = _explain_all(job, args.images, held)
+    with own_folder(job.out) as existing:
+        failed = _explain_all(job, args.images, existing)
     if failed:
         say(f"{failed} of {len(args.images)} images failed.", sys.stderr)
     return 1 if failed else 0
 
 
-def _explain_all(job: _Job, files: list[Path], held: Held) -> int:
+def _explain_all(job: _Job, files: list[Path], existing: ExistingOutput) -> int:
     """Explains every picture; returns how many of them could not be."""
     failed = 0
     with progress(len(files) * job.targets.count * len(job.methods)) as bar:
-        for file, name in zip(files, output_names(files, held), strict=True):
+        for file, name in zip(files, output_names(files, existing), strict=True):
             try:
                 say(_explain_one(job, file, name, bar), sys.stdout)
                 continue

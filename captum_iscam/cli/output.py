@@ -46,7 +46,7 @@ def make_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def own_folder(folder: Path) -> Iterator[Held]:
+def own_folder(folder: Path) -> Iterator[ExistingOutput]:
     """Keeps other runs out of a folder, made if it was missing; says what is in it.
 
     Yields what it holds.
@@ -56,13 +56,15 @@ def own_folder(folder: Path) -> Iterator[Held]:
     """
     with locked(make_folder(folder)):
         finished, parts = finish_moves(folder), drop_unfinished(folder)
-        held = held_by(folder)
-        for said in _what_is_there(held, finished, parts):
+        existing = scan_output(folder)
+        for said in _what_is_there(existing, finished, parts):
             say(f"{folder} holds {said}.", sys.stderr)
-        yield held
+        yield existing
 
 
-def _what_is_there(held: Held, finished: int, parts: int) -> Iterator[str]:
+def _what_is_there(
+    existing: ExistingOutput, finished: int, parts: int
+) -> Iterator[str]:
     if finished:
         yield (
             f"the results of {finished} pictures that a run was cut off in putting in "
@@ -70,16 +72,16 @@ def _what_is_there(held: Held, finished: int, parts: int) -> Iterator[str]:
         )
     if parts:
         yield f"{parts} unfinished files of a run that was cut off; they are removed"
-    if held.owners:
+    if existing.owners:
         yield (
-            f"what was made of {len(held.owners)} pictures before; only the same "
+            f"what was made of {len(existing.owners)} pictures before; only the same "
             "pictures' is replaced"
         )
-    if held.changed:
-        names = ", ".join(sorted(held.changed))
+    if existing.changed:
+        names = ", ".join(sorted(existing.changed))
         yield f"files that are not those of their records ({names}); they stay"
-    if held.lost:
-        yield f"records that miss a file ({', '.join(sorted(held.lost))})"
+    if existing.lost:
+        yield f"records that miss a file ({', '.join(sorted(existing.lost))})"
 
 
 def say(text: str, stream: TextIO) -> None:
@@ -114,7 +116,7 @@ _LARGEST_RECORD = 2**25
 
 
 @dataclass(frozen=True)
-class Held:
+class ExistingOutput:
     """What a folder holds.
 
     Attributes:
@@ -141,7 +143,7 @@ class Held:
         return self.files.isdisjoint(names)
 
 
-def held_by(folder: Path) -> Held:
+def scan_output(folder: Path) -> ExistingOutput:
     """Returns what a folder holds."""
     owners: dict[str, str | None] = {}
     lost, changed = set(), set()
@@ -157,7 +159,7 @@ def held_by(folder: Path) -> Held:
             elif expected is not None and _digest(beside) != expected:
                 changed.add(file.stem)
     files = frozenset(file.name.casefold() for file in folder.iterdir())
-    return Held(folder, owners, files, frozenset(lost), frozenset(changed))
+    return ExistingOutput(folder, owners, files, frozenset(lost), frozenset(changed))
 
 
 def finish_moves(folder: Path) -> int:
@@ -230,7 +232,9 @@ def read_record(file: Path) -> dict[str, Any] | None:
     return record if ours else None
 
 
-def output_names(files: Iterable[str | Path], held: Held | None = None) -> list[str]:
+def output_names(
+    files: Iterable[str | Path], existing: ExistingOutput | None = None
+) -> list[str]:
     """Returns a name without suffix for each file, all of them different.
 
     That is the file's stem, with a number where that is taken; letter case does not
@@ -238,9 +242,9 @@ def output_names(files: Iterable[str | Path], held: Held | None = None) -> list[
 
     Args:
         files (Iterable[str or Path]): The pictures.
-        held (Held, optional): What is in the folder. A name is taken where a file there
-            has it, but for what was made of the same picture. The pictures themselves
-            are never written over. Default: None
+        existing (ExistingOutput, optional): What is in the folder. A name is taken
+            where a file there has it, but for what was made of the same picture. The
+            pictures themselves are never written over. Default: None
 
     Examples::
 
@@ -249,17 +253,17 @@ def output_names(files: Iterable[str | Path], held: Held | None = None) -> list[
     """
     pictures = [Path(file) for file in files]
     stems = [_shortened(picture.stem) or "image" for picture in pictures]
-    if held is None:
+    if existing is None:
         return free_names(stems)
     digests = [_digest(picture) for picture in pictures]
     inputs = {place for p in pictures if (place := _place(p)) is not None}
-    return free_names(stems, digests, held, inputs)
+    return free_names(stems, digests, existing, inputs)
 
 
 def free_names(
     stems: Sequence[str],
     digests: Sequence[str | None] | None = None,
-    held: Held | None = None,
+    existing: ExistingOutput | None = None,
     inputs: Iterable[tuple[int, int]] = (),
 ) -> list[str]:
     """Returns a free name for each stem, which is the stem or has a number behind it.
@@ -268,7 +272,8 @@ def free_names(
         stems (Sequence[str]): The names wanted.
         digests (Sequence[str or None], optional): Of the pictures they are for.
             Default: None, bundled scenes
-        held (Held, optional): What is in the folder. Default: None, nothing
+        existing (ExistingOutput, optional): What is in the folder. Default: None,
+            nothing
         inputs (Iterable[tuple[int, int]], optional): Device and number of files that
             are not to be written over. Default: ()
     """
@@ -277,7 +282,7 @@ def free_names(
     inputs = set(inputs)
     for stem, digest in zip(stems, digests or [None] * len(stems), strict=True):
         name, number = stem, 1
-        while name.casefold() in taken or not _may_have(name, digest, held, inputs):
+        while name.casefold() in taken or not _may_have(name, digest, existing, inputs):
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.casefold())
@@ -286,12 +291,17 @@ def free_names(
 
 
 def _may_have(
-    name: str, digest: str | None, held: Held | None, inputs: set[tuple[int, int]]
+    name: str,
+    digest: str | None,
+    existing: ExistingOutput | None,
+    inputs: set[tuple[int, int]],
 ) -> bool:
-    if held is None:
+    if existing is None:
         return True
-    files = [held.folder / f"{name}{suffix}" for suffix in SUFFIXES]
-    return held.is_free(name, digest) and not inputs & {_place(file) for file in files}
+    files = [existing.folder / f"{name}{suffix}" for suffix in SUFFIXES]
+    return existing.is_free(name, digest) and not inputs & {
+        _place(file) for file in files
+    }
 
 
 def _place(file: Path) -> tuple[int, int] | None:

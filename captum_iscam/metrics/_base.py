@@ -1,4 +1,4 @@
-"""What a metric asks of the model: the scores of views made from the examples."""
+"""What metrics share: declaration, checked inputs, and scores of perturbed inputs."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def metric(
 
 
 Inputs = Tensor | tuple[Tensor, ...]
-View = Callable[[Tensor, Tensor], Mapping[int, Tensor]]
-"""Takes the example and the turn of each row, gives the inputs that differ."""
+Perturbation = Callable[[Tensor, Tensor], Mapping[int, Tensor]]
+"""Takes each row's example and its index, returns the inputs that differ from `x`."""
 
 
-def whole(examples: Tensor, turns: Tensor) -> Mapping[int, Tensor]:
-    """Shows the examples as they are."""
+def unperturbed(examples: Tensor, index: Tensor) -> Mapping[int, Tensor]:
+    """The identity: every input as it is."""
     return {}
 
 
@@ -134,7 +134,7 @@ def checked_forward(
     return forward
 
 
-class Case:
+class MetricInputs:
     """The arguments that metrics share, checked once, and the model behind them.
 
     Args:
@@ -145,7 +145,7 @@ class Case:
         additional_forward_args (Any, optional): Further arguments of the model.
         score (str or Callable): The transform between output and target.
         baselines (Tensor, int, float or tuple, optional): What a hidden place shows.
-        internal_batch_size (int, optional): Views per forward pass.
+        internal_batch_size (int, optional): Perturbed inputs per forward pass.
     """
 
     def __init__(
@@ -183,10 +183,10 @@ class Case:
         """The inputs that the maps speak of."""
         return [self.batch.inputs[i] for i in self.positions]
 
-    def ask(self, shown: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+    def score_of(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """Returns the score of each row; `check_scores` follows the last pass."""
         # A copy, since a model may return the same memory in every pass.
-        scores = self.score(shown, examples).clone()
+        scores = self.score(inputs, examples).clone()
         self._unchecked.append((scores, examples))
         return scores
 
@@ -208,29 +208,32 @@ class Case:
                 "and use float32 or bfloat16 where float16 overflows."
             )
 
-    def scores(self, count: int, *views: View) -> list[Tensor]:
-        """Returns the scores of `count` turns of each example, `(N, count)`, per view.
+    def scores(self, count: int, *perturbations: Perturbation) -> list[Tensor]:
+        """Returns the scores of `count` perturbed inputs of each example, `(N, count)`.
 
-        Examples whose map is not finite are not shown to the model; theirs are NaN.
+        One table for each perturbation. Examples whose map is not finite are not given
+        to the model; their scores are NaN.
         """
         examples = self.valid.nonzero().reshape(-1)
         with torch.no_grad():
-            tables = [self._table(examples, count, view) for view in views]
+            tables = [
+                self._table(examples, count, perturb) for perturb in perturbations
+            ]
         self.check_scores()
         return tables
 
-    def _table(self, examples: Tensor, count: int, view: View) -> Tensor:
+    def _table(self, examples: Tensor, count: int, perturb: Perturbation) -> Tensor:
         found: list[Tensor] = []
 
         def body(start: int, stop: int) -> None:
-            index = torch.arange(start, stop, device=examples.device)
-            owners, turns = examples[index // count], index % count
-            views = view(owners, turns)
-            shown = tuple(
-                views[i] if i in views else x[owners]
+            rows = torch.arange(start, stop, device=examples.device)
+            example_index, index = examples[rows // count], rows % count
+            changed = perturb(example_index, index)
+            inputs = tuple(
+                changed[i] if i in changed else x[example_index]
                 for i, x in enumerate(self.batch.inputs)
             )
-            found.append(self.ask(shown, owners))
+            found.append(self.score_of(inputs, example_index))
 
         self._chunks.run(len(examples) * count, body)
         if not found:

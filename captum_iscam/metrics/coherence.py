@@ -10,9 +10,9 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import Baselines, Score, Target
 from captum_iscam.metrics._base import (
-    Case,
     ExplanationFunc,
     Inputs,
+    MetricInputs,
     check_batch_and_maps,
     explain,
     metric,
@@ -20,10 +20,10 @@ from captum_iscam.metrics._base import (
 from captum_iscam.metrics._maps import Attributions, correlation, finite, only_finite
 from captum_iscam.metrics.complexity import complexity
 from captum_iscam.metrics.faithfulness import (
+    apply_mask,
     before_and_after,
-    masks_of,
+    explanation_mask,
     relative_drop,
-    reveal,
 )
 
 
@@ -82,8 +82,8 @@ def coherency(
     safe = torch.where(valid.view(-1, *[1] * (maps.dim() - 1)), maps, 0)
     shown = list(batch.inputs)
     for i in positions:
-        masks = masks_of(safe, tuple(shown[i].shape[2:]), None, False)
-        shown[i] = reveal(shown[i], batch.baselines[i], masks)
+        masks = explanation_mask(safe, tuple(shown[i].shape[2:]), None, False)
+        shown[i] = apply_mask(shown[i], batch.baselines[i], masks)
     masked = tuple(shown) if isinstance(inputs, tuple) else shown[0]
     again = explain(explanation_func, masked, target, additional_forward_args)
     if again.shape != maps.shape:
@@ -160,7 +160,7 @@ def adcc(
         >>> adcc(model, image, maps, explanation_func=method, score="identity")
         tensor([0.7500])
     """
-    case = Case(
+    given = MetricInputs(
         forward_func,
         inputs,
         attributions,
@@ -170,7 +170,7 @@ def adcc(
         baselines,
         internal_batch_size,
     )
-    drop = relative_drop(*before_and_after(case, None, False)).clamp_max(1)
+    drop = relative_drop(*before_and_after(given, None, False)).clamp_max(1)
     coherent = coherency(
         explanation_func,
         inputs,
@@ -179,7 +179,7 @@ def adcc(
         additional_forward_args,
         baselines=baselines,
     )
-    covered = complexity(case.maps, size=case.masked[0].shape[2:])
+    covered = complexity(given.maps, size=given.masked[0].shape[2:])
     parts = torch.stack([coherent, 1 - covered, 1 - drop])
     # 1 / 0 is infinite, and the mean then 0, as it should be.
     mean = 3 / (1 / parts).sum(0)

@@ -12,7 +12,13 @@ from captum_iscam._utils.forward import Baselines, Score, Target, at_least_singl
 from captum_iscam._utils.inputs import rows_of
 from captum_iscam._utils.interpolate import scale
 from captum_iscam._utils.validation import as_number
-from captum_iscam.metrics._base import Case, Inputs, View, metric, whole
+from captum_iscam.metrics._base import (
+    Inputs,
+    MetricInputs,
+    Perturbation,
+    metric,
+    unperturbed,
+)
 from captum_iscam.metrics._maps import Attributions, fit, ranks
 
 
@@ -98,7 +104,7 @@ def average_drop(
         >>> average_drop.unit, average_drop.higher_is_better
         ('percent', False)
     """
-    case = Case(
+    given = MetricInputs(
         forward_func,
         inputs,
         attributions,
@@ -108,7 +114,7 @@ def average_drop(
         baselines,
         internal_batch_size,
     )
-    before, after = before_and_after(case, keep, binary)
+    before, after = before_and_after(given, keep, binary)
     if absolute:
         return 100 * (before - after).clamp_min(0)
     return 100 * relative_drop(before, after)
@@ -168,7 +174,7 @@ def average_increase(
         >>> average_increase(model, image, attributions, score="identity")
         tensor([100.])
     """
-    case = Case(
+    given = MetricInputs(
         forward_func,
         inputs,
         attributions,
@@ -178,7 +184,7 @@ def average_increase(
         baselines,
         internal_batch_size,
     )
-    before, after = before_and_after(case, keep, binary)
+    before, after = before_and_after(given, keep, binary)
     rises = 100 * (after > before).to(before.dtype)
     return torch.where(before.isnan(), before, rises)
 
@@ -241,7 +247,7 @@ def average_gain(
         >>> average_gain(model, image, attributions, score="identity")
         tensor([50.])
     """
-    case = Case(
+    given = MetricInputs(
         forward_func,
         inputs,
         attributions,
@@ -251,7 +257,7 @@ def average_gain(
         baselines,
         internal_batch_size,
     )
-    before, after = before_and_after(case, keep, binary)
+    before, after = before_and_after(given, keep, binary)
     both = torch.stack([before, after])
     # A softmax in single precision may end a rounding error above 1.
     outside = (both < -1e-6) | (both > 1 + 1e-6)
@@ -328,7 +334,7 @@ def win_rate(
         tensor([100.])
     """
     ours, theirs = (
-        Case(
+        MetricInputs(
             forward_func,
             inputs,
             attributed,
@@ -341,14 +347,16 @@ def win_rate(
         for attributed in (attributions, rival)
     )
     ours.valid &= theirs.valid
-    views = (explanation_view(case, keep, binary) for case in (ours, theirs))
-    before, *after = ours.scores(1, whole, *views)
+    perturbations = (
+        explanation_perturbation(of, keep, binary) for of in (ours, theirs)
+    )
+    before, *after = ours.scores(1, unperturbed, *perturbations)
     drop, rivals = ((before - score).clamp_min(0).squeeze(1) for score in after)
     half = (drop < rivals).to(drop.dtype) + 0.5 * (drop == rivals)
     return torch.where(ours.valid, 100 * half, torch.nan)
 
 
-def masks_of(
+def explanation_mask(
     maps: Tensor, size: tuple[int, ...], keep: float | None, binary: bool
 ) -> Tensor:
     """Returns `M`, `(N, 1, *size)` in [0, 1]: scaled, and cut where `keep` says so."""
@@ -361,7 +369,7 @@ def masks_of(
     return kept.to(masks.dtype) if binary else masks * kept
 
 
-def reveal(inputs: Tensor, baselines: Tensor, masks: Tensor) -> Tensor:
+def apply_mask(inputs: Tensor, baselines: Tensor, masks: Tensor) -> Tensor:
     """Returns `b + M * (x - b)` in the type of the inputs."""
     shown, hidden = at_least_single(inputs), at_least_single(baselines)
     return (hidden + masks * (shown - hidden)).to(inputs.dtype)
@@ -382,29 +390,35 @@ def check_keep(keep: float | None, binary: bool) -> None:
         )
 
 
-def explanation_view(case: Case, keep: float | None, binary: bool) -> View:
+def explanation_perturbation(
+    given: MetricInputs, keep: float | None, binary: bool
+) -> Perturbation:
     """Returns what shows the explanation map of each example."""
     check_keep(keep, binary)
-    inputs, baselines = case.batch.inputs, case.batch.baselines
+    inputs, baselines = given.batch.inputs, given.batch.baselines
     masks = {
-        i: masks_of(case.maps, tuple(inputs[i].shape[2:]), keep, binary)
-        for i in case.positions
+        i: explanation_mask(given.maps, tuple(inputs[i].shape[2:]), keep, binary)
+        for i in given.positions
     }
 
-    def view(examples: Tensor, turns: Tensor) -> Mapping[int, Tensor]:
+    def perturb(examples: Tensor, index: Tensor) -> Mapping[int, Tensor]:
         return {
-            i: reveal(inputs[i][examples], rows_of(baselines[i], examples), m[examples])
+            i: apply_mask(
+                inputs[i][examples], rows_of(baselines[i], examples), m[examples]
+            )
             for i, m in masks.items()
         }
 
-    return view
+    return perturb
 
 
 def before_and_after(
-    case: Case, keep: float | None, binary: bool
+    given: MetricInputs, keep: float | None, binary: bool
 ) -> tuple[Tensor, Tensor]:
     """Returns `Y`, the scores of the examples, and `O`, those of what is left."""
-    before, after = case.scores(1, whole, explanation_view(case, keep, binary))
+    before, after = given.scores(
+        1, unperturbed, explanation_perturbation(given, keep, binary)
+    )
     return before.squeeze(1), after.squeeze(1)
 
 

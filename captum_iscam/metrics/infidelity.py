@@ -13,7 +13,13 @@ from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import Baselines, Score, Target
 from captum_iscam._utils.inputs import rows_of
 from captum_iscam._utils.validation import as_number, check_generator
-from captum_iscam.metrics._base import Case, Inputs, check_samples, home_of, metric
+from captum_iscam.metrics._base import (
+    Inputs,
+    MetricInputs,
+    check_samples,
+    home_of,
+    metric,
+)
 from captum_iscam.metrics._maps import Attributions, fit
 
 
@@ -99,7 +105,7 @@ def infidelity(
         )
     check_samples(n_perturb_samples)
     check_generator(generator)
-    case = Case(
+    given = MetricInputs(
         forward_func,
         inputs,
         attributions,
@@ -110,26 +116,26 @@ def infidelity(
         internal_batch_size,
     )
     home = home_of(generator)
-    spatial = case.maps.dim() - 2
+    spatial = given.maps.dim() - 2
     shape = (n_perturb_samples, spatial)
-    places = torch.rand(shape, generator=generator, device=home).to(case.maps.device)
-    shared = _shared_out(case)
-    examples = case.valid.nonzero().reshape(-1)
-    chunks = Chunks(internal_batch_size, case.batch.inputs, forward_func=forward_func)
+    places = torch.rand(shape, generator=generator, device=home).to(given.maps.device)
+    shared = _shared_out(given)
+    examples = given.valid.nonzero().reshape(-1)
+    chunks = Chunks(internal_batch_size, given.batch.inputs, forward_func=forward_func)
     found: list[Tensor] = []
 
     def forward(*args: Tensor) -> Tensor:
-        *views, owners = args
-        return case.ask(tuple(views), owners)
+        *perturbed, example_index = args
+        return given.score_of(tuple(perturbed), example_index)
 
     def body(start: int, stop: int) -> None:
         part = examples[start:stop]
-        hide = _Squares(case, places, side, part)
+        hide = _Squares(given, places, side, part)
         found.append(
             captum.metrics.infidelity(
                 forward,
                 hide,
-                tuple(x[part] for x in case.batch.inputs),
+                tuple(x[part] for x in given.batch.inputs),
                 tuple(phi[part] for phi in shared),
                 additional_forward_args=part,
                 n_perturb_samples=n_perturb_samples,
@@ -139,8 +145,8 @@ def infidelity(
         )
 
     chunks.run(len(examples), body)
-    case.check_scores()
-    result = case.maps.new_full((case.batch.num_examples,), torch.nan)
+    given.check_scores()
+    result = given.maps.new_full((given.batch.num_examples,), torch.nan)
     if found:
         result[examples] = torch.cat(found).to(result.dtype)
     return result
@@ -154,9 +160,9 @@ class _Squares:
     """
 
     def __init__(
-        self, case: Case, places: Tensor, patch: float, examples: Tensor
+        self, given: MetricInputs, places: Tensor, patch: float, examples: Tensor
     ) -> None:
-        self._case, self._places, self._patch = case, places, patch
+        self._given, self._places, self._patch = given, places, patch
         self._examples = examples
         self._done = 0
 
@@ -168,17 +174,17 @@ class _Squares:
         count = len(repeated[0]) // len(self._examples)
         places = self._places[self._done : self._done + count]
         self._done += count
-        owners = self._examples.repeat_interleave(count)
+        example_index = self._examples.repeat_interleave(count)
         perturbations, hidden = [], []
         for i, x in enumerate(repeated):
-            if i not in self._case.positions:
+            if i not in self._given.positions:
                 perturbations.append(torch.zeros_like(x))
                 hidden.append(x)
                 continue
             square = _inside(places, self._patch, x.shape[2:])
             square = square.repeat(len(self._examples), *[1] * (x.dim() - 1))
-            baseline = rows_of(self._case.batch.baselines[i], owners)
-            perturbations.append(square.expand_as(x).to(self._case.maps.dtype))
+            baseline = rows_of(self._given.batch.baselines[i], example_index)
+            perturbations.append(square.expand_as(x).to(self._given.maps.dtype))
             hidden.append(torch.where(square, baseline, x))
         return tuple(perturbations), tuple(hidden)
 
@@ -197,12 +203,12 @@ def _inside(places: Tensor, patch: float, size: torch.Size) -> Tensor:
     return square
 
 
-def _shared_out(case: Case) -> list[Tensor]:
+def _shared_out(given: MetricInputs) -> list[Tensor]:
     """Returns maps of the inputs' shapes that add up to the map at each pixel."""
     shared = []
-    for i, x in enumerate(case.batch.inputs):
-        if i in case.positions:
-            whole = fit(case.maps, x.shape[2:]) / (x.shape[1] * len(case.positions))
+    for i, x in enumerate(given.batch.inputs):
+        if i in given.positions:
+            whole = fit(given.maps, x.shape[2:]) / (x.shape[1] * len(given.positions))
             shared.append(whole.expand_as(x).contiguous())
         else:
             shared.append(torch.zeros_like(x))

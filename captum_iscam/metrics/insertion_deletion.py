@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_iscam._utils.forward import Baselines, Score, Target, at_least_single
 from captum_iscam._utils.inputs import check_baseline, rows_of
 from captum_iscam._utils.validation import as_integer
-from captum_iscam.metrics._base import Case, Inputs, metric
+from captum_iscam.metrics._base import Inputs, MetricInputs, metric
 from captum_iscam.metrics._maps import Attributions, fit, ranks
 
 
@@ -126,32 +126,32 @@ class Steps(NamedTuple):
 
 
 def trace(
-    case: Case, substrate: str | Baselines, steps: Steps, *, inserting: bool
+    given: MetricInputs, substrate: str | Baselines, steps: Steps, *, inserting: bool
 ) -> Curves:
     """Returns the scores along the ranking, and the area under them."""
-    size = common_size(case)
-    counts = torch.tensor(steps.counts(size.numel()), device=case.batch.device)
-    order = ranks(fit(case.maps, size)).view(-1, 1, *size)
-    fills = dict(zip(case.positions, substrates(substrate, case.masked), strict=True))
+    size = common_size(given)
+    counts = torch.tensor(steps.counts(size.numel()), device=given.batch.device)
+    order = ranks(fit(given.maps, size)).view(-1, 1, *size)
+    fills = dict(zip(given.positions, substrates(substrate, given.masked), strict=True))
 
-    def view(examples: Tensor, turns: Tensor) -> Mapping[int, Tensor]:
-        first = counts[turns].view(-1, *[1] * (order.dim() - 1))
+    def perturb(examples: Tensor, index: Tensor) -> Mapping[int, Tensor]:
+        first = counts[index].view(-1, *[1] * (order.dim() - 1))
         shown = (order[examples] < first) == inserting
         return {
             i: torch.where(
-                shown, case.batch.inputs[i][examples], rows_of(fill, examples)
+                shown, given.batch.inputs[i][examples], rows_of(fill, examples)
             )
             for i, fill in fills.items()
         }
 
-    (scores,) = case.scores(len(counts), view)
+    (scores,) = given.scores(len(counts), perturb)
     fractions = counts.to(scores.dtype) / size.numel()
     return Curves(torch.trapezoid(scores, fractions, dim=1), fractions, scores)
 
 
-def common_size(case: Case) -> torch.Size:
+def common_size(given: MetricInputs) -> torch.Size:
     """Returns the spatial size that all masked inputs share."""
-    sizes = {x.shape[2:] for x in case.masked}
+    sizes = {x.shape[2:] for x in given.masked}
     if len(sizes) > 1:
         raise ValueError(
             "inputs must share their spatial size where pixels are ranked, got "
@@ -239,7 +239,7 @@ def deletion(
         >>> curves.auc
         tensor([2.5000])
     """
-    case = Case(
+    given = MetricInputs(
         forward_func,
         inputs,
         attributions,
@@ -249,7 +249,7 @@ def deletion(
         None,
         internal_batch_size,
     )
-    curves = trace(case, substrate, Steps(steps, pixels_per_step), inserting=False)
+    curves = trace(given, substrate, Steps(steps, pixels_per_step), inserting=False)
     return curves if return_curves else curves.auc
 
 
@@ -308,7 +308,7 @@ def insertion(
         >>> insertion(model, image, image, score="identity", steps=4)
         tensor([5.5000])
     """
-    case = Case(
+    given = MetricInputs(
         forward_func,
         inputs,
         attributions,
@@ -318,7 +318,7 @@ def insertion(
         None,
         internal_batch_size,
     )
-    curves = trace(case, substrate, Steps(steps, pixels_per_step), inserting=True)
+    curves = trace(given, substrate, Steps(steps, pixels_per_step), inserting=True)
     return curves if return_curves else curves.auc
 
 

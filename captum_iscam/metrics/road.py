@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import Score, Target, at_least_single
 from captum_iscam._utils.validation import as_number, check_generator
-from captum_iscam.metrics._base import Case, Inputs, home_of, metric
+from captum_iscam.metrics._base import Inputs, MetricInputs, home_of, metric
 from captum_iscam.metrics._maps import Attributions, fit, ranks
 from captum_iscam.metrics.insertion_deletion import common_size
 
@@ -19,7 +19,7 @@ PERCENTILES = (20, 40, 60, 80)
 
 
 def removed(
-    case: Case,
+    given: MetricInputs,
     percentiles: Sequence[float],
     noise: float,
     generator: torch.Generator | None,
@@ -27,28 +27,29 @@ def removed(
 ) -> list[Tensor]:
     """Returns the mean score over the removals in each order, `True` for MoRF."""
     check_generator(generator)
-    size = common_size(case)
-    device = case.batch.device
+    size = common_size(given)
+    device = given.batch.device
     total = size.numel()
     counts = torch.tensor(_counts(percentiles, size), device=device)
     most_first = torch.tensor(orders, device=device)
     deviation = _deviation(noise)
-    place = ranks(fit(case.maps, size)).view(-1, 1, *size)
+    place = ranks(fit(given.maps, size)).view(-1, 1, *size)
     fields = {
-        i: deviation * _field(case.batch.inputs[i], generator) for i in case.positions
+        i: deviation * _field(given.batch.inputs[i], generator) for i in given.positions
     }
 
-    def view(examples: Tensor, turns: Tensor) -> Mapping[int, Tensor]:
-        count = counts[turns % len(counts)].view(-1, 1, 1, 1)
+    def perturb(examples: Tensor, index: Tensor) -> Mapping[int, Tensor]:
+        count = counts[index % len(counts)].view(-1, 1, 1, 1)
         rank = place[examples]
-        first = most_first[turns // len(counts)].view(-1, 1, 1, 1)
+        first = most_first[index // len(counts)].view(-1, 1, 1, 1)
         # The last of the ranking go first in the other order.
         known = torch.where(first, rank >= count, rank < total - count)
         return {
-            i: _remove(case.batch.inputs[i][examples], known, fields[i]) for i in fields
+            i: _remove(given.batch.inputs[i][examples], known, fields[i])
+            for i in fields
         }
 
-    (scores,) = case.scores(len(orders) * len(counts), view)
+    (scores,) = given.scores(len(orders) * len(counts), perturb)
     means = scores.view(len(scores), len(orders), -1).mean(2)
     return list(means.unbind(1))
 
@@ -167,7 +168,7 @@ def road(
         >>> road(model, image, image, score="identity", noise=0.0)
         tensor([0.5000])
     """
-    case = Case(
+    given = MetricInputs(
         forward_func,
         inputs,
         attributions,
@@ -177,7 +178,7 @@ def road(
         None,
         internal_batch_size,
     )
-    most, least = removed(case, percentiles, noise, generator, (True, False))
+    most, least = removed(given, percentiles, noise, generator, (True, False))
     return (least - most) / 2
 
 
@@ -233,7 +234,7 @@ def road_most_relevant_first(
         >>> road_most_relevant_first(model, image, image, score="identity", noise=0.0)
         tensor([0.])
     """
-    case = Case(
+    given = MetricInputs(
         forward_func,
         inputs,
         attributions,
@@ -243,7 +244,7 @@ def road_most_relevant_first(
         None,
         internal_batch_size,
     )
-    (most,) = removed(case, percentiles, noise, generator, (True,))
+    (most,) = removed(given, percentiles, noise, generator, (True,))
     return most
 
 
@@ -299,7 +300,7 @@ def road_least_relevant_first(
         >>> road_least_relevant_first(model, image, image, score="identity", noise=0.0)
         tensor([1.])
     """
-    case = Case(
+    given = MetricInputs(
         forward_func,
         inputs,
         attributions,
@@ -309,7 +310,7 @@ def road_least_relevant_first(
         None,
         internal_batch_size,
     )
-    (least,) = removed(case, percentiles, noise, generator, (False,))
+    (least,) = removed(given, percentiles, noise, generator, (False,))
     return least
 
 

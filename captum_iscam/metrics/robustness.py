@@ -116,9 +116,9 @@ def sensitivity_max(
         )
         return moved if len(moved) > 1 else moved[0]
 
-    def maps_in_a_tuple(views: Inputs, **arguments: Any) -> tuple[Tensor]:
+    def maps_in_a_tuple(perturbed: Inputs, **arguments: Any) -> tuple[Tensor]:
         # Captum gives a tuple for the examples and a tensor for their copies.
-        tensors = views if isinstance(views, tuple) else (views,)
+        tensors = perturbed if isinstance(perturbed, tuple) else (perturbed,)
         shown = tensors if isinstance(inputs, tuple) else tensors[0]
         asked = arguments.get("target")
         further = arguments.get("additional_forward_args")

@@ -132,7 +132,7 @@ class OneStrength:
 
     def prepare(self, channels: Channels, rows: Tensor) -> Prepared:
         """Returns what is to be done for the one example there is."""
-        (example,) = channels.examples
+        (example,) = channels.per_example
         top = top_channels(example, self._share)
         known = torch.zeros(len(rows), dtype=torch.bool)
         known[top] = True
@@ -165,7 +165,7 @@ class Rescaled:
 
     def prepare(self, channels: Channels, rows: Tensor) -> Prepared:
         """Returns what is to be done for the one example there is."""
-        (example,) = channels.examples
+        (example,) = channels.per_example
         few, fine = sample(example, rows), Quadrature(radau_points(4))
         prepared = self._scheme.prepare(channels, rows)
 

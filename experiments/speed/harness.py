@@ -26,9 +26,9 @@ from torchvision.io import write_png
 
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.hooks import count_passes
-from captum_iscam.benchmark.experiment import Plan
-from captum_iscam.benchmark.explained_models import load_subject
-from captum_iscam.benchmark.metric_registry import find_measures
+from captum_iscam.benchmark.experiment import Experiment
+from captum_iscam.benchmark.explained_models import load_explained_model
+from captum_iscam.benchmark.metric_registry import find_metrics
 from captum_iscam.benchmark.run import run
 from captum_iscam.benchmark.sources import find_data
 from captum_iscam.demo import CLASSES, draw_scenes
@@ -41,17 +41,19 @@ METHODS = ("is-cam", "score-cam", "center-map")  # without a backward pass
 
 def overhead(name: str, images: int, rounds: int) -> tuple[list[float], int]:
     """Returns seconds over those of the bare passes, by round, and the passes."""
-    subject = load_subject(name, FOLDER / "weights" / f"{name}.pt")
+    explained = load_explained_model(name, FOLDER / "weights" / f"{name}.pt")
     data = find_data(FOLDER / "images").subset(images, 0)
-    plan = Plan(data, [subject], METHODS, find_measures(None, False), Options())
-    model = subject.network.model
+    experiment = Experiment(
+        data, [explained], METHODS, find_metrics(None, False), Options()
+    )
+    model = explained.network.model
     shares = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            record = plan.describe([], {}, [], 1)
+            record = experiment.describe([], {}, [], 1)
             with count_passes(model) as passes:
                 started = time.perf_counter()
-                run(plan, Path(folder), record)
+                run(experiment, Path(folder), record)
                 seconds = time.perf_counter() - started
         shares.append(seconds / bare(model, passes.rows))
     return shares, passes.rows

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from captum_iscam.benchmark.metric_registry import MEASURES
+from captum_iscam.benchmark.metric_registry import METRICS
 from captum_iscam.benchmark.sources import find_data
 from captum_iscam.benchmark.storage import Row
 from captum_iscam.cli.main import main
@@ -100,7 +100,7 @@ def test_every_option_is_on_the_page():
 def test_the_presets_name_what_there_is():
     for preset in PRESETS.values():
         assert find_methods(preset["method"])
-        assert set(preset["metric"].split(",")) <= set(MEASURES)
+        assert set(preset["metric"].split(",")) <= set(METRICS)
         assert {part.split("=")[0] for part in preset["layer"].split(",")} == set(
             preset["model"].split(",")
         )

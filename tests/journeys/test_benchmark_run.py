@@ -11,7 +11,7 @@ from reference.benchmark_runs import METHODS, METRICS, command, result, rows, ru
 
 from captum_iscam._utils.files import LOCK
 from captum_iscam.benchmark import storage
-from captum_iscam.benchmark.evaluation import _Remembering
+from captum_iscam.benchmark.evaluation import CachedExplainer
 from captum_iscam.cli.main import main
 from captum_iscam.cli.parser import PRESETS
 from captum_iscam.demo import CLASSES, load_network, load_scenes, preprocess
@@ -403,7 +403,7 @@ def test_a_reader_that_ends_ends_the_run(tmp_path, monkeypatch):
     def lost(*_):
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
 
-    monkeypatch.setattr("captum_iscam.benchmark.evaluation.RowMaker.image", lost)
+    monkeypatch.setattr("captum_iscam.benchmark.evaluation.Evaluator.image", lost)
 
     code, said = run(tmp_path)
 
@@ -503,7 +503,7 @@ def test_several_targets_are_not_answered_with_the_map_of_one():
     def explain(inputs, target):
         return inputs.new_tensor(target).view(1, -1, 1, 1)
 
-    remembering, image = _Remembering(explain), torch.ones(1, 1, 2, 2)
+    remembering, image = CachedExplainer(explain), torch.ones(1, 1, 2, 2)
     targets = [3, [[3, 5]], [[3, 6]], [[3, 6]], 3]
 
     maps = [remembering(image, target=target) for target in targets]

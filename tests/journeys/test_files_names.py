@@ -12,7 +12,7 @@ from reference.benchmark_runs import rows, run
 from captum_iscam._utils.files import LOCK
 from captum_iscam.benchmark import storage
 from captum_iscam.cli.main import main
-from captum_iscam.cli.output import held_by, output_names, printable, read_record
+from captum_iscam.cli.output import output_names, printable, read_record, scan_output
 
 PROMISE = "Whatever a picture is called, what is made of it stays in the output folder."
 NAMES = [
@@ -266,11 +266,11 @@ def test_a_picture_that_took_the_place_of_results_is_not_written_over(
 def test_a_pipe_or_a_huge_file_is_no_record(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "big.json").write_text('{"image": 1, "maps": 2, "files": 3}')
-    assert held_by(tmp_path).owners.keys() == {"big"}
+    assert scan_output(tmp_path).owners.keys() == {"big"}
 
     monkeypatch.setattr("captum_iscam.cli.output._LARGEST_RECORD", 30)
 
-    assert held_by(tmp_path).owners == {}
+    assert scan_output(tmp_path).owners == {}
 
 
 def test_the_demo_does_not_write_over_foreign_tables(

@@ -10,7 +10,7 @@ from journeys.explaining import command, photographs, whole_results
 
 from captum_iscam._utils.files import LOCK, unfinished, write_together
 from captum_iscam.cli.main import main
-from captum_iscam.cli.output import held_by, own_folder
+from captum_iscam.cli.output import own_folder, scan_output
 
 MADE_GOOD = (
     "Whatever step of the writing a process ends at, no file is torn, and after the "
@@ -70,7 +70,7 @@ def test_an_end_while_an_earlier_end_is_made_good_is_made_good(
     assert code == 0
     assert "that is completed" in said
     assert whole_results(out).keys() == {"0", "1"}
-    assert not held_by(out).changed
+    assert not scan_output(out).changed
 
 
 @pytest.mark.parametrize("name", ["0.npz", "0.json"])

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_iscam._utils.batching import Chunks
-from captum_iscam._utils.hooks import hear_convolutions
+from captum_iscam._utils.hooks import record_conv_outputs
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",
@@ -273,7 +273,7 @@ def test_compiled_parts_are_not_listened_to(in_place):
     else:
         model.widen = torch.compile(inner, backend="eager")
 
-    with hear_convolutions(model):
+    with record_conv_outputs(model):
         # With a hook they would be compiled again.
         assert not inner._forward_hooks
         assert model.narrow._forward_hooks
@@ -302,7 +302,7 @@ def test_a_model_that_holds_itself_is_heard_once():
     model = Wide(2)
     model.head.owner = model
 
-    with hear_convolutions(model) as sizes:
+    with record_conv_outputs(model) as sizes:
         model(torch.rand(1, 3, 64, 64))
 
     assert sizes == [4 * 2 * 64 * 64, 4 * 3 * 64 * 64, 4 * 20 * 4 * 4]

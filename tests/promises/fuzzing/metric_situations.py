@@ -38,7 +38,7 @@ SHARES = [0, -0.5, 1.5, NAN]
 
 
 @dataclass(repr=False)
-class Case:
+class MetricInputs:
     """One call of a metric to come.
 
     Attributes:
@@ -222,4 +222,4 @@ def metric_cases(draw, name):
         masks, wrong = draw(marks(s.image))
         # Maps that are too large are masks that are too small.
         flaws, perhaps = flaws | wrong, {"masks"} if flaws else set()
-    return Case(s, maps, masks, own, flaws, perhaps)
+    return MetricInputs(s, maps, masks, own, flaws, perhaps)

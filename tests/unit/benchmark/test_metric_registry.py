@@ -7,9 +7,9 @@ import torch
 
 from captum_iscam import metrics
 from captum_iscam.benchmark.metric_registry import (
-    MEASURES,
-    Question,
-    find_measures,
+    METRICS,
+    MetricContext,
+    find_metrics,
     with_settings,
 )
 from captum_iscam.demo import load_network, load_scenes, preprocess
@@ -17,7 +17,7 @@ from captum_iscam.methods import METHODS, Options
 
 
 @pytest.fixture(scope="module")
-def case():
+def context():
     model, scene = load_network(), load_scenes()[0]
     inputs, target = preprocess(scene.image), scene.labels[0]
 
@@ -26,7 +26,7 @@ def case():
             model, model.features, inputs, target, Options()
         )
 
-    return Question(
+    return MetricContext(
         model=model,
         inputs=inputs,
         attributions=explain(inputs, target),
@@ -76,12 +76,12 @@ def expected(name, q):
     }[name]()
 
 
-@pytest.mark.parametrize("name", MEASURES)
-def test_a_measure_is_the_metric_with_its_defaults(name, case):
-    answer = MEASURES[name].answer(case)
+@pytest.mark.parametrize("name", METRICS)
+def test_a_measure_is_the_metric_with_its_defaults(name, context):
+    result = METRICS[name].evaluate(context)
 
-    assert answer.value == expected(name, case).item()
-    assert (answer.scores is not None) == (name in ("insertion", "deletion"))
+    assert result.value == expected(name, context).item()
+    assert (result.scores is not None) == (name in ("insertion", "deletion"))
 
 
 def test_every_metric_of_a_map_is_in_the_table():
@@ -90,73 +90,76 @@ def test_every_metric_of_a_map_is_in_the_table():
     }
 
     # A rate needs two methods: the summary's wins say it for all pairs.
-    assert set(MEASURES) == functions - {"win_rate"}
+    assert set(METRICS) == functions - {"win_rate"}
 
 
-def test_curves_belong_to_their_values(case):
-    answer = MEASURES["deletion"].answer(case)
+def test_curves_belong_to_their_values(context):
+    result = METRICS["deletion"].evaluate(context)
 
-    area = torch.trapezoid(torch.tensor(answer.scores), torch.tensor(answer.fractions))
-    assert area.item() == pytest.approx(answer.value, abs=1e-6)
-    assert (answer.fractions[0], answer.fractions[-1]) == (0, 1)
+    area = torch.trapezoid(torch.tensor(result.scores), torch.tensor(result.fractions))
+    assert area.item() == pytest.approx(result.value, abs=1e-6)
+    assert (result.fractions[0], result.fractions[-1]) == (0, 1)
 
 
-@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("name", METRICS)
 def test_settings_are_those_of_the_function(name):
-    settings = MEASURES[name].settings
+    settings = METRICS[name].settings
 
     assert not {"generator", "internal_batch_size", "return_curves"} & set(settings)
     if name in SCORED + NOISY:
         assert settings["score"] == "softmax"
 
 
-def test_chosen_settings_reach_the_metric(case):
-    chosen = with_settings(MEASURES, {"steps": 3, "substrate": "blur"})
+def test_chosen_settings_reach_the_metric(context):
+    chosen = with_settings(METRICS, {"steps": 3, "substrate": "blur"})
 
-    answer = chosen["insertion"].answer(case)
+    result = chosen["insertion"].evaluate(context)
 
     curves = metrics.insertion(
-        case.model,
-        case.inputs,
-        case.attributions,
-        case.target,
+        context.model,
+        context.inputs,
+        context.attributions,
+        context.target,
         steps=3,
         substrate="blur",
         return_curves=True,
     )
-    assert answer.scores == curves.scores[0].tolist()
+    assert result.scores == curves.scores[0].tolist()
     assert "steps" not in chosen["average_drop"].settings
 
 
 @pytest.mark.parametrize("name", ["insertion", "sparseness", "pointing_game"])
-def test_a_map_of_nan_has_no_value(name, case):
-    broken = Question(
-        **{**vars(case), "attributions": torch.full_like(case.attributions, math.nan)}
+def test_a_map_of_nan_has_no_value(name, context):
+    broken = MetricContext(
+        **{
+            **vars(context),
+            "attributions": torch.full_like(context.attributions, math.nan),
+        }
     )
 
-    assert MEASURES[name].answer(broken) == (None, None, None)
+    assert METRICS[name].evaluate(broken) == (None, None, None)
 
 
-def test_an_object_that_is_not_marked_has_no_value(case):
-    unmarked = Question(**{**vars(case), "mask": None})
+def test_an_object_that_is_not_marked_has_no_value(context):
+    unmarked = MetricContext(**{**vars(context), "mask": None})
 
-    assert MEASURES["mask_iou"].answer(unmarked).value is None
+    assert METRICS["mask_iou"].evaluate(unmarked).value is None
 
 
 def test_groups():
     default, everything, sanity = (
-        set(find_measures(name, has_regions=True)) for name in (None, "all", "sanity")
+        set(find_metrics(name, has_regions=True)) for name in (None, "all", "sanity")
     )
 
     assert default < everything
-    assert everything | sanity == set(MEASURES)
+    assert everything | sanity == set(METRICS)
     assert not everything & sanity
     assert set(ON_OBJECT) < default
-    assert not set(ON_OBJECT) & set(find_measures("all", has_regions=False))
+    assert not set(ON_OBJECT) & set(find_metrics("all", has_regions=False))
 
 
 def test_measures_are_in_the_order_asked_for_once():
-    found = find_measures("road, Insertion,road,", has_regions=False)
+    found = find_metrics("road, Insertion,road,", has_regions=False)
 
     assert list(found) == ["road", "insertion"]
 
@@ -172,4 +175,4 @@ def test_measures_are_in_the_order_asked_for_once():
 )
 def test_unknown_or_unanswerable_metrics_are_refused(names, message):
     with pytest.raises(ValueError, match=message):
-        find_measures(names, has_regions=False)
+        find_metrics(names, has_regions=False)

@@ -12,7 +12,7 @@ from reference.real import rows as real_rows
 from captum_iscam._utils.images import UnreadableImageError
 from captum_iscam.benchmark.dataloader import load
 from captum_iscam.benchmark.dataset import DataSet, FileItem, resolve
-from captum_iscam.benchmark.explained_models import load_subject
+from captum_iscam.benchmark.explained_models import load_explained_model
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
 from captum_iscam.demo import CLASSES, load_scenes, preprocess
 
@@ -405,16 +405,16 @@ def test_a_subset_must_be_there(samples):
 
 
 def test_images_reach_the_network_as_it_wants_them(tmp_path):
-    subject = load_subject("scene-net")
+    explained = load_explained_model("scene-net")
     data = resolve(bundled_scenes(), CLASSES)
 
-    loaded = list(load(data.items, [5, 2], [subject, subject]))
+    loaded = list(load(data.items, [5, 2], [explained, explained]))
 
     assert [one.place for one in loaded] == [5, 2]
     scene = load_scenes()[5]
-    view = loaded[0].views[0]
+    view = loaded[0].preprocessed[0]
     torch.testing.assert_close(view.inputs, preprocess(scene.image))
-    assert view is loaded[0].views[1]
+    assert view is loaded[0].preprocessed[1]
     assert set(view.masks) == set(scene.labels)
     for label, mask in zip(scene.labels, scene.masks, strict=True):
         assert torch.equal(view.masks[label][0, 0], mask)
@@ -426,11 +426,11 @@ def test_what_the_crop_does_not_show_is_no_region(tmp_path):
     table(tmp_path, "file,class_index\na.png,1\n", boxes)
     data = resolve(find_data(tmp_path), CLASSES)
 
-    (loaded,) = load(data.items, [0], [load_subject("scene-net")])
+    (loaded,) = load(data.items, [0], [load_explained_model("scene-net")])
 
     # The middle 96 columns, 48 to 144: the first box is outside, half of the second in.
-    assert set(loaded.views[0].masks) == {2}
-    mask = loaded.views[0].masks[2][0, 0]
+    assert set(loaded.preprocessed[0].masks) == {2}
+    mask = loaded.preprocessed[0].masks[2][0, 0]
     assert mask[:, 48:].all()
     assert not mask[:, :48].any()
 
@@ -441,14 +441,16 @@ def test_real_boxes_are_where_the_reference_puts_them():
     data.check_regions()
     wanted = {row["file"] for row in real_rows("boxes.csv")}
     places = [i for i, item in enumerate(data.items) if item.id in wanted][::20]
-    network = load_subject("squeezenet1_1", FOLDER / "weights" / "squeezenet1_1.pt")
+    network = load_explained_model(
+        "squeezenet1_1", FOLDER / "weights" / "squeezenet1_1.pt"
+    )
     data = resolve(data, network.network.classes)
     table = {row["file"]: row for row in real_rows()}
 
     for loaded in load(data.items, places, [network]):
         item = data.items[loaded.place]
         image, boxes = photograph(table[item.id])
-        view = loaded.views[0]
+        view = loaded.preprocessed[0]
         assert (view.inputs - image).abs().max() < 0.1
         # Its boxes are rounded after the scaling, ours before.
         differ = view.masks[item.label][0, 0] ^ boxes

@@ -11,7 +11,7 @@ from PIL import Image
 
 from captum_iscam._utils.files import write_whole
 from captum_iscam.benchmark import storage
-from captum_iscam.benchmark.evaluation import _Remembering
+from captum_iscam.benchmark.evaluation import CachedExplainer
 from captum_iscam.benchmark.storage import Curve, Key, Row, Store, done_cells
 
 ROW = Row("a/b.jpg", "net", "grad-cam", "insertion", 0.1 + 0.2, 3, 3, 3, 0.5, "cat")
@@ -166,7 +166,7 @@ def test_the_same_question_is_answered_once():
         asked.append(inputs.sum().item())
         return inputs * 2
 
-    remembering = _Remembering(explain)
+    remembering = CachedExplainer(explain)
     ones, twos = torch.ones(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0)
 
     answers = [
