@@ -100,9 +100,9 @@ class Evaluator:
                 attributions=inputs[:, :1],
                 target=target,
                 other_target=int(probabilities.argmax()),
-                mask=None if mask is None else mask.to(self.experiment.device),
-                explain=explainer,
-                explain_again=CachedExplainer(explainer),
+                masks=None if mask is None else mask.to(self.experiment.device),
+                explanation_func=explainer,
+                cached_explanation_func=CachedExplainer(explainer),
                 seed=self.experiment.image_seed(place),
                 internal_batch_size=self.experiment.options.internal_batch_size,
             )
@@ -124,7 +124,7 @@ class Evaluator:
         try:
             with self._warnings_of(base), count_passes(context.model) as passes:
                 start = _now(self.experiment.device)
-                maps = context.explain(context.inputs, target=context.target)
+                maps = context.explanation_func(context.inputs, target=context.target)
                 seconds = _now(self.experiment.device) - start
         except _OF_THE_IMAGE as error:
             self._fail(base, metrics, error)

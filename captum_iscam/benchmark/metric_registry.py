@@ -1,4 +1,11 @@
-"""Every metric by name: what it needs to know, and how it is asked."""
+"""Every metric by name, and how a benchmark calls it.
+
+A metric is one function and one registration. The function asks for what it needs by
+the names of its parameters, which are keys of `ARGUMENTS`: a metric with `attributions`
+and `masks` is called with a map and with the object's mask. All other parameters are
+settings and need a default. A registered metric has a name on the command line, rows,
+and its settings in `run.json`.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +13,32 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from captum_iscam import metrics
+from captum_iscam.benchmark.storage import COSTS
 from captum_iscam.metrics import Curves
+from captum_iscam.metrics._base import metric
+
+__all__ = [
+    "ARGUMENTS",
+    "METRICS",
+    "MetricContext",
+    "MetricResult",
+    "MetricSpec",
+    "find_metrics",
+    "metric",
+    "register_metric",
+    "with_settings",
+]
 
 
 @dataclass(frozen=True)
 class MetricContext:
-    """All that a metric may want to know of one map.
+    """One map and all that a metric may need to judge it.
 
     Attributes:
         model (torch.nn.Module): The model.
@@ -25,11 +46,14 @@ class MetricContext:
         attributions (Tensor): Its map `(1, 1, h, w)`.
         target (int): The class the map explains.
         other_target (int): The most probable of the other classes.
-        mask (Tensor or None): The pixels of the target's class, `(1, 1, H, W)`.
-        explain (Callable): The method: `explain(inputs, target=...)` gives maps.
-        explain_again (Callable): The same, which remembers its last answer.
-        seed (int): Where noise comes from.
-        internal_batch_size (int or None): Inputs per forward pass.
+        masks (Tensor or None): The pixels of the target's class, `(1, 1, H, W)`; None
+            where they are not known.
+        explanation_func (Callable): The method: `explanation_func(inputs, target=...)`
+            gives maps.
+        cached_explanation_func (Callable): The same, but a call that repeats the last
+            one returns the same maps without computing them again.
+        seed (int): Seed of the noise.
+        internal_batch_size (int or None): Inputs per forward pass. Default: None
     """
 
     model: nn.Module
@@ -37,15 +61,32 @@ class MetricContext:
     attributions: Tensor
     target: int
     other_target: int
-    mask: Tensor | None
-    explain: Callable[..., Tensor]
-    explain_again: Callable[..., Tensor]
+    masks: Tensor | None
+    explanation_func: Callable[..., Tensor]
+    cached_explanation_func: Callable[..., Tensor]
     seed: int
     internal_batch_size: int | None = None
 
-    def generator(self) -> torch.Generator:
-        """Returns where noise comes from, the same at every call."""
-        return torch.Generator().manual_seed(self.seed)
+
+ARGUMENTS: Mapping[str, Callable[[MetricContext], Any]] = {
+    "attributions": lambda context: context.attributions,
+    "explanation_func": lambda context: context.explanation_func,
+    "forward_func": lambda context: context.model,
+    # A new one for every metric, so that no metric changes the noise of the next.
+    "generator": lambda context: torch.Generator().manual_seed(context.seed),
+    "inputs": lambda context: context.inputs,
+    "internal_batch_size": lambda context: context.internal_batch_size,
+    "masks": lambda context: context.masks,
+    "model": lambda context: context.model,
+    "other_target": lambda context: context.other_target,
+    "return_curves": lambda context: True,
+    "size": lambda context: context.inputs.shape[2:],
+    "target": lambda context: context.target,
+}
+"""The parameter names that a benchmark fills in, and with what."""
+
+# Arguments that are no settings, and that keep their default.
+_NOT_GIVEN = ("additional_forward_args",)
 
 
 class MetricResult(NamedTuple):
@@ -56,49 +97,55 @@ class MetricResult(NamedTuple):
     scores: list[float] | None = None
 
 
-Ask = Callable[[Callable[..., Any], MetricContext, Mapping[str, Any]], Any]
-
-
 @dataclass(frozen=True)
 class MetricSpec:
     """One metric of the table.
 
     Attributes:
         metric (Callable): The function, which declares direction and unit.
-        ask (Callable): Calls it with a context and settings.
-        group (str): "default"; "further", which default leaves out since it repeats
-            others or costs much; "localisation", part of default where objects
-            are marked; "sanity", which is expensive and runs when named.
+        group (str): "default"; "further" for metrics that repeat others or are slow,
+            which default excludes; "localisation", part of default where objects are
+            marked; "sanity", expensive checks that run only when they are named.
         chosen (Mapping[str, Any]): Settings other than the function's own defaults.
+        finish (Callable, optional): Turns what the function returns into one number.
+            Default: None, it returns one number
     """
 
     metric: Any
-    ask: Ask
     group: str = "default"
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    finish: Callable[[Any], Any] | None = None
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the function by name."""
+        return inspect.signature(self.metric).parameters
 
     @property
     def needs_regions(self) -> bool:
-        """Whether it asks where the object is."""
-        return self.group == "localisation"
+        """Whether it needs to know where the object is."""
+        return "masks" in self.parameters
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings it runs with, as a record of it."""
-        parameters = inspect.signature(self.metric).parameters.values()
+        """All settings it runs with, for the record."""
         plain = (bool, int, float, str, tuple, type(None))
         own = {
             p.name: list(p.default) if isinstance(p.default, tuple) else p.default
-            for p in parameters
-            if p.kind is p.KEYWORD_ONLY
-            and isinstance(p.default, plain)
-            and p.name not in _NO_SETTING
+            for p in self.parameters.values()
+            if isinstance(p.default, plain)
+            and p.name not in ARGUMENTS
+            and p.name not in _NOT_GIVEN
         }
         return {**own, **self.chosen}
 
     def evaluate(self, context: MetricContext) -> MetricResult:
-        """Returns the value of one map; a value that is not finite is none."""
-        found = self.ask(self.metric, context, self.chosen)
+        """Returns the value of one map, None where it is not finite."""
+        if self.needs_regions and context.masks is None:
+            return MetricResult(None)
+        found = self.metric(**{**self._arguments(context), **self.chosen})
+        if self.finish is not None:
+            found = self.finish(found)
         if not isinstance(found, Curves):
             return MetricResult(_finite(found))
         scores = found.scores[0].tolist()
@@ -106,102 +153,171 @@ class MetricSpec:
             return MetricResult(None)
         return MetricResult(_finite(found.auc), found.fractions.tolist(), scores)
 
+    def _arguments(self, context: MetricContext) -> dict[str, Any]:
+        asked = self.parameters
+        given = {name: of(context) for name, of in ARGUMENTS.items() if name in asked}
+        # A metric that compares a given map with others calls the method with the
+        # model as it is, and such metrics ask for the same maps. Any other may change
+        # the model between two calls, so that a map from before would be wrong.
+        if {"attributions", "explanation_func"} <= given.keys():
+            given["explanation_func"] = context.cached_explanation_func
+        # It counts inputs of the model. A metric that has only the method would take it
+        # for inputs per call of the method, which changes the method's noise.
+        if "forward_func" not in given:
+            given.pop("internal_batch_size", None)
+        return given
 
-# Where it runs, and what the context holds, is no setting.
-_NO_SETTING = ("generator", "internal_batch_size", "return_curves", "size")
 
-
-def _finite(value: Tensor) -> float | None:
-    number = float(value.item())
+def _finite(value: Tensor | float) -> float | None:
+    number = float(value)
     return number if math.isfinite(number) else None
 
 
-def _of_scores(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
-    size = q.internal_batch_size
-    return metric(
-        q.model, q.inputs, q.attributions, q.target, internal_batch_size=size, **chosen
-    )
-
-
-def _with_noise(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
-    return _of_scores(metric, q, {"generator": q.generator(), **chosen})
-
-
-def _with_curve(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
-    return _of_scores(metric, q, {"return_curves": True, **chosen})
-
-
-def _of_map(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
-    return metric(q.attributions, size=q.inputs.shape[2:], **chosen)
-
-
-def _on_object(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
-    if q.mask is None:
-        return torch.tensor(torch.nan, device="cpu")
-    return metric(q.attributions, q.mask, **chosen)
-
-
-def _coherency(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
-    return metric(q.explain_again, q.inputs, q.attributions, q.target, **chosen)
-
-
-def _adcc(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
-    return _of_scores(metric, q, {"explanation_func": q.explain_again, **chosen})
-
-
-def _sensitivity(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
-    noise = q.generator()
-    return metric(q.explain, q.inputs, q.target, generator=noise, **chosen)
-
-
-def _randomization(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
-    noise = q.generator()
-    found = metric(q.explain, q.model, q.inputs, q.target, generator=noise, **chosen)
-    return found.rank_correlation.mean()
-
-
-def _other_class(metric: Any, q: MetricContext, chosen: Mapping[str, Any]) -> Any:
-    other = q.other_target
-    return metric(q.explain, q.inputs, q.target, other_target=other, **chosen)
-
-
-METRICS: dict[str, MetricSpec] = {
-    "average_drop": MetricSpec(metrics.average_drop, _of_scores),
-    "average_increase": MetricSpec(metrics.average_increase, _of_scores),
-    "average_gain": MetricSpec(metrics.average_gain, _of_scores),
-    "insertion": MetricSpec(metrics.insertion, _with_curve),
-    "deletion": MetricSpec(metrics.deletion, _with_curve),
-    # On a CPU a removal costs more than a small network's pass of what is left.
-    "road": MetricSpec(metrics.road, _with_noise, "further"),
-    "road_most_relevant_first": MetricSpec(
-        metrics.road_most_relevant_first, _with_noise, "further"
-    ),
-    "road_least_relevant_first": MetricSpec(
-        metrics.road_least_relevant_first, _with_noise, "further"
-    ),
-    "complexity": MetricSpec(metrics.complexity, _of_map),
-    "sparseness": MetricSpec(metrics.sparseness, _of_map),
-    "coherency": MetricSpec(metrics.coherency, _coherency, "further"),
-    "adcc": MetricSpec(metrics.adcc, _adcc, "further"),
-    "energy_pointing_game": MetricSpec(
-        metrics.energy_pointing_game, _on_object, "localisation"
-    ),
-    "pointing_game": MetricSpec(metrics.pointing_game, _on_object, "localisation"),
-    "mask_iou": MetricSpec(metrics.mask_iou, _on_object, "localisation"),
-    "top_k_intersection": MetricSpec(
-        metrics.top_k_intersection, _on_object, "localisation"
-    ),
-    "infidelity": MetricSpec(metrics.infidelity, _with_noise, "sanity"),
-    "sensitivity_max": MetricSpec(metrics.sensitivity_max, _sensitivity, "sanity"),
-    # Its value is the mean rank correlation over the layers.
-    "parameter_randomization": MetricSpec(
-        metrics.parameter_randomization, _randomization, "sanity"
-    ),
-    # Against the most probable of the other classes.
-    "target_sensitivity": MetricSpec(
-        metrics.target_sensitivity, _other_class, "sanity"
-    ),
+_GROUPS: dict[str, Sequence[str]] = {
+    "default": ("default", "localisation"),
+    "all": ("default", "further", "localisation"),
+    "localisation": ("localisation",),
+    "sanity": ("sanity",),
 }
+_GROUPS_OF_ONE = ("default", "further", "localisation", "sanity")
+
+METRICS: dict[str, MetricSpec] = {}
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def register_metric(
+    function: _Function,
+    group: str = "default",
+    *,
+    finish: Callable[[Any], Any] | None = None,
+    **settings: Any,
+) -> _Function:
+    """Adds a metric to `METRICS`, under the name of its function.
+
+    Args:
+        function (Callable): The metric. It declares its direction and unit by
+            :func:`metric`. Its parameters without a default are keys of `ARGUMENTS`, or
+            are given in `settings`. It returns one number, a tensor with one value, or
+            `Curves`.
+        group (str, optional): "default", "further", "localisation" or "sanity", see
+            :class:`MetricSpec`. Default: "default"
+        finish (Callable, optional): Turns what the function returns into one number.
+            Default: None, it returns one number
+        **settings: Values for other parameters of the function than its defaults.
+
+    Returns:
+        The function, so that this is also a decorator.
+
+    Raises:
+        ValueError: If the function declares no direction or unit, has a parameter that
+            cannot be given, or its name is taken.
+
+    Examples::
+
+        >>> @metric(higher_is_better=False, unit="share")
+        ... def positive_share(attributions, threshold=0.0):
+        ...     return (attributions > threshold).float().mean()
+        >>> _ = register_metric(positive_share, "further", threshold=0.1)
+        >>> METRICS["positive_share"].settings
+        {'threshold': 0.1}
+        >>> del METRICS["positive_share"]
+    """
+    name = getattr(function, "__name__", repr(function))
+    _check_name(name, function)
+    _check_declaration(name, function)
+    if group not in _GROUPS_OF_ONE:
+        raise ValueError(
+            f"group must be one of {', '.join(_GROUPS_OF_ONE)}, got {group!r} for "
+            f"{name}. Leave it out for default."
+        )
+    spec = MetricSpec(function, group, settings, finish)
+    _check_parameters(name, spec)
+    METRICS[name] = spec
+    return function
+
+
+def _check_name(name: str, function: Callable[..., Any]) -> None:
+    """Raises unless the name can stand in a list of metrics, and is free."""
+    if not name.isidentifier() or name != name.lower():
+        raise ValueError(
+            f"function must have a name in lower case, got {name}. Define it with def."
+        )
+    old = METRICS.get(name)
+    # A cell of a notebook that is run again defines the same metric again.
+    again = old is not None and _home(old.metric) == _home(function)
+    if name in (*_GROUPS, *COSTS) or (old is not None and not again):
+        raise ValueError(
+            f"function must have a name that no metric or group has, got {name}. "
+            "Rename it."
+        )
+
+
+def _home(function: Any) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def _check_declaration(name: str, function: Callable[..., Any]) -> None:
+    direction = getattr(function, "higher_is_better", None)
+    unit = getattr(function, "unit", None)
+    if not isinstance(direction, bool) or not isinstance(unit, str):
+        raise ValueError(
+            f"function must declare higher_is_better and unit, got {name} without. "
+            'Decorate it with @metric(higher_is_better=..., unit="...").'
+        )
+
+
+def _check_parameters(name: str, spec: MetricSpec) -> None:
+    """Raises unless every parameter has a value: given, set, or its default."""
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    unknown = [
+        p.name
+        for p in spec.parameters.values()
+        if p.kind is p.POSITIONAL_ONLY
+        or p.default is p.empty
+        and p.kind not in open_ended
+        and p.name not in ARGUMENTS
+        and p.name not in spec.chosen
+    ]
+    if unknown:
+        raise ValueError(
+            f"function must have parameters that a benchmark can give, got "
+            f"{', '.join(unknown)} in {name}. It gives {', '.join(ARGUMENTS)}; give "
+            "any other a default."
+        )
+    strange = [setting for setting in spec.chosen if setting not in spec.parameters]
+    if strange:
+        raise ValueError(
+            f"settings must be parameters of {name}, got {', '.join(strange)}. Its "
+            f"parameters are: {', '.join(spec.parameters)}."
+        )
+
+
+register_metric(metrics.average_drop)
+register_metric(metrics.average_increase)
+register_metric(metrics.average_gain)
+register_metric(metrics.insertion)
+register_metric(metrics.deletion)
+# On a CPU, filling in the removed pixels takes longer than a small network's pass.
+register_metric(metrics.road, "further")
+register_metric(metrics.road_most_relevant_first, "further")
+register_metric(metrics.road_least_relevant_first, "further")
+register_metric(metrics.complexity)
+register_metric(metrics.sparseness)
+register_metric(metrics.coherency, "further")
+register_metric(metrics.adcc, "further")
+register_metric(metrics.energy_pointing_game, "localisation")
+register_metric(metrics.pointing_game, "localisation")
+register_metric(metrics.mask_iou, "localisation")
+register_metric(metrics.top_k_intersection, "localisation")
+register_metric(metrics.infidelity, "sanity")
+register_metric(metrics.sensitivity_max, "sanity")
+register_metric(
+    metrics.parameter_randomization,
+    "sanity",
+    finish=lambda found: found.rank_correlation.mean(),  # over the layers
+)
+register_metric(metrics.target_sensitivity, "sanity")
 
 
 def find_metrics(names: str | None, has_regions: bool) -> dict[str, MetricSpec]:
@@ -248,14 +364,6 @@ def find_metrics(names: str | None, has_regions: bool) -> dict[str, MetricSpec]:
             "Mark the objects in the data, or name other metrics."
         )
     return {name: METRICS[name] for name in dict.fromkeys(found)}
-
-
-_GROUPS: dict[str, Sequence[str]] = {
-    "default": ("default", "localisation"),
-    "all": ("default", "further", "localisation"),
-    "localisation": ("localisation",),
-    "sanity": ("sanity",),
-}
 
 
 def with_settings(

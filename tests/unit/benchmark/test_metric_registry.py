@@ -1,4 +1,4 @@
-"""The table of metrics: each asks its function what it is for."""
+"""The table of metrics: each is called with what its parameters are named after."""
 
 import math
 
@@ -7,9 +7,12 @@ import torch
 
 from captum_iscam import metrics
 from captum_iscam.benchmark.metric_registry import (
+    ARGUMENTS,
     METRICS,
     MetricContext,
     find_metrics,
+    metric,
+    register_metric,
     with_settings,
 )
 from captum_iscam.demo import load_network, load_scenes, preprocess
@@ -32,9 +35,9 @@ def context():
         attributions=explain(inputs, target),
         target=target,
         other_target=scene.labels[1],
-        mask=scene.masks[:1].unsqueeze(0),
-        explain=explain,
-        explain_again=explain,
+        masks=scene.masks[:1].unsqueeze(0),
+        explanation_func=explain,
+        cached_explanation_func=explain,
         seed=5,
     )
 
@@ -58,20 +61,20 @@ def expected(name, q):
     if name in NOISY:
         return metric(*asked, generator=noise())
     if name in ON_OBJECT:
-        return metric(q.attributions, q.mask)
+        return metric(q.attributions, q.masks)
     return {
         "complexity": lambda: metric(q.attributions, size=(96, 96)),
         "sparseness": lambda: metric(q.attributions, size=(96, 96)),
-        "coherency": lambda: metric(q.explain, *asked[1:]),
-        "adcc": lambda: metric(*asked, explanation_func=q.explain),
+        "coherency": lambda: metric(q.explanation_func, *asked[1:]),
+        "adcc": lambda: metric(*asked, explanation_func=q.explanation_func),
         "sensitivity_max": lambda: metric(
-            q.explain, q.inputs, q.target, generator=noise()
+            q.explanation_func, q.inputs, q.target, generator=noise()
         ),
         "parameter_randomization": lambda: metric(
-            q.explain, q.model, q.inputs, q.target, generator=noise()
+            q.explanation_func, q.model, q.inputs, q.target, generator=noise()
         ).rank_correlation.mean(),
         "target_sensitivity": lambda: metric(
-            q.explain, q.inputs, q.target, other_target=q.other_target
+            q.explanation_func, q.inputs, q.target, other_target=q.other_target
         ),
     }[name]()
 
@@ -141,7 +144,7 @@ def test_a_map_of_nan_has_no_value(name, context):
 
 
 def test_an_object_that_is_not_marked_has_no_value(context):
-    unmarked = MetricContext(**{**vars(context), "mask": None})
+    unmarked = MetricContext(**{**vars(context), "masks": None})
 
     assert METRICS["mask_iou"].evaluate(unmarked).value is None
 
@@ -176,3 +179,118 @@ def test_measures_are_in_the_order_asked_for_once():
 def test_unknown_or_unanswerable_metrics_are_refused(names, message):
     with pytest.raises(ValueError, match=message):
         find_metrics(names, has_regions=False)
+
+
+@pytest.fixture
+def table(monkeypatch):
+    monkeypatch.setattr("captum_iscam.benchmark.metric_registry.METRICS", dict(METRICS))
+
+
+@metric(higher_is_better=True, unit="share")
+def mine(attributions, masks, level=0.5):
+    return float((attributions > level).sum() / masks.numel())
+
+
+def test_a_metric_is_a_function_and_a_registration(context, table):
+    register_metric(mine, "localisation", level=0.25)
+
+    (spec,) = find_metrics("mine", has_regions=True).values()
+
+    assert spec.settings == {"level": 0.25}
+    value = mine(context.attributions, context.masks, 0.25)
+    assert spec.evaluate(context).value == pytest.approx(value)
+    assert "mine" in find_metrics("default", has_regions=True)
+    with pytest.raises(ValueError, match="'mine', which needs boxes or masks"):
+        find_metrics("mine", has_regions=False)
+
+
+def test_every_argument_is_given_by_its_name(context, table):
+    given = {}
+
+    def record(**arguments):
+        given.update(arguments)
+        return 0.0
+
+    names = ", ".join(ARGUMENTS)
+    space = {"record": record}
+    exec(
+        f"def everything({names}):\n return record("
+        + ", ".join(f"{name}={name}" for name in ARGUMENTS)
+        + ")",
+        space,
+    )
+    register_metric(metric(higher_is_better=True, unit="score")(space["everything"]))
+
+    find_metrics("everything", has_regions=True)["everything"].evaluate(context)
+
+    assert given["forward_func"] is given["model"] is context.model
+    assert given["inputs"] is context.inputs
+    assert given["masks"] is context.masks
+    assert given["size"] == (96, 96)
+    assert given["generator"].initial_seed() == context.seed
+    assert given["return_curves"] is True
+
+
+def test_a_metric_that_gets_the_map_gets_the_cached_method(context, table):
+    def cached(inputs, target):
+        raise AssertionError
+
+    both = MetricContext(**{**vars(context), "cached_explanation_func": cached})
+    seen = []
+
+    @register_metric
+    @metric(higher_is_better=True, unit="score")
+    def with_map(attributions, explanation_func):
+        seen.append(explanation_func)
+        return 0.0
+
+    @register_metric
+    @metric(higher_is_better=True, unit="score")
+    def without_map(explanation_func, internal_batch_size=7):
+        seen.append((explanation_func, internal_batch_size))
+        return 0.0
+
+    for name in ("with_map", "without_map"):
+        find_metrics(name, has_regions=False)[name].evaluate(both)
+
+    # The size counts inputs of the model, which the second metric does not have.
+    assert seen == [cached, (context.explanation_func, 7)]
+
+
+def undeclared(attributions):
+    return 0.0
+
+
+@metric(higher_is_better=True, unit="share")
+def asks_too_much(attributions, labels, weights):
+    return 0.0
+
+
+@metric(higher_is_better=True, unit="share")
+def insertion(attributions):
+    return 0.0
+
+
+@metric(higher_is_better=True, unit="share")
+def seconds(attributions):
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("function", "settings", "message"),
+    [
+        (undeclared, {}, "declare higher_is_better and unit, got undeclared without"),
+        (asks_too_much, {}, "got labels, weights in asks_too_much. It gives attrib"),
+        (asks_too_much, {"labels": 1}, "got weights in asks_too_much"),
+        (mine, {"levle": 1}, "must be parameters of mine, got levle"),
+        (mine, {"group": "own"}, "must be one of default, further, .* got 'own'"),
+        (insertion, {}, "a name that no metric or group has, got insertion"),
+        (seconds, {}, "a name that no metric or group has, got seconds"),
+        (lambda attributions: 0.0, {}, "a name in lower case, got <lambda>"),
+    ],
+)
+def test_a_metric_that_cannot_be_called_is_refused(function, settings, message, table):
+    with pytest.raises(ValueError, match=message):
+        register_metric(function, **settings)
+
+    assert "mine" not in METRICS
