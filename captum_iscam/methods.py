@@ -7,8 +7,9 @@ is one more entry in `METHODS`.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -269,6 +270,62 @@ METHODS: dict[str, Method] = {
     "center-map": Method("Centre map", CenterMap, control=True),
     "channel-mean": Method("Channel mean", ChannelMean, control=True),
 }
+
+
+_GROUPS = ("all", "controls")
+# It is typed in a list and names a folder of maps.
+_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
+
+
+def register_method(name: str, method: Method) -> Method:
+    """Adds a method to `METHODS`, so that the command line and benchmarks know it.
+
+    Args:
+        name (str): Its name there: lower-case letters, digits, `.`, `_`, `+` and `-`.
+        method (Method): The method.
+
+    Returns:
+        *Method*, the one given.
+
+    Raises:
+        ValueError: If the name is of another form or taken, or the method takes
+            something that is not one of the :class:`Options`.
+
+    Examples::
+
+        >>> class LayerMine(LayerScoreCAM):
+        ...     pass
+        >>> _ = register_method("mine", Method("Mine", LayerMine))
+        >>> find_methods("mine, score-cam")
+        ['mine', 'score-cam']
+        >>> del METHODS["mine"]
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"name must be lower-case letters, digits, '.', '_', '+' and '-', got "
+            f"{name!r}. Rename the method."
+        )
+    old = METHODS.get(name)
+    # A cell of a notebook that is run again defines the same class again.
+    again = old is not None and _home(old) == _home(method)
+    if name in _GROUPS or (old is not None and not again):
+        raise ValueError(
+            f"name must be one that no method or group has, got {name!r}. Rename the "
+            "method."
+        )
+    options = [option.name for option in fields(Options)]
+    unknown = [option for option in method.takes if option not in options]
+    if unknown:
+        raise ValueError(
+            f"takes must be names of options, got {', '.join(unknown)} in {name}. The "
+            f"options are: {', '.join(options)}; put other arguments into fixed."
+        )
+    METHODS[name] = method
+    return method
+
+
+def _home(method: Method) -> tuple[str, str]:
+    return method.attribution.__module__, method.attribution.__qualname__
 
 
 def find_methods(names: str) -> list[str]:

@@ -274,10 +274,12 @@ def _check_parameters(name: str, spec: MetricSpec) -> None:
         p.name
         for p in spec.parameters.values()
         if p.kind is p.POSITIONAL_ONLY
-        or p.default is p.empty
-        and p.kind not in open_ended
-        and p.name not in ARGUMENTS
-        and p.name not in spec.chosen
+        or (
+            p.default is p.empty
+            and p.kind not in open_ended
+            and p.name not in ARGUMENTS
+            and p.name not in spec.chosen
+        )
     ]
     if unknown:
         raise ValueError(

@@ -16,7 +16,13 @@ from captum_iscam import (
 )
 from captum_iscam._utils.hooks import count_passes
 from captum_iscam.attr.grad_cam import TokenGradCAM
-from captum_iscam.methods import METHODS, Options, find_methods
+from captum_iscam.methods import (
+    METHODS,
+    Method,
+    Options,
+    find_methods,
+    register_method,
+)
 from captum_iscam.metrics import CenterMap, ChannelMean, RandomMap
 
 CALLS = {
@@ -300,3 +306,34 @@ def test_all_are_all_but_the_controls():
 def test_unknown_methods_list_what_exists(names):
     with pytest.raises(ValueError, match=r"method must be .* got .*is-cam, ss-cam"):
         find_methods(names)
+
+
+@pytest.fixture
+def table(monkeypatch):
+    monkeypatch.setattr("captum_iscam.methods.METHODS", dict(METHODS))
+
+
+def test_a_registered_method_is_known_by_its_name(table):
+    register_method("mine", Method("Mine", LayerScoreCAM))
+    register_method("mine", Method("Mine, again", LayerScoreCAM))
+
+    assert find_methods("mine") == ["mine"]
+    assert "mine" in find_methods("all")
+    assert "mine" not in METHODS
+
+
+@pytest.mark.parametrize(
+    ("name", "takes", "message"),
+    [
+        ("score-cam", (), "that no method or group has, got 'score-cam'"),
+        ("all", (), "that no method or group has, got 'all'"),
+        ("../mine", (), r"name must be lower-case letters, .* got '../mine'"),
+        ("Mine", (), "name must be lower-case letters, .* got 'Mine'"),
+        ("mine", ("sead",), "takes must be names of options, got sead in mine"),
+    ],
+)
+def test_a_method_that_cannot_be_named_or_called_is_refused(
+    name, takes, message, table
+):
+    with pytest.raises(ValueError, match=message):
+        register_method(name, Method("Mine", LayerIntegratedScoreCAM, takes))
