@@ -7,7 +7,6 @@ Importing this module imports torchvision, so nothing on the way from
 from __future__ import annotations
 
 import difflib
-import hashlib
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torchvision.models import get_model, get_model_weights, list_models
 
 from captum_iscam._utils.files import read_tensors
+from captum_iscam._utils.files import sha256 as sha256  # a public name of this module
 
 # What their builders need besides: both warn where the initialisation is not chosen,
 # and with torchvision's own weights both undo the usual normalisation, which no
@@ -192,26 +192,6 @@ def _network(
         weights,
         sha256(file),
     )
-
-
-def sha256(file: Path) -> str:
-    """Returns the SHA-256 digest of a file, in hexadecimal digits.
-
-    Args:
-        file (Path): The file; it is read in pieces.
-
-    Examples::
-
-        >>> import tempfile
-        >>> with tempfile.NamedTemporaryFile() as empty:
-        ...     sha256(Path(empty.name))[:16]
-        'e3b0c44298fc1c14'
-    """
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _what_exists(file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import pickle
@@ -148,6 +149,35 @@ def _parts_among(files: Iterable[Path]) -> list[Path]:
         if _UNFINISHED.fullmatch(file.name)
         and stat.S_ISREG(file.stat(follow_symlinks=False).st_mode)
     ]
+
+
+def sha256(file: Path) -> str:
+    """Returns the SHA-256 digest of a file, in hexadecimal digits.
+
+    Args:
+        file (Path): The file; it is read in pieces.
+
+    Examples::
+
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as empty:
+        ...     sha256(Path(empty.name))[:16]
+        'e3b0c44298fc1c14'
+    """
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_if_readable(file: Path) -> str | None:
+    """Returns the SHA-256 digest of a file, None where there is none to read."""
+    try:
+        # Reading a pipe would wait for a writer.
+        return sha256(file) if file.is_file() else None
+    except OSError:
+        return None
 
 
 @contextmanager

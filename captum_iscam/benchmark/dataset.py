@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from captum_iscam._utils.files import sha256_if_readable
 from captum_iscam._utils.images import UnreadableImageError, picture_in, read_image
-from captum_iscam.networks import sha256
 
 Label = int | str
 Regions = dict[int, npt.NDArray[np.bool_]]
@@ -199,9 +199,10 @@ class FileItem(Item):
         """Returns a digest of the picture, the boxes and the masks."""
         corners = [(box.label, box.x0, box.y0, box.x1, box.y1) for box in self.boxes]
         masks = [
-            (mask.label, mask.value, _digest_of_file(mask.file)) for mask in self.masks
+            (mask.label, mask.value, sha256_if_readable(mask.file))
+            for mask in self.masks
         ]
-        return _digest(repr((_digest_of_file(self.file), corners, masks))).hex()[:16]
+        return _digest(repr((sha256_if_readable(self.file), corners, masks))).hex()[:16]
 
     def read(self) -> tuple[Image.Image, Regions]:
         """Returns the image as RGB, and where each class is."""
@@ -289,14 +290,6 @@ class DataSet:
             for item in self.items
         )
         return replace(self, items=items, classes=())
-
-
-def _digest_of_file(file: Path) -> str | None:
-    """Returns the SHA-256 of a file, None where it cannot be read."""
-    try:
-        return sha256(file)
-    except OSError:
-        return None
 
 
 def _digest(text: str) -> bytes:

@@ -86,6 +86,7 @@ class Experiment:
         versions: Mapping[str, str],
         notes: Sequence[str] = (),
         processes: int = 1,
+        plugins: Mapping[str, str | None] | None = None,
     ) -> dict[str, Any]:
         """Returns what `run.json` holds; see `layout`.
 
@@ -94,6 +95,8 @@ class Experiment:
             versions (Mapping[str, str]): Versions of what can change a result.
             notes (Sequence[str], optional): What a reader has to know. Default: ()
             processes (int, optional): How many share the work. Default: 1
+            plugins (Mapping[str, str or None], optional): SHA-256 of the plugins'
+                files by name. Default: None, there are none
         """
         return {
             "command": list(command),
@@ -103,6 +106,7 @@ class Experiment:
                 "dtype": "bfloat16 autocast" if self.autocast else "float32",
             },
             "versions": dict(versions),
+            "plugins": dict(plugins or {}),
             "device": {**about_device(self.device), "processes": processes},
             "notes": list(notes),
             "data": _data(self.data),
@@ -219,7 +223,9 @@ def _of_experiment(run: Mapping[str, Any]) -> dict[str, Any]:
     data = {k: v for k, v in run["data"].items() if k not in ("path", "images")}
     images = run["data"]["images"]
     versions = {k: v for k, v in run["versions"].items() if k != "python"}
+    plugins = run.get("plugins", {})  # folders from before plugins have none
     return {
+        "plugins": {"names": list(plugins), **plugins},
         "models": {"names": list(models), **models},
         "methods": {"names": list(run["methods"]), **run["methods"]},
         "metrics": {"names": list(run["metrics"]), **run["metrics"]},

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 from torchvision.transforms._presets import ImageClassification
 
+from captum_iscam._utils.files import sha256
 from captum_iscam.demo import CLASSES, load_network
 from captum_iscam.demo.network import WEIGHTS
 from captum_iscam.demo.scenes import SIZE
 from captum_iscam.layers import check_spatial, default_layer, find_layer
-from captum_iscam.networks import Network, load_classifier, sha256
+from captum_iscam.networks import Network, load_classifier
 
 SCENE_NET = "scene-net"
 """Name of the bundled network."""

@@ -16,6 +16,7 @@
      "settings": {"layer": null, "target_class": "predicted", "autocast": false, ...},
      "versions": {"python": "3.12.3", "torch": ..., "torchvision": ..., "captum": ...,
                   "captum_iscam": ...},
+     "plugins": {"mine.py": "SHA-256 of the file"},
      "device": {"type": "cpu", "name": "...", "threads": 1, "processes": 1},
      "notes": ["..."],
      "data": {"kind": "scenes", "path": null, "samples": null, "seed": 0,

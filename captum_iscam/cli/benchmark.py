@@ -24,6 +24,7 @@ from captum_iscam.benchmark.sources import bundled_scenes, find_data
 from captum_iscam.cli.explain import choose_device
 from captum_iscam.cli.output import make_folder, say
 from captum_iscam.cli.parser import METHODS, PRESETS
+from captum_iscam.cli.plugins import load_plugins
 from captum_iscam.cli.record import versions
 from captum_iscam.methods import Options, find_methods
 
@@ -31,6 +32,7 @@ from captum_iscam.methods import Options, find_methods
 def run(args: argparse.Namespace) -> int:
     """Runs or resumes a benchmark; returns 0 when all rows are there."""
     group = Group()
+    plugins = load_plugins(args.plugin)
     _apply_preset(args)
     folder = make_folder(args.out)
     experiment = _experiment(args, group)
@@ -38,7 +40,11 @@ def run(args: argparse.Namespace) -> int:
     if group.rank == 0:
         tqdm.write(_announcement(experiment), file=sys.stderr)
         record = experiment.describe(
-            ["captum-iscam", *args.words], versions(), args.note, group.size
+            ["captum-iscam", *args.words],
+            versions(),
+            args.note,
+            group.size,
+            plugins,
         )
     run_experiment(experiment, folder, json.loads(json.dumps(record)), group)
     if group.rank == 0:

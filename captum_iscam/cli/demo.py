@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_iscam._utils.files import write_whole
+from captum_iscam._utils.files import sha256, write_whole
 from captum_iscam.cli import record
 from captum_iscam.cli.explain import progress
 from captum_iscam.cli.output import ExistingOutput, free_names, own_folder, say
 from captum_iscam.demo import CLASSES, Scene, load_network, load_scenes, preprocess
 from captum_iscam.demo.network import WEIGHTS
 from captum_iscam.methods import METHODS, Options
-from captum_iscam.networks import sha256
 from captum_iscam.visualization import upsample
 
 # What fits into the demo's minute on two cores: not every method of the table, nor

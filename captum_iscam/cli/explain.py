@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_iscam._utils.files import sha256
 from captum_iscam._utils.images import UnreadableImageError, read_image
 from captum_iscam.cli import record
 from captum_iscam.cli.output import ExistingOutput, output_names, own_folder, say
+from captum_iscam.cli.plugins import load_plugins
 from captum_iscam.cli.record import Target
 from captum_iscam.layers import check_spatial, default_layer, find_layer
 from captum_iscam.methods import METHODS, Options, find_methods
-from captum_iscam.networks import Network, load_classifier, sha256
+from captum_iscam.networks import Network, load_classifier
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class _Job:
     device: torch.device
     autocast: bool
     out: Path
+    plugins: dict[str, str | None]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,6 +105,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _prepare(args: argparse.Namespace) -> _Job:
+    plugins = load_plugins(args.plugin)
     methods = find_methods(args.method)
     device = choose_device(args.device)
     network = load_classifier(args.model, args.weights, device)
@@ -133,6 +137,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
         device,
         args.autocast,
         args.out,
+        plugins,
     )
 
 
@@ -166,6 +171,7 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
         "preprocessing": network.preprocessing,
         "device": str(job.device),
         "dtype": "bfloat16 autocast" if job.autocast else "float32",
+        "plugins": job.plugins,
     }
     picture = record.write(
         job.out,

@@ -19,9 +19,9 @@ from captum_iscam._utils.files import (
     locked,
     not_written,
     part_of,
+    sha256_if_readable,
     unfinished,
 )
-from captum_iscam.networks import sha256
 
 
 def make_folder(folder: Path) -> Path:
@@ -156,7 +156,7 @@ def scan_output(folder: Path) -> ExistingOutput:
             expected = _digests(record).get(kind)
             if not os.path.lexists(beside):
                 lost.add(file.stem)
-            elif expected is not None and _digest(beside) != expected:
+            elif expected is not None and sha256_if_readable(beside) != expected:
                 changed.add(file.stem)
     files = frozenset(file.name.casefold() for file in folder.iterdir())
     return ExistingOutput(folder, owners, files, frozenset(lost), frozenset(changed))
@@ -185,7 +185,7 @@ def finish_moves(folder: Path) -> int:
 def _finish(file: Path, part: Path, record: dict[str, Any]) -> bool:
     beside, digests = _beside(file), _digests(record)
     picture, maps = beside["picture"], beside["maps"]
-    if not digests or _digest(picture) != digests.get("picture"):
+    if not digests or sha256_if_readable(picture) != digests.get("picture"):
         return False
     # Whoever put a file there since then keeps it.
     before = read_record(file)
@@ -194,11 +194,13 @@ def _finish(file: Path, part: Path, record: dict[str, Any]) -> bool:
     ):
         return False
     moves = {part: file}
-    if _digest(maps) != digests.get("maps"):
+    if sha256_if_readable(maps) != digests.get("maps"):
         known = _digests(before or {}).get("maps")
-        if os.path.lexists(maps) and (known is None or _digest(maps) != known):
+        if os.path.lexists(maps) and (
+            known is None or sha256_if_readable(maps) != known
+        ):
             return False
-        if _digest(part_of(maps)) != digests.get("maps"):
+        if sha256_if_readable(part_of(maps)) != digests.get("maps"):
             return False
         moves = {part_of(maps): maps, part: file}
     for here, there in moves.items():
@@ -255,7 +257,7 @@ def output_names(
     stems = [_shortened(picture.stem) or "image" for picture in pictures]
     if existing is None:
         return free_names(stems)
-    digests = [_digest(picture) for picture in pictures]
+    digests = [sha256_if_readable(picture) for picture in pictures]
     inputs = {place for p in pictures if (place := _place(p)) is not None}
     return free_names(stems, digests, existing, inputs)
 
@@ -311,13 +313,6 @@ def _place(file: Path) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino
-
-
-def _digest(file: Path) -> str | None:
-    try:
-        return sha256(file) if file.is_file() else None
-    except OSError:
-        return None
 
 
 def _shortened(stem: str) -> str:

@@ -65,6 +65,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="NAME,...",
         help="methods, separated by commas, or all (default: %(default)s)",
     )
+    _add_plugin(parser)
     _add_out(parser, "captum-iscam-explain")
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
@@ -103,6 +104,17 @@ def _add_out(parser: argparse.ArgumentParser, default: str) -> None:
         default=Path(default),
         metavar="DIR",
         help="folder for what is written (default: ./%(default)s)",
+    )
+
+
+def _add_plugin(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module or FILE.py that registers methods, metrics or kinds of data; "
+        "imported before all else; may be repeated",
     )
 
 
@@ -290,6 +302,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         help="metrics; default, all for all but the sanity checks, localisation and "
         "sanity for those (default: default)",
     )
+    _add_plugin(group)
     group.add_argument(
         "--target-class",
         choices=("predicted", "true"),

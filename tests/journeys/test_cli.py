@@ -13,11 +13,13 @@ from PIL import Image
 from torchvision.models import get_model
 from torchvision.transforms._presets import ImageClassification
 
+from captum_iscam._utils.files import sha256
 from captum_iscam._utils.images import read_image
 from captum_iscam.cli.demo import SHOWN
 from captum_iscam.cli.explain import TargetChoice
 from captum_iscam.cli.main import main
 from captum_iscam.cli.output import output_names
+from captum_iscam.methods import METHODS
 from captum_iscam.networks import load_classifier
 
 NAME = "squeezenet1_1"
@@ -209,6 +211,26 @@ def test_the_number_of_random_masks_is_taken(explain, photo, tmp_path):
     explain(photo(), "--n-masks", 6, method="rise")
 
     assert record_of(tmp_path)["maps"][0]["forward_passes"] == 7
+
+
+def test_a_plugin_adds_a_method(explain, photo, tmp_path):
+    plugin = tmp_path / "my_plugin.py"
+    plugin.write_text(
+        "from captum_iscam.attr import LayerScoreCAM\n"
+        "from captum_iscam.methods import Method, register_method\n"
+        "register_method('mine', Method('Mine', LayerScoreCAM))\n"
+    )
+    words = ("--layer", LAYER, "--plugin", plugin)
+
+    try:
+        code = explain(photo(), *words, method="mine")
+    finally:
+        METHODS.pop("mine")
+
+    assert code == 0
+    record = record_of(tmp_path)
+    assert record["plugins"] == {"my_plugin.py": sha256(plugin)}
+    assert [m["method"] for m in record["maps"]] == ["mine"]
 
 
 def test_the_deviation_of_the_noise_is_taken(explain, photo, tmp_path):

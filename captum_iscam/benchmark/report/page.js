@@ -58,6 +58,7 @@ function showSettings() {
     ["Metrics", run.metrics],
     ["Device", run.device],
     ["Versions", run.versions],
+    ["Plugins", run.plugins],
   ];
   const empty = (value) => !value || Object.keys(value).length === 0;
   byId("settings").replaceChildren(

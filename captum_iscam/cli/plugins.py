@@ -1,0 +1,80 @@
+"""`--plugin`: modules of the user that register methods, metrics and data."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from captum_iscam._utils.files import sha256
+
+
+def load_plugins(names: Iterable[str]) -> dict[str, str | None]:
+    """Imports plugins, which register what they define while they are imported.
+
+    Args:
+        names (Iterable[str]): Dotted names of modules, or paths that end with `.py`.
+
+    Returns:
+        *dict* with the SHA-256 of each plugin's file by its name: the dotted name, or
+        the file's name without its folder. The digest is None where a module has no
+        file.
+
+    Raises:
+        ValueError: If a plugin cannot be imported, or two files have the same name.
+    """
+    digests: dict[str, str | None] = {}
+    files: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        label = Path(name).name if name.endswith(".py") else name
+        if label in digests:
+            raise ValueError(
+                f"plugin must be files of different names, got {files[label]!r} and "
+                f"{name!r}. Rename one."
+            )
+        module = _import(name)
+        digests[label], files[label] = _digest(module), name
+    return digests
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        if name.endswith(".py"):
+            return _import_file(Path(name))
+        return importlib.import_module(name)
+    # Importing runs the user's code, which may raise anything.
+    except Exception as error:
+        raise ValueError(
+            "plugin must be a module or a FILE.py that can be imported, got "
+            f"{name!r} ({type(error).__name__}: {error}). Correct it, or install what "
+            "it needs."
+        ) from error
+
+
+def _import_file(file: Path) -> ModuleType:
+    file = file.resolve(strict=True)
+    # Not the file's own name, which may be that of an installed module.
+    name = f"captum_iscam_plugin_{file.stem}"
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == str(file):
+        return known
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no loader for {file}")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look a class's module up here.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _digest(module: ModuleType) -> str | None:
+    file = getattr(module, "__file__", None)
+    return None if file is None else sha256(Path(file))

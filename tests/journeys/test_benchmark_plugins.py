@@ -1,0 +1,190 @@
+"""Methods, metrics, data and report tabs from a module outside of the package."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from reference.benchmark_runs import rows
+
+from captum_iscam._utils.files import sha256
+from captum_iscam.benchmark import metric_registry
+from captum_iscam.benchmark.metric_registry import METRICS
+from captum_iscam.cli.main import main
+from captum_iscam.methods import METHODS
+
+PLUGIN = """
+from captum_iscam.attr import LayerScoreCAM
+from captum_iscam.benchmark.metric_registry import metric, register_metric
+from captum_iscam.methods import Method, register_method
+
+
+class Mine(LayerScoreCAM):
+    pass
+
+
+@register_metric
+@metric(higher_is_better=False, unit="share")
+def mine(attributions, level=0.5):
+    return (attributions > level).float().mean()
+
+
+register_method("mine", Method("Mine", Mine, ("internal_batch_size",)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def tables():
+    """Leaves the tables and the imported modules as they were."""
+    before = [(table, dict(table)) for table in (METHODS, METRICS)]
+    modules = set(sys.modules)
+    yield
+    for table, entries in before:
+        table.clear()
+        table.update(entries)
+    for name in set(sys.modules) - modules:
+        if "plugin" in name:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    file = tmp_path / "plugin.py"
+    file.write_text(PLUGIN)
+    return file
+
+
+def benchmark(tmp_path, *words, method="mine", metric="mine"):
+    small = ["--method", method, "--metric", metric, "--samples", "2"]
+    return ["benchmark", *small, *map(str, words), "--out", str(tmp_path / "out")]
+
+
+def test_a_plugin_adds_a_method_and_a_metric(tmp_path, plugin):
+    code = main(benchmark(tmp_path, "--plugin", plugin))
+
+    assert code == 0
+    found = [row for row in rows(tmp_path / "out").values() if row.metric == "mine"]
+    assert {row.method for row in found} == {"mine"}
+    assert all(0 <= row.value <= 1 for row in found)
+    record = json.loads((tmp_path / "out" / "run.json").read_bytes())
+    assert record["plugins"] == {"plugin.py": sha256(plugin)}
+    assert record["metrics"]["mine"]["settings"] == {"level": 0.5}
+    assert "| Mine |" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_a_plugin_may_be_an_installed_module(tmp_path, plugin, monkeypatch):
+    plugin.rename(tmp_path / "my_plugin.py")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert main(benchmark(tmp_path, "--plugin", "my_plugin")) == 0
+
+    record = json.loads((tmp_path / "out" / "run.json").read_bytes())
+    assert record["plugins"] == {"my_plugin": sha256(tmp_path / "my_plugin.py")}
+
+
+def test_a_changed_plugin_is_another_experiment(tmp_path, plugin, capsys):
+    words = benchmark(tmp_path, "--plugin", plugin)
+    assert main(words) == 0
+    assert main(words) == 0
+    assert "the run goes on from there" in capsys.readouterr().err
+    plugin.write_text(PLUGIN + "\n# changed")
+
+    code = main(words)
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "must be a folder of the same experiment" in said
+    assert "whose plugins.plugin.py is '" in said
+
+
+def test_a_run_without_the_plugin_is_another_experiment(tmp_path, plugin, capsys):
+    words = {"method": "center-map", "metric": "sparseness"}
+    assert main(benchmark(tmp_path, **words)) == 0
+
+    code = main(benchmark(tmp_path, "--plugin", plugin, **words))
+
+    assert code == 2
+    assert "plugins.names is [], now ['plugin.py']" in capsys.readouterr().err
+
+
+def test_a_folder_from_before_plugins_is_resumed(tmp_path):
+    words = benchmark(tmp_path, method="center-map", metric="sparseness")
+    assert main(words) == 0
+    file = tmp_path / "out" / "run.json"
+    record = json.loads(file.read_bytes())
+    del record["plugins"]
+    file.write_text(json.dumps(record))
+
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("no_such_plugin", None, "(ModuleNotFoundError: No module named 'no_such_"),
+        ("gone.py", None, "(FileNotFoundError: "),
+        ("plugin.py", "1 / 0", "(ZeroDivisionError: division by zero)"),
+        ("plugin.py", "def", "(SyntaxError: "),
+        (
+            "plugin.py",
+            PLUGIN.replace("def mine(attributions", "def mine(attributions, labels"),
+            "(ValueError: function must have parameters that a benchmark can give, "
+            "got labels in mine.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["benchmark", "explain"])
+def test_a_plugin_that_cannot_be_imported_is_refused(
+    tmp_path, monkeypatch, capsys, name, text, message, command
+):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    words = {
+        "benchmark": benchmark(tmp_path, "--plugin", name),
+        "explain": ["explain", "a.jpg", "--model", "resnet18", "--plugin", name],
+    }
+
+    code = main(words[command])
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert (
+        f"plugin must be a module or a FILE.py that can be imported, got '{name}'"
+        in (said)
+    )
+    assert message in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_plugin_files_have_two_names(tmp_path, plugin, capsys):
+    other = tmp_path / "other" / "plugin.py"
+    other.parent.mkdir()
+    other.write_text("")
+
+    code = main(benchmark(tmp_path, "--plugin", plugin, "--plugin", other))
+
+    assert code == 2
+    assert "plugin must be files of different names" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_every_process_of_a_run_imports_the_plugin(tmp_path, plugin):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = benchmark(tmp_path, "--plugin", plugin)
+
+    done = subprocess.run(
+        [sys.executable, *launch, "-m", "captum_iscam", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+    assert done.returncode == 0, done.stderr
+    written = [file.stat().st_size for file in (tmp_path / "out" / "rows").iterdir()]
+    assert len(written) == 2
+    assert all(written)
+    assert {row.metric for row in rows(tmp_path / "out").values()} >= {"mine"}
+    assert "mine" not in metric_registry.METRICS
