@@ -215,7 +215,8 @@ class DataSet:
     """Images in a fixed order.
 
     Attributes:
-        kind (str): "scenes", "imagenet", "folder", "csv" or "voc".
+        kind (str): "scenes", "csv", "voc", "imagenet", "folder", or the name of a
+            registered reader.
         path (Path or None): Where they are; None for the bundled scenes.
         items (tuple[Item, ...]): The images.
         classes (tuple[str, ...]): Names of all classes in the order of their indices,

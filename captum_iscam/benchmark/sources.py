@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
@@ -71,36 +71,6 @@ def bundled_scenes(samples: int | None = None) -> DataSet:
     return DataSet("scenes", None, tuple(items), CLASSES)
 
 
-def find_data(path: Path) -> DataSet:
-    """Returns the images at a path, whose kind is told from what is there.
-
-    Args:
-        path (Path): A CSV file or a folder with `labels.csv`; a Pascal VOC folder (with
-            `JPEGImages`, or above it); an ImageNet root (with `val` and `meta.bin`);
-            or a folder of images, if labelled in one folder per class.
-
-    Raises:
-        ValueError: If nothing of that kind is there, or it contradicts itself.
-    """
-    if path.is_file():
-        return read_table(path)
-    if not path.is_dir():
-        raise ValueError(
-            f"data must be a folder or a CSV file, got {str(path)!r}, which is not "
-            "there. Leave it out for the bundled scenes."
-        )
-    if (path / "labels.csv").is_file():
-        return read_table(path / "labels.csv")
-    if (voc := voc_root(path)) is not None:
-        return read_voc(voc)
-    if (path / "val").is_dir() and (path / "meta.bin").is_file():
-        return _imagenet(path)
-    whole_imagenet = (path / "val").is_dir() and any(
-        _WORDNET_ID.fullmatch(entry.name) for entry in (path / "val").iterdir()
-    )
-    return _folder(path / "val" if whole_imagenet else path)
-
-
 @cache
 def _bundled() -> list[Scene]:
     return load_scenes()
@@ -112,7 +82,16 @@ def _scene(number: int) -> Scene:
     return draw_scene(np.random.default_rng([0, number]))
 
 
-def _folder(root: Path) -> DataSet:
+def _read_folder(path: Path) -> DataSet:
+    """Class folders, or images without a class; ImageNet's lie one folder below."""
+    val = path / "val"
+    is_imagenet = val.is_dir() and any(
+        _WORDNET_ID.fullmatch(entry.name) for entry in val.iterdir()
+    )
+    return _class_folders(val if is_imagenet else path)
+
+
+def _class_folders(root: Path) -> DataSet:
     """One folder per class, or images without a class."""
     files = [file.relative_to(root) for file in _images_below(root)]
     flat = [file for file in files if len(file.parts) == 1]
@@ -145,11 +124,15 @@ def _images_below(root: Path) -> list[Path]:
     return sorted(found, key=lambda file: file.relative_to(root).as_posix())
 
 
-def _imagenet(root: Path) -> DataSet:
+def _is_imagenet(path: Path) -> bool:
+    return (path / "val").is_dir() and (path / "meta.bin").is_file()
+
+
+def _read_imagenet(root: Path) -> DataSet:
     """The validation images; their folders' names in order are the class indices."""
     names = _names_in(root / "meta.bin")
     order = sorted(names)
-    found = _folder(root / "val")
+    found = _class_folders(root / "val")
     strange = [name for name in found.classes if name not in names]
     if strange or not found.classes:
         raise ValueError(
@@ -179,8 +162,13 @@ def _names_in(meta: Path) -> dict[str, tuple[str, ...]]:
     return names
 
 
-def read_table(file: Path) -> DataSet:
-    """A CSV of files and labels; `boxes.csv` beside it may hold boxes."""
+def _is_table(path: Path) -> bool:
+    return path.is_file() or (path / "labels.csv").is_file()
+
+
+def _read_table(path: Path) -> DataSet:
+    """A CSV of files and labels; `boxes.csv` next to it may list boxes."""
+    file = path if path.is_file() else path / "labels.csv"
     root = file.parent
     boxes = _boxes(root / "boxes.csv") if (root / "boxes.csv").is_file() else {}
     items: dict[str, FileItem] = {}
@@ -289,7 +277,7 @@ _CLASSES = (
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def voc_root(path: Path) -> Path | None:
+def _voc_root(path: Path) -> Path | None:
     """The folder with `JPEGImages`: the path, or the newest year below it."""
     for pattern in ("", "VOC2*", "VOCdevkit/VOC2*"):
         found = sorted(path.glob(pattern)) if pattern else [path]
@@ -299,8 +287,13 @@ def voc_root(path: Path) -> Path | None:
     return None
 
 
-def read_voc(root: Path) -> DataSet:
+def _is_voc(path: Path) -> bool:
+    return _voc_root(path) is not None
+
+
+def _read_voc(path: Path) -> DataSet:
     """The validation images; the label is the class of the largest box."""
+    root = _voc_root(path) or path
     listed = root / "ImageSets" / "Main" / "val.txt"
     if listed.is_file():
         names = listed.read_text(encoding="utf-8").split()
@@ -349,3 +342,92 @@ def _box(entry: ElementTree.Element) -> Box:
     x0, y0, x1, y1 = (float(box.findtext(k) or "") for k in _CORNERS)
     # Counted from 1, the last pixel included.
     return Box(entry.findtext("name"), x0 - 1, y0 - 1, x1, y1)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A kind of data.
+
+    Attributes:
+        name (str): Its name, which becomes the :attr:`DataSet.kind` of what it reads.
+        recognises (Callable): Whether a path that exists is of this kind.
+        read (Callable): Returns the images at such a path.
+    """
+
+    name: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path], DataSet]
+
+
+READERS: list[Reader] = [
+    Reader("csv", _is_table, _read_table),
+    Reader("voc", _is_voc, _read_voc),
+    Reader("imagenet", _is_imagenet, _read_imagenet),
+    Reader("folder", Path.is_dir, _read_folder),
+]
+"""In the order in which they are asked; the last one takes any folder."""
+
+
+def register_reader(
+    name: str, recognises: Callable[[Path], bool], read: Callable[[Path], DataSet]
+) -> None:
+    """Adds a kind of data, which is asked before those that are known.
+
+    Args:
+        name (str): Its name.
+        recognises (Callable): Whether a path that exists is of this kind.
+        read (Callable): Returns the images at such a path.
+
+    Raises:
+        ValueError: If the name is taken by another reader.
+
+    Examples::
+
+        >>> def is_mine(path):
+        ...     return (path / "mine.json").is_file()
+        >>> def read_mine(path):
+        ...     return DataSet("mine", path, (FileItem("a.jpg", 3, file=path / "a"),))
+        >>> register_reader("mine", is_mine, read_mine)
+        >>> READERS.pop(0).name
+        'mine'
+    """
+    old = {reader.name: reader for reader in READERS}
+    # A cell of a notebook that is run again defines the same reader again.
+    again = name in old and _home(old[name].read) == _home(read)
+    if name == "scenes" or (name in old and not again):
+        raise ValueError(
+            f"name must be one that no kind of data has, got {name!r}. Known are: "
+            f"scenes, {', '.join(old)}."
+        )
+    if again:
+        READERS.remove(old[name])
+    READERS.insert(0, Reader(name, recognises, read))
+
+
+def _home(read: Callable[[Path], DataSet]) -> tuple[str, str]:
+    return read.__module__, read.__qualname__
+
+
+def find_data(path: Path) -> DataSet:
+    """Returns the images at a path, by the first of `READERS` that recognises it.
+
+    Args:
+        path (Path): A CSV file or a folder with `labels.csv`; a Pascal VOC folder (with
+            `JPEGImages`, or above it); an ImageNet root (with `val` and `meta.bin`);
+            or a folder of images, if labelled in one folder per class.
+
+    Raises:
+        ValueError: If nothing of that kind is there, or it contradicts itself.
+    """
+    if not path.exists():
+        raise ValueError(
+            f"data must be a folder or a CSV file, got {str(path)!r}, which is not "
+            "there. Leave it out for the bundled scenes."
+        )
+    reader = next((r for r in READERS if r.recognises(path)), None)
+    if reader is None:
+        raise ValueError(
+            f"data must be of a kind that is known, got {str(path)!r}. Known are: "
+            f"{', '.join(r.name for r in READERS)}."
+        )
+    return replace(reader.read(path), kind=reader.name)

@@ -1,5 +1,6 @@
 """Images, labels, boxes and masks of every kind of data."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,12 @@ from captum_iscam._utils.images import UnreadableImageError
 from captum_iscam.benchmark.dataloader import load
 from captum_iscam.benchmark.dataset import DataSet, FileItem, resolve
 from captum_iscam.benchmark.explained_models import load_explained_model
-from captum_iscam.benchmark.sources import bundled_scenes, find_data
+from captum_iscam.benchmark.sources import (
+    READERS,
+    bundled_scenes,
+    find_data,
+    register_reader,
+)
 from captum_iscam.demo import CLASSES, load_scenes, preprocess
 
 
@@ -456,3 +462,44 @@ def test_real_boxes_are_where_the_reference_puts_them():
         differ = view.masks[item.label][0, 0] ^ boxes
         assert differ.sum() < 0.02 * boxes.sum() + 500
         assert (view.masks[item.label][0, 0] & boxes).sum() > 0.9 * boxes.sum()
+
+
+def is_mine(path):
+    return (path / "mine.txt").is_file()
+
+
+def read_mine(path):
+    names = (path / "mine.txt").read_text().split()
+    items = tuple(FileItem(name, 3, file=path / name) for name in names)
+    return DataSet("any", path, items)
+
+
+def test_a_registered_reader_is_asked_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("captum_iscam.benchmark.sources.READERS", list(READERS))
+    (tmp_path / "mine.txt").write_text("one.png two.png")
+    (tmp_path / "labels.csv").write_text("file\none.png\n")
+    assert find_data(tmp_path).kind == "csv"
+
+    register_reader("mine", is_mine, read_mine)
+    register_reader("mine", is_mine, read_mine)
+
+    data = find_data(tmp_path)
+    assert data.kind == "mine"
+    assert [item.id for item in data.items] == ["one.png", "two.png"]
+    (tmp_path / "mine.txt").unlink()
+    assert find_data(tmp_path).kind == "csv"
+
+
+@pytest.mark.parametrize("name", ["voc", "scenes"])
+def test_a_reader_has_a_name_of_its_own(name):
+    with pytest.raises(ValueError, match=f"that no kind of data has, got '{name}'"):
+        register_reader(name, is_mine, read_mine)
+
+    assert [r.name for r in READERS] == ["csv", "voc", "imagenet", "folder"]
+
+
+def test_a_path_that_is_neither_file_nor_folder_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(ValueError, match="of a kind that is known, got .* Known are: "):
+        find_data(tmp_path / "pipe")
