@@ -501,5 +501,7 @@ def test_a_reader_has_a_name_of_its_own(name):
 def test_a_path_that_is_neither_file_nor_folder_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
 
-    with pytest.raises(ValueError, match="of a kind that is known, got .* Known are: "):
+    with pytest.raises(
+        ValueError, match=r"of a kind that is known, got .* Known are: "
+    ):
         find_data(tmp_path / "pipe")
