@@ -21,7 +21,12 @@ from reference.pages import cards, names
 from scipy import stats
 
 from captum_iscam.benchmark import storage
-from captum_iscam.benchmark.report.page import compared, disagreement, write_report
+from captum_iscam.benchmark.report.page import (
+    compared,
+    disagreement,
+    register_tab,
+    write_report,
+)
 from captum_iscam.benchmark.results import read_results
 from captum_iscam.benchmark.summary import summarise
 
@@ -406,7 +411,7 @@ def test_what_is_missing_is_said(visit, tmp_path):
     assert page.locator(".card").nth(0).locator("text=no map").count() == 1
     assert page.locator(".card").nth(1).locator("p").inner_text() == broken.error
     waiting = page.locator(".card").nth(2).inner_text()
-    assert "not shown to this network yet" in waiting
+    assert "not run on this network yet" in waiting
 
 
 def test_a_metric_without_any_value_is_shown_as_empty(visit, tmp_path):
@@ -433,7 +438,7 @@ def test_data_that_were_left_behind_are_named(browser, folder, tmp_path):
     page = browser.new_page()
 
     page.goto((tmp_path / "report.html").as_uri())
-    settled(page, "report_data/images.js is missing. Keep it beside this page.")
+    settled(page, "report_data/images.js is missing. Keep it next to this page.")
 
     assert names(page, "#means-table")[:4] == list(METHODS.values())
     page.close()
@@ -572,3 +577,51 @@ def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
     written = tmp_path / "captum-iscam-benchmark"
     assert "Difference to Grad-CAM" in (written / "summary.md").read_text()
     assert (written / "report.html").is_file()
+
+
+@pytest.fixture
+def extra_tabs(monkeypatch):
+    monkeypatch.setattr("captum_iscam.benchmark.report.page.EXTRA_TABS", [])
+
+
+def test_a_tab_is_one_file_with_names_of_its_own(visit, tmp_path, extra_tabs):
+    full_folder(tmp_path, n_images=2)
+    tab = tmp_path / "best.js"
+    tab.write_text(
+        "const PAGE = 'a name that another tab has too';\n"
+        "function picture(place, model) { place.textContent = `${PAGE}: ${model}`; }\n"
+        "registerTab({ id: 'best', title: 'Best', order: 15, draw: picture });\n"
+    )
+    register_tab(tab)
+    register_tab(str(tab))
+    write_report(tmp_path)
+
+    page = visit(tmp_path)
+    first = page.locator("#best > div").inner_text()
+    page.select_option("#model", "other-net")
+
+    assert first == "a name that another tab has too: net"
+    assert page.locator("#best > div").inner_text().endswith(": other-net")
+    assert page.locator("#best h2").inner_text() == "Best"
+    links = page.locator("nav a").all_inner_texts()
+    assert links == [
+        *("Means", "Best", "One metric", "Curves", "Cost", "Images", "The run")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("tab.js", "const a = '</SCRIPT>';", "file must not contain </script or <!--"),
+        ("tab.js", None, r"file must be a \.js file that is there"),
+        ("tab.txt", "", r"file must be a \.js file that is there"),
+    ],
+)
+def test_a_tab_that_would_break_the_page_is_refused(
+    tmp_path, extra_tabs, name, text, message
+):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+
+    with pytest.raises(ValueError, match=message):
+        register_tab(tmp_path / name)

@@ -1,5 +1,31 @@
-// Elements, numbers and loading. Text from data enters the page as text alone: through
-// `element`, never as markup.
+// What all tabs use: the data, elements, numbers, colours, scales, loading, and the list
+// of tabs.
+//
+// No library draws this page, for three reasons. It has to open from the file system and
+// offline, so all of it is in one file. A chart library is some hundred kilobytes of code
+// of others, and the page needs one table and two plots, which are 300 lines. And text
+// from outside (names of files, classes and errors) may enter the page only as text: all
+// elements are made by the two functions below, which never parse markup.
+//
+// How a tab uses this file:
+//
+// 1. It reads `report`, the content of summary.json, and `methods` and `models`, which
+//    are in the order of the run.
+// 2. It makes HTML by `element` and SVG by `drawn`. Both take a name, attributes (a
+//    function is a listener, `true` an attribute without value, `false` and `null` none)
+//    and children (nodes, texts, lists of both; `null` is skipped).
+// 3. It writes numbers by `number`, `quantity` and `count`, names by `words` and `titleOf`.
+// 4. It has the colours of methods from `colourOf`, `dashOf` and `swatch`, so that a method
+//    looks the same everywhere.
+// 5. It takes the ticks of an axis from `evenTicks` and `tickText`.
+// 6. It loads values of single images by `load`.
+// 7. It calls `registerTab`.
+
+const report = JSON.parse(document.getElementById("data").textContent);
+const methods = Object.keys(report.run.methods);
+const models = Object.keys(report.run.models);
+
+// Elements.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -31,11 +57,29 @@ function fillSelect(select, options) {
   );
 }
 
+// Offers the metrics of a network, and keeps the choice where it can.
+function offerMetrics(select, model) {
+  if (select.dataset.model === model) return;
+  select.dataset.model = model;
+  const metrics = metricsOf(model);
+  const before = select.value;
+  fillSelect(select, metrics.map((metric) => [metric, words(metric)]));
+  const usual = metrics.includes("insertion") ? "insertion" : metrics[0];
+  select.value = metrics.includes(before) ? before : usual ?? "";
+}
+
+// A region that scrolls by itself, which keys can reach.
+function scrolling(id, name) {
+  return element("div", { id, class: "scroll", tabindex: "0", role: "region", "aria-label": name });
+}
+
 function widthOf(place) {
   return Math.min(660, Math.max(320, place.clientWidth));
 }
 
-// The numbers of summary.md: percent with one decimal, the rest with three.
+// Numbers and names. Numbers are those of summary.md: percent with one decimal, the rest
+// with three.
+
 function number(value, unit, sign = "") {
   if (value === null || value === undefined) return "-";
   const text = Math.abs(value).toFixed(unit === "percent" ? 1 : 3);
@@ -66,11 +110,29 @@ function titleOf(method) {
   return report.run.methods[method].title || method;
 }
 
-function holdsZero(pair) {
+// The data: metrics of a network, entries of a list by method, and whether the interval
+// of a difference includes zero.
+
+function metricsOf(model) {
+  return [...new Set(
+    report.means.filter((e) => e.model === model).map((e) => e.metric),
+  )];
+}
+
+function entriesOf(list, model, metric) {
+  return new Map(
+    report[list]
+      .filter((e) => e.model === model && e.metric === metric)
+      .map((e) => [e.method, e]),
+  );
+}
+
+function includesZero(pair) {
   return pair.low === null || (pair.low <= 0 && pair.high >= 0);
 }
 
-// Colours that differ in hue and lightness on light and dark paper; a second round dashed.
+// Colours that differ in hue and lightness on light and dark paper. The eighth method has
+// the first colour again, dashed.
 const COLOURS = [
   "#0077bb", "#d9590b", "#10997f", "#c2569a", "#b08400", "#4aa8e8", "#7a5cc0",
 ];
@@ -92,8 +154,26 @@ function swatch(method) {
   );
 }
 
-// Files of report_data are scripts, since a page of the file system may fetch nothing
-// else. Each calls benchmarkReport with its name and its data.
+// Scales. The ticks are multiples of 1, 2 or 5 times a power of ten. The first is at or
+// below `from`, the last at or above `to`, and there are about as many as asked for.
+function evenTicks(from, to, about) {
+  const span = to - from || Math.abs(to) || 1;
+  const power = 10 ** Math.floor(Math.log10(span / about));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power * about >= span);
+  const [first, last] = [Math.floor(from / step), Math.ceil(to / step)];
+  const count = Math.max(1, last - first);
+  return Array.from({ length: count + 1 }, (_, i) => (first + i) * step);
+}
+
+// A tick with as many decimals as tell it from the next one.
+function tickText(tick, ticks) {
+  const decimals = Math.max(0, -Math.floor(Math.log10(ticks[1] - ticks[0]) + 1e-9));
+  return tick.toFixed(Math.min(6, decimals));
+}
+
+// Loading. A page of the file system may fetch no data, but it may load scripts. So the
+// files of report_data are scripts, each of which calls benchmarkReport with its name and
+// its data.
 const arriving = new Map();
 const loaded = new Map();
 
@@ -106,9 +186,27 @@ function load(name) {
     loaded.set(name, new Promise((resolve, reject) => {
       arriving.set(name, resolve);
       const file = `report_data/${name}.js`;
-      const failed = () => reject(new Error(`${file} is missing. Keep it beside this page.`));
+      const failed = () => reject(new Error(`${file} is missing. Keep it next to this page.`));
       document.head.append(element("script", { src: file, error: failed }));
     }));
   }
   return loaded.get(name);
+}
+
+// Tabs. A tab is one file, whose names are its own, and which calls registerTab once with
+//
+//   id       of its section, to which the navigation links
+//   title    its name in the navigation
+//   heading  the section's heading, where it differs from the title
+//   order    its place: tabs of the package have 10, 20, ... 60. Default: 100
+//   build(place, redraw)  fills the section's element with what stays, once; redraw()
+//            draws this tab again
+//   draw(place, model)    shows a network, at the start and whenever another is chosen
+//   fitted   whether to draw again when the page has another width
+//
+// `build` and `draw` may each be missing. The simplest tab is { id, title, draw }.
+const tabs = [];
+
+function registerTab(tab) {
+  tabs.push(tab);
 }

@@ -1,11 +1,7 @@
-// Puts the page together.
-
-const report = JSON.parse(byId("data").textContent);
-const methods = Object.keys(report.run.methods);
-const models = Object.keys(report.run.models);
+// Puts the page together: the head, a section for each tab, and what changes them all.
 
 function showHead() {
-  const { run, images, bootstrap } = report;
+  const { run, images } = report;
   const target = run.settings?.target_class;
   const facts = [
     `${count(images.total, "image")} (${run.data.kind})`,
@@ -14,11 +10,6 @@ function showHead() {
     target ? `${target} class explained` : null,
   ];
   byId("facts").textContent = facts.filter((fact) => fact !== null).join(" \u00b7 ");
-  byId("means-about").textContent =
-    `Mean over images and, in brackets, its ${100 * bootstrap.confidence} % interval ` +
-    `(percentile bootstrap, ${bootstrap.n_resamples.toLocaleString("en")} resamples of ` +
-    "images). \u2191 more is better, \u2193 less is better. A column's title sorts by it.";
-  byId("images-about").textContent = report.disagreement;
   byId("alerts").replaceChildren(...alerts().map((text) =>
     element("p", { class: "alert" }, text),
   ));
@@ -41,112 +32,39 @@ function alerts() {
   return found;
 }
 
-function showNotes() {
-  const notes = (report.run.notes ?? []).map((note) => element("p", { class: "key" }, note));
-  byId("notes").replaceChildren(...notes);
-}
-
-function showSettings() {
-  const { run } = report;
-  const parts = [
-    ["Unreadable images", report.images.unreadable, true],
-    ["Errors", report.failures, true],
-    ["Networks", withTop1(run.models), true],
-    ["Data", run.data],
-    ["Settings", run.settings],
-    ["Methods", run.methods],
-    ["Metrics", run.metrics],
-    ["Device", run.device],
-    ["Versions", run.versions],
-    ["Plugins", run.plugins],
-  ];
-  const empty = (value) => !value || Object.keys(value).length === 0;
-  byId("settings").replaceChildren(
-    element("pre", {}, report.command),
-    ...parts.filter(([, value]) => !empty(value)).map(([title, value, open]) =>
-      element(
-        "details",
-        { class: "settings", open: Boolean(open) },
-        element("summary", {}, title),
-        listed(value),
-      ),
+// Adds a link and a section; returns how to draw the tab for the chosen network.
+function addTab(tab) {
+  const { id, title, heading = title } = tab;
+  const place = element("div");
+  const redraw = () => tab.draw?.(place, byId("model").value);
+  byId("sections").append(element("a", { href: `#${id}` }, title));
+  byId("main").append(
+    element(
+      "section",
+      { id, "aria-labelledby": `${id}-title` },
+      element("h2", { id: `${id}-title` }, heading),
+      place,
     ),
   );
-}
-
-function withTop1(settings) {
-  return Object.fromEntries(
-    models.map((model) => [model, { ...settings[model], ...report.models[model] }]),
-  );
-}
-
-function listed(value) {
-  if (value === null || typeof value !== "object") return String(value ?? "none");
-  const entries = Array.isArray(value) ? value.map((v, i) => [i + 1, v]) : Object.entries(value);
-  if (Array.isArray(value) && value.every((v) => typeof v !== "object")) return value.join(", ");
-  return element(
-    "dl",
-    {},
-    entries.map(([name, v]) => [
-      element("dt", {}, String(name)),
-      element("dd", {}, listed(v)),
-    ]),
-  );
-}
-
-function showModel() {
-  const model = byId("model").value;
-  const metrics = metricsOf(model);
-  for (const id of ["metric", "value"]) {
-    const before = byId(id).value;
-    fillSelect(byId(id), metrics.map((metric) => [metric, words(metric)]));
-    const usual = metrics.includes("insertion") ? "insertion" : metrics[0];
-    byId(id).value = metrics.includes(before) ? before : usual ?? "";
-  }
-  showMeans(model, byId("show").value);
-  showMetric(model, byId("metric").value);
-  showCurves(model);
-  showCosts(model);
-  showGallery(model);
-}
-
-function listen(id, show) {
-  byId(id).addEventListener("change", () => show(byId("model").value, byId(id).value));
+  tab.build?.(place, redraw);
+  return redraw;
 }
 
 function start() {
   showHead();
-  showNotes();
-  showSettings();
   fillSelect(byId("model"), models.map((model) => [model, model]));
-  fillSelect(byId("show"), [
-    ["", "means"],
-    ...methods.map((method) => [method, `differences to ${titleOf(method)}`]),
-  ]);
-  showLegend(() => showCurves(byId("model").value));
-  buildPagers(() => showGallery(byId("model").value));
-  byId("model").addEventListener("change", showModel);
-  listen("show", showMeans);
-  listen("metric", showMetric);
-  for (const id of ["class", "prediction", "order"]) {
-    listen(id, (model) => {
-      page = 0;
-      showGallery(model);
-    });
-  }
-  listen("value", showGallery);
-  listen("view", () => {
-    byId("gallery").dataset.view = byId("view").value;
-  });
+  tabs.sort((a, b) => (a.order ?? 100) - (b.order ?? 100));
+  const drawing = new Map(tabs.map((tab) => [tab, addTab(tab)]));
+  const drawAll = () => drawing.forEach((redraw) => redraw());
+  byId("model").addEventListener("change", drawAll);
   // Plots are drawn as wide as they are shown, so that their text keeps its size.
   let width = innerWidth;
   addEventListener("resize", () => {
     if (innerWidth === width) return;
     width = innerWidth;
-    showMetric(byId("model").value, byId("metric").value);
-    showCurves(byId("model").value);
+    drawing.forEach((redraw, tab) => tab.fitted && redraw());
   });
-  showModel();
+  drawAll();
 }
 
 start();

@@ -1,8 +1,16 @@
-"""The answer as a page: `report.html`, which needs no network and no server."""
+"""The results as a page: `report.html`, which works offline and without a server.
+
+The page is one file, made of the files next to this module: `page.html` and
+`style.css`; `elements.js` and `tables.js`, which all tabs use; a file for each tab in
+`tabs`; and `page.js`, which puts the tabs together. A tab is its file alone: it
+registers itself, as `elements.js` describes. :func:`register_tab` adds one from outside
+of the package.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from importlib.resources import files
@@ -23,12 +31,39 @@ from captum_iscam.benchmark.storage import REPORT, REPORT_DATA
 from captum_iscam.benchmark.summary import Summary, summarise
 from captum_iscam.metrics._maps import correlation
 
-# In the order in which they are read; each uses what stands before it.
-_SCRIPTS = ("elements", "tables", "compare", "curves", "gallery", "page")
+EXTRA_TABS: list[Path] = []
+"""Files of tabs outside of the package."""
+
+
+def register_tab(file: Path | str) -> None:
+    """Adds a tab to the reports that this process writes.
+
+    Args:
+        file (Path or str): A JavaScript file that calls `registerTab({id, title,
+            draw})`: `draw(place, model)` shows the results of a network in an element.
+            `elements.js` of this folder lists what it can use, and `tabs` holds
+            examples.
+
+    Raises:
+        ValueError: If the file is missing, or would end the page's script.
+    """
+    file = Path(file).resolve()
+    if file.suffix != ".js" or not file.is_file():
+        raise ValueError(
+            f"file must be a .js file that is there, got {str(file)!r}. Correct the "
+            "path, which may start from Path(__file__).parent."
+        )
+    if re.search(r"</script|<!--", file.read_text(encoding="utf-8"), re.IGNORECASE):
+        raise ValueError(
+            "file must not contain </script or <!--, which end a script in a page, got "
+            f"{str(file)!r}. Write <\\/script or <\\!--."
+        )
+    if file not in EXTRA_TABS:
+        EXTRA_TABS.append(file)
 
 
 def write_report(folder: Path | str, summary: Summary | None = None) -> Path:
-    """Writes `report.html` and, beside it, the folder `report_data`.
+    """Writes `report.html` and, next to it, the folder `report_data`.
 
     The page holds tables, curves and wins; values of single images lie in
     `report_data`, pictures in `images` and `maps`, and are loaded when they are shown.
@@ -104,7 +139,9 @@ def _page(content: dict[str, Any]) -> str:
 
     fills = {
         "style": read("style.css"),
-        "script": "\n".join(read(f"{name}.js") for name in _SCRIPTS),
+        "script": "\n".join(
+            [read("elements.js"), read("tables.js"), *_tabs(), read("page.js")]
+        ),
         "data": _script(content),
     }
     # Split once and join: what is filled in is never searched for places again.
@@ -114,6 +151,19 @@ def _page(content: dict[str, Any]) -> str:
         name, _, rest = piece.partition("}}")
         filled += [fills[name], rest]
     return "".join(filled)
+
+
+def _tabs() -> list[str]:
+    """Returns the scripts of the tabs, each with a scope of its own for its names."""
+    folder = files("captum_iscam.benchmark.report").joinpath("tabs")
+    inside = sorted(
+        (file for file in folder.iterdir() if file.name.endswith(".js")),
+        key=lambda file: file.name,
+    )
+    return [
+        f"(() => {{\n{file.read_text(encoding='utf-8')}\n}})();"
+        for file in [*inside, *EXTRA_TABS]
+    ]
 
 
 def _script(content: object) -> str:

@@ -1,43 +1,82 @@
-// Insertion and deletion curves with bands, drawn as SVG.
+// Insertion and deletion curves: means with bands, drawn as SVG.
+//
+// How a plot is drawn:
+//
+// 1. The plot is as wide as a column of the page, and is drawn again when that changes.
+//    Scaling a drawing would scale its text too.
+// 2. Two functions map a share of pixels to x and a score to y. y begins at 0 and ends at
+//    the first tick above all bands.
+// 3. For each method a filled path goes along the upper ends of the intervals and back
+//    along the lower ends. All bands come before all lines, so that none covers a line.
+// 4. For each method a path goes through the means, in the method's colour and dashes.
+// 5. A pointer over the plot, or the arrow keys, move a vertical line from point to point.
+//    A box next to it lists the scores there, best first.
+// 6. The legend's buttons hide and show methods in all plots. Pointing at a button fades
+//    the other methods.
+//
+// No chart library: elements.js says why.
 
-// The width follows the page.
 const PLOT = { width: 600, height: 360, left: 46, right: 24, top: 34, bottom: 42 };
 const hidden = new Set();
 
-function showCurves(model) {
-  const metrics = [...new Set(
-    report.curves.filter((c) => c.model === model).map((c) => c.metric),
-  )].sort().reverse();
-  byId("curves").hidden = metrics.length === 0;
-  PLOT.width = widthOf(byId("forest")); // the columns of both sections are alike
-  byId("plots").replaceChildren(
-    ...metrics.map((metric) => plot(
-      metric,
-      [...entriesOf("curves", model, metric).values()].filter((c) => !hidden.has(c.method)),
-    )),
-  );
-}
+registerTab({
+  id: "curves",
+  title: "Curves",
+  order: 30,
+  fitted: true,
 
-function showLegend(redraw) {
-  byId("legend").replaceChildren(
-    ...methods.map((method) => {
-      const toggle = (event) => {
-        hidden.has(method) ? hidden.delete(method) : hidden.add(method);
-        event.currentTarget.setAttribute("aria-pressed", String(!hidden.has(method)));
-        redraw();
-      };
-      const raise = () => highlight(method);
-      const lower = () => highlight(null);
-      const listeners = {
-        click: toggle, mouseenter: raise, focus: raise, mouseleave: lower, blur: lower,
-      };
-      return element(
-        "button",
-        { type: "button", "aria-pressed": "true", ...listeners },
-        swatch(method),
-        titleOf(method),
-      );
-    }),
+  build(place, redraw) {
+    place.append(
+      element(
+        "p",
+        { class: "about" },
+        "Mean score of the target while the pixels a map ranks first are inserted " +
+        "(insertion) or deleted (deletion); bands are intervals of the mean at each " +
+        "point. Point at a plot or step through it with the arrow keys; a method's " +
+        "button hides its curve.",
+      ),
+      element(
+        "div",
+        { id: "legend", class: "legend", role: "group", "aria-label": "Methods shown" },
+        methods.map((method) => legendButton(method, redraw)),
+      ),
+      element("div", { id: "plots", class: "columns" }),
+    );
+  },
+
+  draw(place, model) {
+    const metrics = [...new Set(
+      report.curves.filter((c) => c.model === model).map((c) => c.metric),
+    )].sort().reverse();
+    byId("curves").hidden = metrics.length === 0;
+    const column = element("div");
+    byId("plots").replaceChildren(column);
+    PLOT.width = widthOf(column);
+    byId("plots").replaceChildren(
+      ...metrics.map((metric) => plot(
+        metric,
+        [...entriesOf("curves", model, metric).values()].filter((c) => !hidden.has(c.method)),
+      )),
+    );
+  },
+});
+
+function legendButton(method, redraw) {
+  const toggle = (event) => {
+    hidden.has(method) ? hidden.delete(method) : hidden.add(method);
+    event.currentTarget.setAttribute("aria-pressed", String(!hidden.has(method)));
+    redraw();
+  };
+  const raise = () => highlight(method);
+  const lower = () => highlight(null);
+  const listeners = {
+    click: toggle, mouseenter: raise, focus: raise, mouseleave: lower, blur: lower,
+  };
+  return element(
+    "button",
+    { type: "button", "aria-pressed": "true", ...listeners },
+    swatch(method),
+    titleOf(method),
   );
 }
 
@@ -48,6 +87,7 @@ function highlight(method) {
   }
 }
 
+// Steps 2 to 5.
 function plot(metric, curves) {
   const { width, height, left, right, top, bottom } = PLOT;
   const most = Math.max(0.01, ...curves.flatMap((c) => c.high.map((h, i) => h ?? c.mean[i])));
@@ -95,11 +135,12 @@ function axes(metric, ticks, x, y) {
     drawn(
       "text",
       { x: middle, y: height - 6, "text-anchor": "middle" },
-      `share of pixels ${metric === "deletion" ? "taken out" : "put in"}`,
+      `share of pixels ${metric === "deletion" ? "deleted" : "inserted"}`,
     ),
   ];
 }
 
+// Step 3. A single image has no interval and no band.
 function band({ method, fractions, low, high }, x, y) {
   if (low.some((value) => value === null)) return null;
   const above = fractions.map((share, i) => `${x(share).toFixed(1)} ${y(high[i]).toFixed(1)}`);
@@ -108,6 +149,7 @@ function band({ method, fractions, low, high }, x, y) {
   return drawn("path", { class: "band", d, fill: colourOf(method), "data-method": method });
 }
 
+// Step 4.
 function line({ method, fractions, mean }, x, y) {
   const points = fractions.map((share, i) => `${x(share).toFixed(1)} ${y(mean[i]).toFixed(1)}`);
   return drawn("path", {
@@ -119,6 +161,7 @@ function line({ method, fractions, mean }, x, y) {
   });
 }
 
+// Step 5.
 function followPointer(svg, curves, x, cursor, tip, metric) {
   if (!curves.length) return;
   const { fractions } = curves[0];
@@ -127,9 +170,9 @@ function followPointer(svg, curves, x, cursor, tip, metric) {
 
   function show(i) {
     at = Math.min(fractions.length - 1, Math.max(0, i));
-    const place = x(fractions[at]);
-    cursor.setAttribute("x1", place);
-    cursor.setAttribute("x2", place);
+    const position = x(fractions[at]);
+    cursor.setAttribute("x1", position);
+    cursor.setAttribute("x2", position);
     cursor.setAttribute("visibility", "visible");
     const ordered = sorted(curves, (curve) => curve.mean[at], !higher);
     tip.replaceChildren(
@@ -142,8 +185,8 @@ function followPointer(svg, curves, x, cursor, tip, metric) {
       ),
     );
     tip.hidden = false;
-    const onLeft = fractions[at] > 0.5;
-    const share = (100 * place) / PLOT.width;
+    const onLeft = fractions[at] > 0.5; // the box, of the line
+    const share = (100 * position) / PLOT.width;
     tip.style.left = onLeft ? "auto" : `${share + 2}%`;
     tip.style.right = onLeft ? `${100 - share + 2}%` : "auto";
   }
@@ -155,8 +198,8 @@ function followPointer(svg, curves, x, cursor, tip, metric) {
 
   svg.addEventListener("pointermove", (event) => {
     const { left, width } = svg.getBoundingClientRect();
-    const place = ((event.clientX - left) / width) * PLOT.width;
-    const share = (place - x(0)) / (x(1) - x(0));
+    const position = ((event.clientX - left) / width) * PLOT.width;
+    const share = (position - x(0)) / (x(1) - x(0));
     show(Math.round(share * (fractions.length - 1)));
   });
   svg.addEventListener("pointerleave", hide);

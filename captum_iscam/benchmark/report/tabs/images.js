@@ -4,35 +4,80 @@ const PAGE = 10;
 let page = 0;
 let latest = 0;
 
+registerTab({
+  id: "images",
+  title: "Images",
+  order: 50,
+
+  build(place, redraw) {
+    const fromTheStart = () => {
+      page = 0;
+      redraw();
+    };
+    const choices = (id, change, ...options) => {
+      const select = element("select", { id, change });
+      fillSelect(select, options);
+      return select;
+    };
+    const setView = () => {
+      byId("gallery").dataset.view = byId("view").value;
+    };
+    const predictions = [["", "all"], ["right", "as labelled"], ["wrong", "not as labelled"]];
+    const orders = [
+      ["run", "as in the run"],
+      ["most", "methods disagree most"],
+      ["least", "methods agree most"],
+    ];
+    const views = [["over", "over the image"], ["alone", "alone"], ["none", "hidden"]];
+    place.append(
+      element("p", { class: "about" }, report.disagreement),
+      element(
+        "form",
+        { id: "filters", class: "controls" },
+        element("label", {}, "Class ", choices("class", fromTheStart)),
+        element("label", {}, "Prediction ", choices("prediction", fromTheStart, ...predictions)),
+        element("label", {}, "Order ", choices("order", fromTheStart, ...orders)),
+        element("label", {}, "Value ", choices("value", redraw)),
+        element("label", {}, "Maps ", choices("view", setView, ...views)),
+      ),
+      element("p", { id: "status", role: "status" }),
+      pager(redraw),
+      element("div", { id: "gallery" }),
+      pager(redraw),
+    );
+  },
+
+  async draw(place, model) {
+    offerMetrics(byId("value"), model);
+    // Of several calls only the last one draws: files may arrive in any order.
+    const turn = ++latest;
+    try {
+      const images = await load("images");
+      const seen = await load(`model${models.indexOf(model)}`);
+      if (turn !== latest) return;
+      offerClasses(model, images.map((image, i) => groupOf(image, seen[i])));
+      const chosen = choose(images, seen);
+      const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
+      page = Math.min(page, last);
+      const shown = chosen.slice(page * PAGE, (page + 1) * PAGE);
+      const values = await Promise.all(shown.map((i) => valuesOf(model, i)));
+      if (turn !== latest) return;
+      byId("gallery").dataset.view = byId("view").value;
+      byId("gallery").replaceChildren(
+        ...shown.map((i, j) => card(model, images[i], seen[i], values[j])),
+      );
+      showPager(chosen.length, last);
+    } catch (error) {
+      byId("status").textContent = error.message;
+    }
+  },
+});
+
 function label(index) {
   return report.classes[index] ?? `class ${index}`;
 }
 
-async function showGallery(model) {
-  // Of several calls only the last one draws: files may arrive in any order.
-  const turn = ++latest;
-  try {
-    const images = await load("images");
-    const seen = await load(`model${models.indexOf(model)}`);
-    if (turn !== latest) return;
-    offerClasses(model, images.map((image, i) => groupOf(image, seen[i])));
-    const chosen = choose(images, seen);
-    const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
-    page = Math.min(page, last);
-    const shown = chosen.slice(page * PAGE, (page + 1) * PAGE);
-    const values = await Promise.all(shown.map((i) => valuesOf(model, i)));
-    if (turn !== latest) return;
-    byId("gallery").dataset.view = byId("view").value;
-    byId("gallery").replaceChildren(
-      ...shown.map((i, j) => card(model, images[i], seen[i], values[j])),
-    );
-    showPager(chosen.length, last);
-  } catch (error) {
-    byId("status").textContent = error.message;
-  }
-}
-
-// What has no label is grouped by the class that was explained.
+// An image without a label is grouped by the class that was explained.
 function groupOf(image, seen) {
   return image.group ?? (seen ? label(seen.target) : null);
 }
@@ -74,30 +119,31 @@ async function valuesOf(model, i) {
   return values[i % report.part];
 }
 
-// Built once: a button that is pressed keeps the focus while pages change.
-function buildPagers(show) {
+// Built once, so that a button that is pressed keeps the focus while pages change.
+function pager(redraw) {
   const turnTo = (to) => {
     page = Math.max(0, to);
-    show();
+    redraw();
     byId("images").scrollIntoView();
   };
-  for (const place of document.querySelectorAll(".pager")) {
-    const typed = (event) => turnTo((Number.parseInt(event.target.value, 10) || 1) - 1);
-    const button = (text, step) =>
-      element("button", { type: "button", click: () => turnTo(page + step) }, text);
-    place.append(
-      button("Previous", -1),
-      element("label", {}, "Page ", element("input", { type: "number", min: 1, change: typed })),
-      button("Next", 1),
-    );
-  }
+  const typed = (event) => turnTo((Number.parseInt(event.target.value, 10) || 1) - 1);
+  const button = (text, step) =>
+    element("button", { type: "button", click: () => turnTo(page + step) }, text);
+  const field = element("input", { type: "number", min: 1, change: typed });
+  return element(
+    "div",
+    { class: "pager" },
+    button("Previous", -1),
+    element("label", {}, "Page ", field),
+    button("Next", 1),
+  );
 }
 
 function showPager(found, last) {
   byId("status").textContent = `${count(found, "image")}, page ${page + 1} of ${last + 1}`;
-  for (const place of document.querySelectorAll(".pager")) {
-    const [previous, next] = place.querySelectorAll("button");
-    const field = place.querySelector("input");
+  for (const pager of document.querySelectorAll(".pager")) {
+    const [previous, next] = pager.querySelectorAll("button");
+    const field = pager.querySelector("input");
     previous.disabled = page === 0;
     next.disabled = page === last;
     field.max = last + 1;
@@ -136,7 +182,7 @@ function card(model, image, seen, values) {
 
 function facts(image, seen) {
   const parts = [image.group === null ? "no label" : image.group];
-  if (seen === null) return [...parts, ", not shown to this network yet"];
+  if (seen === null) return [...parts, ", not run on this network yet"];
   const wrong = image.label !== null && seen.prediction !== image.label;
   parts.push(element(
     "span", { class: wrong ? "wrong" : false }, `, predicted ${label(seen.prediction)}`,
@@ -181,7 +227,7 @@ function bestOf(values, at, metric) {
 }
 
 function allValues(model, values) {
-  const place = element("div", { class: "scroll" });
+  const table = element("div", { class: "scroll" });
   const metrics = metricsOf(model);
   const fill = () => {
     const columns = metrics.map((metric, at) => {
@@ -190,9 +236,9 @@ function allValues(model, values) {
       const cell = (method) => element("td", {}, number(value(method), unit));
       return { title: words(metric), unit: unitOf(metric), highFirst, value, cell };
     });
-    sortableTable(place, [methodColumn(), ...columns], methods);
+    sortableTable(table, [methodColumn(), ...columns], methods);
   };
   return element(
-    "details", { toggle: fill }, element("summary", {}, "All values of this image"), place,
+    "details", { toggle: fill }, element("summary", {}, "All values of this image"), table,
   );
 }

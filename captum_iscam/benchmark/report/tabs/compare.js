@@ -1,13 +1,60 @@
-// One metric in full: means with intervals, best on top, and the win matrix.
+// One metric in full: the mean of each method with its interval, and the win matrix.
+//
+// How it draws:
+//
+// 1. The methods are ordered by their mean, best first; plot and matrix share the order.
+// 2. The plot (a forest plot) has a row for each method: its name, a line for the interval,
+//    a dot for the mean, and the mean in numbers. The axis spans all intervals.
+// 3. The matrix has a cell for each pair: the share of images on which the row beats the
+//    column. The further from one half, the stronger the colour. A dashed outline says
+//    that the interval of the mean difference includes zero.
 
-function showMetric(model, metric) {
-  if (!metric) return;
-  const found = entriesOf("means", model, metric);
-  const higher = report.run.metrics[metric].higher_is_better;
-  const ordered = sorted(methods, (method) => found.get(method).mean, !higher);
-  byId("forest").replaceChildren(forest(ordered, found, metric));
-  byId("wins").replaceChildren(winMatrix(ordered, model, metric));
-}
+registerTab({
+  id: "compare",
+  title: "One metric",
+  order: 20,
+  fitted: true,
+
+  build(place, redraw) {
+    place.append(
+      element(
+        "p",
+        { class: "controls" },
+        element("label", {}, "Metric ", element("select", { id: "metric", change: redraw })),
+      ),
+      element(
+        "div",
+        { class: "columns" },
+        element(
+          "div", {}, element("h3", {}, "Mean and interval"), element("div", { id: "forest" }),
+        ),
+        element(
+          "div",
+          {},
+          element("h3", {}, "Wins"),
+          element(
+            "p",
+            { class: "about" },
+            "Share of images on which the row beats the column; a tie counts half. In " +
+            "outline: the interval of the mean difference includes zero.",
+          ),
+          scrolling("wins", "Wins"),
+        ),
+      ),
+    );
+  },
+
+  draw(place, model) {
+    offerMetrics(byId("metric"), model);
+    const metric = byId("metric").value;
+    if (!metric) return;
+    const found = entriesOf("means", model, metric);
+    const higher = report.run.metrics[metric].higher_is_better;
+    const ordered = sorted(methods, (method) => found.get(method).mean, !higher);
+    byId("forest").replaceChildren(forest(ordered, found, metric));
+    byId("wins").replaceChildren(winMatrix(ordered, model, metric));
+  },
+});
 
 function forest(ordered, found, metric) {
   const unit = report.run.metrics[metric].unit;
@@ -19,7 +66,7 @@ function forest(ordered, found, metric) {
     return [low, mean, high].filter((value) => value !== null);
   });
   if (!values.length) return element("p", { class: "about" }, "No image has a value.");
-  const about = width < 450 ? 3 : 5;
+  const about = width < 450 ? 3 : 5; // ticks
   const ticks = evenTicks(Math.min(...values), Math.max(...values), about);
   const [from, to] = [ticks[0], ticks[ticks.length - 1]];
   const x = (value) => left + ((value - from) / (to - from)) * (width - left - right);
@@ -88,25 +135,10 @@ function winCell(pair) {
   return element(
     "td",
     {
-      class: holdsZero(pair) ? "even" : false,
+      class: includesZero(pair) ? "even" : false,
       style: `background: rgba(var(${colour}), ${strength.toFixed(2)})`,
       title: `${titleOf(pair.method)} against ${titleOf(pair.other)}, ${pair.n} images`,
     },
     `${Math.round(100 * pair.wins)}%`,
   );
-}
-
-// Round numbers that begin at or below `from` and end at or above `to`.
-function evenTicks(from, to, about) {
-  const span = to - from || Math.abs(to) || 1;
-  const power = 10 ** Math.floor(Math.log10(span / about));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power * about >= span);
-  const [first, last] = [Math.floor(from / step), Math.ceil(to / step)];
-  const count = Math.max(1, last - first);
-  return Array.from({ length: count + 1 }, (_, i) => (first + i) * step);
-}
-
-function tickText(tick, ticks) {
-  const decimals = Math.max(0, -Math.floor(Math.log10(ticks[1] - ticks[0]) + 1e-9));
-  return tick.toFixed(Math.min(6, decimals));
 }
