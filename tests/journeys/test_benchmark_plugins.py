@@ -2,18 +2,28 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
+from reference.benchmark_folders import full_folder
 from reference.benchmark_runs import rows
 
 from captum_iscam._utils.files import sha256
 from captum_iscam.benchmark import metric_registry
 from captum_iscam.benchmark.metric_registry import METRICS
+from captum_iscam.benchmark.report import page as report_page
+from captum_iscam.benchmark.report.page import EXTRA_TABS, write_report
+from captum_iscam.benchmark.sources import READERS
 from captum_iscam.cli.main import main
 from captum_iscam.methods import METHODS
 
+PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
 PLUGIN = """
 from captum_iscam.attr import LayerScoreCAM
 from captum_iscam.benchmark.metric_registry import metric, register_metric
@@ -38,11 +48,14 @@ register_method("mine", Method("Mine", Mine, ("internal_batch_size",)))
 def tables():
     """Leaves the tables and the imported modules as they were."""
     before = [(table, dict(table)) for table in (METHODS, METRICS)]
+    lists = [(found, list(found)) for found in (READERS, EXTRA_TABS)]
     modules = set(sys.modules)
     yield
     for table, entries in before:
         table.clear()
         table.update(entries)
+    for found, entries in lists:
+        found[:] = entries
     for name in set(sys.modules) - modules:
         if "plugin" in name:
             del sys.modules[name]
@@ -188,3 +201,67 @@ def test_every_process_of_a_run_imports_the_plugin(tmp_path, plugin):
     assert all(written)
     assert {row.metric for row in rows(tmp_path / "out").values()} >= {"mine"}
     assert "mine" not in metric_registry.METRICS
+
+
+def block(language, name=""):
+    """Returns the page's block in a language, which begins with a file's name."""
+    (found,) = re.findall(rf"```{language}\n(\W+{name}\n.*?)```", PAGE, re.DOTALL)
+    return found
+
+
+@pytest.fixture
+def documented(tmp_path, monkeypatch):
+    """The files of the page, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_plugin.py").write_text(block("python", "my_plugin.py"))
+    (tmp_path / "best.js").write_text(block("js", "best.js"))
+
+
+def test_the_plugin_of_the_page_adds_one_of_each(tmp_path, documented, visit):
+    (line,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+
+    code = main(shlex.split(line.replace("\\\n", " "))[1:])
+
+    assert code == 0
+    found = rows(tmp_path / "with-plugin")
+    measured = {(key.method, key.metric) for key in found if key.metric == "top_share"}
+    assert {method for method, _ in measured} == {"squared-score-cam", "score-cam"}
+    assert all(row.error is None for row in found.values())
+    page = visit(tmp_path / "with-plugin")
+    best = page.locator("#best li").all_inner_texts()
+    # A square has more of its sum in its top pixels.
+    assert best[0] == "top share: Squared Score-CAM"
+    assert "Best" in page.locator("nav a").all_inner_texts()
+
+
+def test_the_reader_of_the_page_reads(tmp_path, documented):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "index.json").write_text(json.dumps({"one.png": 3, "two.png": "star"}))
+    for name in ("one.png", "two.png"):
+        Image.new("RGB", (96, 96), "red").save(data / name)
+    words = benchmark(tmp_path, "--plugin", "my_plugin.py", "--data", data,
+                      "--model", "scene-net", method="center-map",
+                      metric="sparseness")  # fmt: skip
+
+    code = main(words)
+
+    assert code == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_bytes())
+    assert record["data"]["kind"] == "index"
+    assert [image["id"] for image in record["data"]["images"]] == ["one.png", "two.png"]
+
+
+def test_a_tab_in_the_package_is_one_file(tmp_path, monkeypatch, visit):
+    folder = tmp_path / "report"
+    shutil.copytree(Path(report_page.__file__).parent, folder)
+    (folder / "tabs" / "best.js").write_text(block("js", "best.js"))
+    monkeypatch.setattr(report_page, "files", lambda package: folder)
+    full_folder(tmp_path / "out", n_images=2)
+
+    write_report(tmp_path / "out")
+
+    page = visit(tmp_path / "out")
+    means = json.loads((tmp_path / "out" / "summary.json").read_bytes())["means"]
+    best = [entry for entry in means if entry["model"] == "net" and entry["best"]]
+    assert page.locator("#best li").count() == len(best)

@@ -1,5 +1,6 @@
 """What the pages say runs as it stands, and covers all that is public."""
 
+import copy
 import importlib
 import inspect
 import pkgutil
@@ -44,6 +45,14 @@ CLASSIC = (
     "ignore:Channels that support",
     "ignore:The noise",
     "ignore:channel_softmax",
+)
+
+# Tables that an example may add to.
+REGISTERED_IN = (
+    "captum_iscam.methods.METHODS",
+    "captum_iscam.benchmark.metric_registry.METRICS",
+    "captum_iscam.benchmark.sources.READERS",
+    "captum_iscam.benchmark.report.page.EXTRA_TABS",
 )
 
 
@@ -99,10 +108,16 @@ def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.models, "get_model", get_small_model)
     monkeypatch.setattr(networks, "load_classifier", load_small_classifier)
     monkeypatch.setattr(torch, "compile", lambda model: model)  # needs a C++ compiler
-    methods = importlib.import_module("captum_iscam.methods").METHODS
-    monkeypatch.setattr("captum_iscam.methods.METHODS", dict(methods))
+    for table in REGISTERED_IN:
+        module, _, name = table.rpartition(".")
+        entries = getattr(importlib.import_module(module), name)
+        monkeypatch.setattr(table, copy.copy(entries))
+    for script in blocks(page, "js"):
+        name, _, _ = script.removeprefix("// ").partition("\n")
+        (tmp_path / name).write_text(script)
     torchvision.utils.save_image(torch.rand(3, 48, 40), "cat.jpg")
     space = {"images": torch.rand(2, 3, 32, 32), "classes": [0, 1], "torch": torch}
+    space["__file__"] = str(tmp_path / "page.py")
 
     for block in blocks(page, "python"):
         exec(compile(block, name_of(page), "exec"), space)
@@ -136,7 +151,7 @@ def test_the_links_of_a_page_lead_somewhere(page):
 
 
 def test_blocks_are_in_a_language_that_is_checked():
-    known = {"python", "bash", "bibtex", "text", "console", "csv", "json", "ini"}
+    known = {"python", "bash", "bibtex", "text", "console", "csv", "json", "ini", "js"}
     marks = {
         (name_of(page), mark)
         for page in PAGES
