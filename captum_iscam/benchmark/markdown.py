@@ -15,6 +15,41 @@ is better. **Bold** is the best mean of a column; ~ marks a method that these im
 not tell from it: the interval of their paired difference holds zero."""
 
 
+def markdown_table(
+    heading: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    left: int | None = 1,
+    padded: bool = False,
+) -> str:
+    """Returns a Markdown table without a line break at its end.
+
+    Args:
+        heading (Sequence[str]): A title for each column.
+        rows (Iterable[Sequence[str]]): As many cells in each row.
+        left (int, optional): Number of columns that are aligned to the left, all others
+            to the right; None for all. Default: 1
+        padded (bool, optional): Whether columns stand under each other in a terminal.
+            Default: False
+
+    Examples::
+
+        >>> print(markdown_table(["method", "n"], [["IS-CAM", "30"]]))
+        | method | n |
+        |---|---:|
+        | IS-CAM | 30 |
+    """
+    lines = [list(heading), *map(list, rows)]
+    count = len(heading)
+    left = count if left is None else left
+    dashes = ["-" * 3] * left + ["-" * 3 + ":"] * (count - left)
+    if padded:
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines = [[c.ljust(w) for c, w in zip(x, widths, strict=True)] for x in lines]
+        dashes = [d.rjust(w + 2, "-") for d, w in zip(dashes, widths, strict=True)]
+    written = ["".join(f"| {c} " if c else "| " for c in line) + "|" for line in lines]
+    return "\n".join([written[0], f"|{'|'.join(dashes)}|", *written[1:]])
+
+
 def as_markdown(content: dict[str, Any]) -> str:
     """Returns the whole summary as one page."""
     blocks = [*_head(content)]
@@ -104,7 +139,7 @@ def _means(
         counts = [_counts(means, metric, name) for metric in metrics]
         if name == "images" or any(count != "0" for count in counts):
             lines.append([f"*{name}*", *counts])
-    return _table(["method", *(_heading(content, m) for m in metrics)], lines)
+    return markdown_table(["method", *(_heading(content, m) for m in metrics)], lines)
 
 
 def _mean(entry: dict[str, Any], unit: str) -> str:
@@ -136,7 +171,7 @@ def _differences(
             mean = mean if holds_zero(pair) else f"**{mean}**"
             cells.append(mean + _ends(pair, unit, "+"))
         lines.append([_title(content, method), *cells])
-    return _table(["method", *(_heading(content, m) for m in metrics)], lines)
+    return markdown_table(["method", *(_heading(content, m) for m in metrics)], lines)
 
 
 def _costs(content: dict[str, Any], model: str) -> list[str]:
@@ -154,7 +189,7 @@ def _costs(content: dict[str, Any], model: str) -> list[str]:
         ]
         lines.append([_title(content, method), *cells])
     heading = ["method", *(metric.replace("_", " ") for metric in metrics)]
-    return ["### Cost of one map: median (mean)", _table(heading, lines)]
+    return ["### Cost of one map: median (mean)", markdown_table(heading, lines)]
 
 
 def _wins(content: dict[str, Any], others: list[dict[str, Any]], metric: str) -> str:
@@ -166,7 +201,9 @@ def _wins(content: dict[str, Any], others: list[dict[str, Any]], metric: str) ->
     for row in methods:
         cells = [_share(shares.get((row, column))) for column in methods]
         lines.append([_title(content, row), *cells])
-    table = _table(["", *(_title(content, method) for method in methods)], lines)
+    table = markdown_table(
+        ["", *(_title(content, method) for method in methods)], lines
+    )
     heading = _heading(content, metric)
     return f"<details><summary>{heading}</summary>\n\n{table}\n\n</details>"
 
@@ -189,12 +226,6 @@ def _failures(content: dict[str, Any]) -> list[str]:
             lines += [f"- and {more} more"] if more > 0 else []
             blocks += [f"## {title}", "\n".join(lines)]
     return blocks
-
-
-def _table(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(heading) - 1)]
-    rows = [heading, rule, *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _heading(content: dict[str, Any], metric: str) -> str:

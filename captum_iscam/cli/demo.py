@@ -6,7 +6,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_iscam._utils.files import sha256, write_whole
+from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.cli import record
 from captum_iscam.cli.explain import progress
 from captum_iscam.cli.output import ExistingOutput, free_names, own_folder, say
@@ -183,7 +184,7 @@ def _by_object(findings: Sequence[Finding]) -> str:
         start = [f.picture, f.class_name, f"{f.probability:.3f}"]
         lines.setdefault((f.picture, f.class_name), start).append(f"{f.overlap:.2f}")
     header = ["picture", "class", "probability", *methods]
-    return _table(header, lines.values())
+    return markdown_table(header, lines.values(), left=None, padded=True)
 
 
 def _by_method(findings: Sequence[Finding]) -> str:
@@ -204,19 +205,8 @@ def _by_method(findings: Sequence[Finding]) -> str:
             ]
         )
     header = ["mean by method", "probability", "kept", "overlap", "on object"]
-    return _table([*header, "seconds", "passes"], lines)
-
-
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table whose columns stand under each other."""
-    rows = [header, *lines]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    written = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([written[0], rule, *written[1:]])
+    header += ["seconds", "passes"]
+    return markdown_table(header, lines, left=None, padded=True)
 
 
 def _as_csv(findings: Sequence[Finding]) -> str:
