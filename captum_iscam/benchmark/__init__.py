@@ -1,1 +1,1 @@
-"""From a folder of images to a table: data x network x method x metric, row by row."""
+"""Benchmarks: every image x network x method x metric, and tables of the results."""

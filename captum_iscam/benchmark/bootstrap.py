@@ -47,13 +47,14 @@ def bootstrap(
     """Returns the mean of each column with its percentile bootstrap interval.
 
     A resample draws as many images as there are, with replacement; its mean is that of
-    the values present. The same seed draws the same images for every table of as many
-    images.
+    the values present. The same seed draws the same images for every table with the
+    same number of images.
 
     Args:
         values (Array): `(images, columns)`, NaN where a value is missing.
         n_resamples (int, optional): Number of resamples. Default: 10,000
-        confidence (float, optional): Share of resampled means inside. Default: 0.95
+        confidence (float, optional): Share of the resampled means in the interval.
+            Default: 0.95
         seed (int, optional): Seed of the resamples. Default: 0
 
     Examples::
@@ -67,7 +68,7 @@ def bootstrap(
     present = ~np.isnan(values)
     n = present.sum(0).astype(np.float64)
     mean = _ratio(np.where(present, values, 0).sum(0), n)
-    # Around the mean, so that a constant column has an interval of no width.
+    # Around the mean, so that a constant column has an interval of width 0.
     centred = np.where(present, values - mean, 0)
     tail = (1 - confidence) / 2
     low, high = np.full((2, values.shape[1]), np.nan)
@@ -77,7 +78,7 @@ def bootstrap(
             centred[:, enough], present[:, enough], n_resamples, seed
         )
         low[enough], high[enough] = mean[enough] + _quantiles(shifts, tail)
-    # An end at zero would else fall to one side of it by the last bit of a sum.
+    # Otherwise rounding could move an end that is zero to one side of it.
     least = 1e-12 * np.where(present, np.abs(values), 0).max(0, initial=0)
     return Interval(n, *(np.where(np.abs(v) < least, 0, v) for v in (mean, low, high)))
 
@@ -91,7 +92,7 @@ def pairs(
 
     Args:
         values (Array): `(images, columns)`, NaN where a value is missing.
-        n_resamples (int, optional): See :func:`bootstrap`.
+        n_resamples (int, optional): Number of resamples. Default: 10,000
 
     Examples::
 
@@ -111,10 +112,10 @@ def pairs(
 
 
 def win_shares(values: Array, higher_is_better: bool) -> Array:
-    """Returns on which share of the images a column is better than another.
+    """Returns the share of images on which a column is better than another.
 
-    A tie is half a win, so two columns' shares add up to 1. Only images on which both
-    have a value count; NaN where there is none, and on the diagonal.
+    A tie is half a win, so the shares of two columns add up to 1. Only images on which
+    both have a value count. NaN where there is none, and on the diagonal.
 
     Args:
         values (Array): `(images, columns)`, NaN where a value is missing.
@@ -182,7 +183,7 @@ def _weights(n_images: int, n_resamples: int, seed: int) -> Iterator[Array]:
 
 
 def _quantiles(means: Array, tail: float) -> Array:
-    # A resample may hold none of the values of a sparse column; it says nothing.
+    # A resample may contain no value of a sparse column. It is ignored.
     quantile = np.nanquantile if np.isnan(means).any() else np.quantile
     ends: Array = quantile(means, [tail, 1 - tail], axis=0)
     return ends

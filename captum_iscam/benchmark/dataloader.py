@@ -1,4 +1,4 @@
-"""Images on their way to the networks, read by workers."""
+"""Reads and preprocesses images for the networks, in worker processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Preprocessed:
     Attributes:
         inputs (Tensor): `(1, 3, H, W)`.
         masks (dict[int, Tensor]): The pixels of each class, `(1, 1, H, W)` of bool;
-            classes of which the crop shows nothing are left out.
+            without classes that lie outside of the crop.
     """
 
     inputs: Tensor
@@ -35,17 +35,17 @@ class Preprocessed:
 
 @dataclass
 class Loaded:
-    """What became of one image.
+    """One image, read and preprocessed, or why it could not be.
 
     Attributes:
-        place (int): Its place in the list of items.
+        index (int): Its index in the list of items.
         preprocessed (list[Preprocessed]): For each network, in order; none if it
             cannot be read.
         thumbnail (bytes): A small JPEG of the first network's crop.
         error (str or None): Why it cannot be read.
     """
 
-    place: int
+    index: int
     preprocessed: list[Preprocessed] = field(default_factory=list)
     thumbnail: bytes = b""
     error: str | None = None
@@ -55,24 +55,24 @@ class _Images(Dataset[Loaded]):
     def __init__(
         self,
         items: Sequence[Item],
-        places: Sequence[int],
+        indices: Sequence[int],
         models: Sequence[ExplainedModel],
     ) -> None:
-        self._items, self._places = items, places
-        # Networks stay here: a worker needs no more of them.
+        self._items, self._indices = items, indices
+        # A worker needs only the preprocessing of the networks.
         self._transforms = [
             (s.network.transform, s.network.preprocessing) for s in models
         ]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._indices)
 
     def __getitem__(self, number: int) -> Loaded:
-        place = self._places[number]
+        index = self._indices[number]
         try:
-            image, regions = self._items[place].read()
+            image, regions = self._items[index].read()
         except UnreadableImageError as error:
-            return Loaded(place, error=" ".join(str(error).split()) or "unreadable")
+            return Loaded(index, error=" ".join(str(error).split()) or "unreadable")
         preprocessed: dict[str, Preprocessed] = {}
         for transform, sizes in self._transforms:
             if str(sizes) not in preprocessed:
@@ -82,7 +82,7 @@ class _Images(Dataset[Loaded]):
                 )
         crop = _crop(image, self._transforms[0][1])
         return Loaded(
-            place,
+            index,
             [preprocessed[str(sizes)] for _, sizes in self._transforms],
             as_jpeg(crop, THUMBNAIL_SIZE),
         )
@@ -90,20 +90,20 @@ class _Images(Dataset[Loaded]):
 
 def load(
     items: Sequence[Item],
-    places: Sequence[int],
+    indices: Sequence[int],
     models: Sequence[ExplainedModel],
     workers: int = 0,
 ) -> DataLoader[Loaded]:
-    """Returns the images at these places, in order, as the networks see them.
+    """Returns the images with these indices, in order, preprocessed for the networks.
 
     Args:
         items (Sequence[Item]): All images.
-        places (Sequence[int]): Which of them.
+        indices (Sequence[int]): Which of them to load.
         models (Sequence[ExplainedModel]): The networks.
-        workers (int, optional): Processes that read ahead; 0 reads in this one.
+        workers (int, optional): Processes that read ahead; 0 reads in this process.
             Default: 0
     """
-    images = _Images(items, places, models)
+    images = _Images(items, indices, models)
     return DataLoader(images, batch_size=None, num_workers=workers)
 
 
@@ -114,11 +114,11 @@ def _crop(image: Image.Image, sizes: dict[str, Any]) -> Image.Image:
 
 
 def _cropped(regions: Regions, sizes: dict[str, Any]) -> dict[int, Tensor]:
-    """Returns where the objects are in the network's crop of the image."""
+    """Returns the masks of the objects in the network's crop of the image."""
     found = {}
     for index, inside in regions.items():
         whole = torch.from_numpy(np.ascontiguousarray(inside)).byte()[None, None]
-        # Every pixel takes the nearest, by its centre, so that the mask stays binary.
+        # Nearest neighbours, by the centres of pixels, so that the mask stays binary.
         smaller = resize(whole, [sizes["resize"]], InterpolationMode.NEAREST_EXACT)
         mask = center_crop(smaller, [sizes["crop"]]).bool()
         if bool(mask.any().item()):

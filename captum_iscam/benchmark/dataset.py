@@ -18,7 +18,7 @@ from captum_iscam._utils.images import UnreadableImageError, picture_in, read_im
 
 Label = int | str
 Regions = dict[int, npt.NDArray[np.bool_]]
-"""Which pixels each class has, `(H, W)` of the image before any crop."""
+"""The pixels of each class, `(H, W)` of the image before any crop."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Mask:
-    """A picture that marks a class by one value, or by all values that are not 0."""
+    """An image that marks a class by one value, or by all values that are not 0."""
 
     label: Label | None
     file: Path
@@ -83,11 +83,11 @@ def check(name: str, image: Path, boxes: Iterable[Box], masks: Iterable[Mask]) -
     for mask in masks:
         found = _size_of(mask.file)
         if found != size:
-            got = f"one of {found[0]} x {found[1]}" if found else "no picture"
+            got = f"one of {found[0]} x {found[1]}" if found else "no image"
             raise ValueError(
-                f"masks must be pictures of the size of their image, {size[0]} x "
+                f"masks must be images of the size of their image, {size[0]} x "
                 f"{size[1]} for {name}, got {got} in {str(mask.file)!r}. "
-                "Correct it or leave it out."
+                "Correct or remove it."
             )
 
 
@@ -104,7 +104,7 @@ def _check_box(box: Box, name: str, size: tuple[int, int]) -> None:
 def _pixels(
     found: Regions, label: Label | None, own: Label | None, size: tuple[int, int]
 ) -> npt.NDArray[np.bool_]:
-    """The pixels of a class, to be written into; nobody's where there is no class."""
+    """The pixels of a class, to be written to; discarded where there is no class."""
     width, height = size
     index = own if label is None else label
     blank = np.zeros((height, width), dtype=bool)
@@ -127,24 +127,24 @@ def _read_mask(mask: Mask, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
 
 
 def _size_of(file: Path) -> tuple[int, int] | None:
-    """Width and height of a picture as it will be shown, from its header."""
+    """Width and height of an image after its EXIF rotation, from its header."""
     try:
         with picture_in(file) as opened:
             width, height = opened.size
-            turned = opened.getexif().get(0x0112, 1) >= 5
+            rotated = opened.getexif().get(0x0112, 1) >= 5
     except UnreadableImageError:
         return None
-    return (height, width) if turned else (width, height)
+    return (height, width) if rotated else (width, height)
 
 
 @dataclass(frozen=True)
 class Item(ABC):
-    """One image and what is known of it.
+    """One image and what is known about it.
 
     Attributes:
         id (str): A name that is the same on every machine.
         label (int, str or None): Its class: an index, or a name that
-            `labels.resolve` turns into one.
+            :func:`resolve` turns into one.
         class_name (str or None): Name of that class.
     """
 
@@ -155,20 +155,20 @@ class Item(ABC):
     @property
     @abstractmethod
     def has_regions(self) -> bool:
-        """Whether there is a box or a mask of a class that is known."""
+        """Whether there is a box or a mask of a known class."""
 
     @property
     def is_missing(self) -> bool:
-        """Whether its file is not there."""
+        """Whether its file is missing."""
         return False
 
     def digest(self) -> str | None:
-        """Returns what changes when the image does; None where nothing can."""
+        """Returns a digest of the image, None where it cannot change."""
         return None
 
     @abstractmethod
     def read(self) -> tuple[Image.Image, Regions]:
-        """Returns the image as RGB, and where each class is.
+        """Returns the image as RGB, and the pixels of each class.
 
         Raises:
             UnreadableImageError: If the image or a mask cannot be read.
@@ -177,7 +177,13 @@ class Item(ABC):
 
 @dataclass(frozen=True)
 class FileItem(Item):
-    """An image in a file; labels of boxes and masks are None for the image's own."""
+    """An image in a file. Boxes and masks without a label have the image's label.
+
+    Attributes:
+        file (Path): The file.
+        boxes (tuple[Box, ...]): Boxes of objects. Default: ()
+        masks (tuple[Mask, ...]): Masks of objects. Default: ()
+    """
 
     file: Path = field(default=Path())
     boxes: tuple[Box, ...] = ()
@@ -185,18 +191,18 @@ class FileItem(Item):
 
     @property
     def has_regions(self) -> bool:
-        """Whether there is a box or a mask of a class that is known."""
+        """Whether there is a box or a mask of a known class."""
         labels = [m.label for m in self.boxes] + [m.label for m in self.masks]
         own = self.label is not None
         return any(own or label is not None for label in labels)
 
     @property
     def is_missing(self) -> bool:
-        """Whether its file is not there."""
+        """Whether its file is missing."""
         return not self.file.exists()
 
     def digest(self) -> str | None:
-        """Returns a digest of the picture, the boxes and the masks."""
+        """Returns a digest of the image, the boxes and the masks."""
         corners = [(box.label, box.x0, box.y0, box.x1, box.y1) for box in self.boxes]
         masks = [
             (mask.label, mask.value, sha256_if_readable(mask.file))
@@ -205,7 +211,7 @@ class FileItem(Item):
         return _digest(repr((sha256_if_readable(self.file), corners, masks))).hex()[:16]
 
     def read(self) -> tuple[Image.Image, Regions]:
-        """Returns the image as RGB, and where each class is."""
+        """Returns the image as RGB, and the pixels of each class."""
         image = read_image(self.file)
         return image, draw(self.boxes, self.masks, self.label, image.size)
 
@@ -217,12 +223,12 @@ class DataSet:
     Attributes:
         kind (str): "scenes", "csv", "voc", "imagenet", "folder", or the name of a
             registered reader.
-        path (Path or None): Where they are; None for the bundled scenes.
+        path (Path or None): Their folder or table; None for the bundled scenes.
         items (tuple[Item, ...]): The images.
         classes (tuple[str, ...]): Names of all classes in the order of their indices,
             where the labels are names. Default: ()
-        seed (int): What chose the images, if some were chosen. Default: 0
-        samples (int or None): How many were asked for. Default: None, all
+        seed (int): Seed of the choice, if some were chosen. Default: 0
+        samples (int or None): How many were chosen. Default: None, all
     """
 
     kind: str
@@ -241,7 +247,7 @@ class DataSet:
         """Returns `samples` images at random, the same on every machine.
 
         The choice depends on the seed and the images' ids alone: those with the
-        smallest hashes of both are taken, and stay in their order.
+        smallest hashes of both are taken, and keep their order.
 
         Raises:
             ValueError: If there are fewer.
@@ -249,7 +255,7 @@ class DataSet:
         if not 1 <= samples <= len(self.items):
             raise ValueError(
                 f"samples must be from 1 to the number of images, {len(self.items)}, "
-                f"got {samples}. Leave it out to take all."
+                f"got {samples}. Omit it to take all."
             )
         ranked = sorted(self.items, key=lambda item: _digest(f"{seed}:{item.id}"))
         chosen = {item.id for item in ranked[:samples]}
@@ -259,7 +265,7 @@ class DataSet:
     def check_regions(self) -> None:
         """Raises for a box or mask that does not fit its image.
 
-        An image that cannot be read is left for the run to report.
+        An image that cannot be read is reported by the run instead.
 
         Raises:
             ValueError: If a box is empty or outside of the image, or a mask has another
@@ -270,7 +276,7 @@ class DataSet:
                 check(item.id, item.file, item.boxes, item.masks)
 
     def check_files(self) -> None:
-        """Raises where no image is there; single ones are left for the run to report.
+        """Raises where all images are missing; single ones are reported by the run.
 
         Raises:
             ValueError: If all are missing.
@@ -278,12 +284,12 @@ class DataSet:
         if self.items and all(item.is_missing for item in self.items):
             first = next(i for i in self.items if isinstance(i, FileItem))
             raise ValueError(
-                f"data must name files that are there, got {len(self.items)} that are "
-                f"not, such as {str(first.file)!r}. Correct the folder they start from."
+                f"data must name files that exist, got {len(self.items)} that do not, "
+                f"such as {str(first.file)!r}. Correct the folder or the paths."
             )
 
     def without_labels(self) -> DataSet:
-        """Returns the images alone, for a model that knows other classes."""
+        """Returns the images alone, for a model with other classes."""
         items = tuple(
             replace(item, label=None, boxes=(), masks=())
             if isinstance(item, FileItem)
@@ -303,16 +309,16 @@ _Marked = TypeVar("_Marked", "Box", "Mask")
 def resolve(data: DataSet, classes: Sequence[str]) -> DataSet:
     """Returns the data with every label as an index into the model's classes.
 
-    Names are looked up among the model's. Where none of the data's is there, folders
-    named by numbers are indices, and as many classes as the model has are taken in
-    their order.
+    Names are looked up among the model's. Where none of them is a class of the model,
+    numbers are indices, and as many names as the model has classes are taken in their
+    order.
 
     Args:
         data (DataSet): The images.
         classes (Sequence[str]): The model's classes.
 
     Raises:
-        ValueError: If a label is no class of the model.
+        ValueError: If a label is not a class of the model.
     """
     names = _names_of(data)
     lookup = _lookup(names, data.classes, classes) if names else {}
@@ -322,7 +328,7 @@ def resolve(data: DataSet, classes: Sequence[str]) -> DataSet:
         if number is not None and not 0 <= number < len(classes):
             raise ValueError(
                 f"labels must be indices of the model's {len(classes)} classes, got "
-                f"{number} for {item.id}. Take the model the labels are made for."
+                f"{number} for {item.id}. Use the model that the labels are made for."
             )
         return number
 
@@ -359,15 +365,15 @@ def _lookup(
         return {name: known.index(plain) for name, plain in wanted.items()}
     if all(name.isdecimal() for name in names):
         return {name: int(name) for name in names}
-    # One known name shows that the folders are named by classes, and one is misspelt.
+    # Where one name is a class of the model, the other one is misspelt.
     if len(ordered) == len(classes) and not {_plain(n) for n in ordered} & {*known}:
         return {name: ordered.index(name) for name in names}
-    strange = [n for n, plain in wanted.items() if known.count(plain) != 1]
-    many = [n for n in strange if _plain(n) in known]
-    why = "the name of several classes" if many else "not one of them"
+    unknown = [n for n, plain in wanted.items() if known.count(plain) != 1]
+    many = [n for n in unknown if _plain(n) in known]
+    why = "the name of several classes" if many else "which is not one of them"
     raise ValueError(
         f"labels must be classes of the model ({len(classes)}, such as {classes[0]}), "
-        f"got {(many or strange)[0]!r}, {why}. Use a model with these classes, name "
+        f"got {(many or unknown)[0]!r}, {why}. Use a model with these classes, name "
         "the folders by the model's class indices, or ignore the labels."
     )
 

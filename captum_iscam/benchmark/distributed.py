@@ -15,7 +15,7 @@ from torch import distributed
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-# A process may wait for the slowest of the others until the end of a long run.
+# A process may wait for the slowest one until the end of a long run.
 _PATIENCE = timedelta(days=30)
 
 
@@ -58,7 +58,7 @@ class Group:
         return f"cuda:{self.local_rank}"
 
     def join(self, device: torch.device) -> None:
-        """Meets the other processes: over nccl on GPUs, gloo elsewhere."""
+        """Connects to the other processes: by nccl on GPUs, by gloo elsewhere."""
         if self.size == 1:
             return
         from torch.distributed.rendezvous import rendezvous
@@ -77,7 +77,7 @@ class Group:
         )
 
     def first(self, work: Callable[[], None]) -> None:
-        """Lets process 0 do the work while the others wait for it.
+        """Runs `work` in process 0, while the others wait.
 
         Raises:
             Exception: What the work raises, in process 0.
@@ -90,15 +90,15 @@ class Group:
             except (OSError, ValueError) as error:
                 failure = error
         if self.size > 1:
-            said = [failure is not None]
-            distributed.broadcast_object_list(said, src=0)
-            if said[0] and self.rank:
-                raise SystemExit(2)  # process 0 says why
+            failed = [failure is not None]
+            distributed.broadcast_object_list(failed, src=0)
+            if failed[0] and self.rank:
+                raise SystemExit(2)  # process 0 prints the error
         if failure is not None:
             raise failure
 
     def wait(self) -> None:
-        """Returns when all processes are here."""
+        """Returns when all processes have called it."""
         if self.size == 1:
             return
         if distributed.get_backend() == "nccl":
@@ -107,17 +107,17 @@ class Group:
             distributed.barrier()
 
     def leave(self) -> None:
-        """Parts from the other processes."""
+        """Disconnects from the other processes."""
         if self.size > 1 and distributed.is_initialized():
             distributed.destroy_process_group()
 
 
 def _fresh(store: Store, rank: int, size: int) -> Store:
-    """Returns a part of the store that the processes of this start have to themselves.
+    """Returns a part of the store that only the processes of this start use.
 
-    After a restart torchrun's store may still hold the addresses of processes that are
-    dead, and no number that all machines agree on tells one start from the next.
-    So process 0 invents a name and tells it to each process that is alive.
+    After a restart, torchrun's store may still contain the addresses of dead processes,
+    and there is no number that all machines know and that differs between starts. So
+    process 0 draws a name and sends it to each process that is alive.
     """
     from torch.distributed.distributed_c10d import PrefixStore
 
@@ -128,13 +128,13 @@ def _fresh(store: Store, rank: int, size: int) -> Store:
         store.set(f"captum_iscam/{name}/{rank}", "")
         return PrefixStore(name, store)
     name = uuid.uuid4().hex
-    missing, told = set(range(1, size)), set[bytes]()
+    missing, informed = set(range(1, size)), set[bytes]()
     while missing:
         for other in sorted(missing):
             if store.check([f"captum_iscam/waiting/{other}"]):
                 own_name = store.get(f"captum_iscam/waiting/{other}")
-                if own_name not in told:
-                    told.add(own_name)
+                if own_name not in informed:
+                    informed.add(own_name)
                     store.set(f"captum_iscam/name/{own_name.decode()}", name)
             if store.check([f"captum_iscam/{name}/{other}"]):
                 missing.remove(other)

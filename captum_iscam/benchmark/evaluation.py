@@ -1,4 +1,4 @@
-"""From an image to its rows: a map by each method, a value by each metric."""
+"""Computes the rows of an image: a map for each method, a value for each metric."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from captum_iscam.benchmark.storage import COSTS, Cell, Curve, Row, Store, image
 from captum_iscam.methods import METHODS
 
 _UNREADABLE: Cell = (None, None, None)
-# What models, methods and metrics raise of an input; Captum asserts.
-_OF_THE_IMAGE = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
+# What models, methods and metrics raise for an input; Captum uses assertions.
+_INPUT_ERRORS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 
 
 class Evaluator:
-    """One process's part of a run."""
+    """Computes the rows of one process."""
 
     def __init__(
         self, experiment: Experiment, store: Store, done: dict[str, set[Cell]]
     ) -> None:
         self.experiment, self._store, self._done = experiment, store, done
         self._cells = experiment.cells()
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
 
-    def is_done(self, place: int) -> bool:
+    def is_done(self, index: int) -> bool:
         """Whether an image has all its rows."""
-        have = self._have(place)
-        return _UNREADABLE in have or have.issuperset(self._cells)
+        present = self._present(index)
+        return _UNREADABLE in present or present.issuperset(self._cells)
 
     def image(self, loaded: Loaded) -> None:
         """Writes the rows of one image that are missing."""
-        item = self.experiment.data.items[loaded.place]
+        item = self.experiment.data.items[loaded.index]
         base = Row(item.id, label=_index(item.label), group=item.class_name)
         if loaded.error is not None:
             self._store.add_row(replace(base, error=loaded.error))
@@ -55,18 +55,18 @@ class Evaluator:
         for explained, preprocessed in zip(
             self.experiment.models, loaded.preprocessed, strict=True
         ):
-            self._explain_on(explained, preprocessed, base, loaded.place)
+            self._rows_of_model(explained, preprocessed, base, loaded.index)
         self._done.pop(item.id, None)
 
-    def _explain_on(
+    def _rows_of_model(
         self,
         explained: ExplainedModel,
         preprocessed: Preprocessed,
         base: Row,
-        place: int,
+        index: int,
     ) -> None:
         """Writes the rows of one image on one network that are missing."""
-        wanted = self._wanted(explained, place)
+        wanted = self._wanted(explained, index)
         if not wanted:
             return
         model, inputs = (
@@ -76,7 +76,7 @@ class Evaluator:
         base = replace(base, model=explained.name)
         try:
             probabilities = self._probabilities(model, inputs)
-        except _OF_THE_IMAGE as error:
+        except _INPUT_ERRORS as error:
             for method, metrics in wanted.items():
                 self._fail(replace(base, method=method), metrics, error)
             return
@@ -93,7 +93,7 @@ class Evaluator:
         probabilities[target] = -1
         mask = preprocessed.masks.get(target)
         for method, metrics in wanted.items():
-            explainer = _Explainer(self.experiment, explained, method, place)
+            explainer = _Explainer(self.experiment, explained, method, index)
             context = MetricContext(
                 model=model,
                 inputs=inputs,
@@ -103,17 +103,17 @@ class Evaluator:
                 masks=None if mask is None else mask.to(self.experiment.device),
                 explanation_func=explainer,
                 cached_explanation_func=CachedExplainer(explainer),
-                seed=self.experiment.image_seed(place),
+                seed=self.experiment.image_seed(index),
                 internal_batch_size=self.experiment.options.internal_batch_size,
             )
             self._method(replace(base, method=method), context, metrics)
             self._store.sync()
 
-    def _wanted(self, explained: ExplainedModel, place: int) -> dict[str, list[str]]:
+    def _wanted(self, explained: ExplainedModel, index: int) -> dict[str, list[str]]:
         """Returns by method the metrics without a row."""
-        have, wanted = self._have(place), dict[str, list[str]]()
+        present, wanted = self._present(index), dict[str, list[str]]()
         for model, method, metric in self._cells:
-            if model == explained.name and (model, method, metric) not in have:
+            if model == explained.name and (model, method, metric) not in present:
                 wanted.setdefault(method, []).append(metric)
         return wanted
 
@@ -122,11 +122,11 @@ class Evaluator:
     ) -> None:
         """Makes a map and writes the rows of these metrics."""
         try:
-            with self._warnings_of(base), count_passes(context.model) as passes:
+            with self._print_warnings(base), count_passes(context.model) as passes:
                 start = _now(self.experiment.device)
                 maps = context.explanation_func(context.inputs, target=context.target)
                 seconds = _now(self.experiment.device) - start
-        except _OF_THE_IMAGE as error:
+        except _INPUT_ERRORS as error:
             self._fail(base, metrics, error)
             return
         key = image_key(base.image)
@@ -146,9 +146,9 @@ class Evaluator:
     def _measured(self, row: Row, context: MetricContext, metric: str) -> Row:
         """Returns the row with the metric's value; writes the curve behind it."""
         try:
-            with self._warnings_of(row), precision(self.experiment):
+            with self._print_warnings(row), precision(self.experiment):
                 result = self.experiment.metrics[metric].evaluate(context)
-        except _OF_THE_IMAGE as error:
+        except _INPUT_ERRORS as error:
             return replace(row, error=error_line(error))
         if result.fractions is not None and result.scores is not None:
             about = (row.image, str(row.model), str(row.method), metric)
@@ -156,43 +156,43 @@ class Evaluator:
         return replace(row, value=result.value)
 
     def _fail(self, base: Row, metrics: Sequence[str], error: Exception) -> None:
-        """Writes rows that say what went wrong."""
-        said = error_line(error)
+        """Writes rows with an error in place of a value."""
+        message = error_line(error)
         for metric in metrics:
-            self._store.add_row(replace(base, metric=metric, error=said))
+            self._store.add_row(replace(base, metric=metric, error=message))
 
     def _probabilities(self, model: nn.Module, inputs: Tensor) -> Tensor:
         with torch.no_grad(), precision(self.experiment):
             logits: Tensor = model(inputs)[0].float().cpu()
         if not bool(torch.isfinite(logits).all().item()):
-            raise RuntimeError("the model gives NaN or infinity for the image itself")
+            raise RuntimeError("the model gives NaN or infinity for the unmasked image")
         return logits.softmax(0)
 
-    def _have(self, place: int) -> set[Cell]:
-        return self._done.get(self.experiment.data.items[place].id, set())
+    def _present(self, index: int) -> set[Cell]:
+        return self._done.get(self.experiment.data.items[index].id, set())
 
     @contextmanager
-    def _warnings_of(self, row: Row) -> Iterator[None]:
-        """Says each warning once, with the first map it is about."""
+    def _print_warnings(self, row: Row) -> Iterator[None]:
+        """Prints each warning once, with the first map it is about."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield
         for warning in caught:
             text = str(warning.message)
-            if text not in self._said:
-                self._said.add(text)
+            if text not in self._printed:
+                self._printed.add(text)
                 where = f"{row.image}, {row.model}, {row.method}"
-                tqdm.write(f"{where}: {text} (said once)", file=sys.stderr)
+                tqdm.write(f"{where}: {text} (printed once)", file=sys.stderr)
 
 
 class _Explainer:
-    """A method on a network, with an image's own noise."""
+    """A method on a network, with the seed of an image."""
 
     def __init__(
-        self, experiment: Experiment, explained: ExplainedModel, method: str, place: int
+        self, experiment: Experiment, explained: ExplainedModel, method: str, index: int
     ) -> None:
         self._experiment, self._explained, self._method = experiment, explained, method
-        self._options = replace(experiment.options, seed=experiment.image_seed(place))
+        self._options = replace(experiment.options, seed=experiment.image_seed(index))
         self.takes_several_targets = getattr(
             METHODS[method].attribution, "takes_several_targets", False
         )
@@ -207,19 +207,19 @@ class _Explainer:
 
 
 class CachedExplainer:
-    """An explainer that answers the same inputs and target once."""
+    """An explainer that keeps its last maps for a call with the same arguments."""
 
     def __init__(self, explainer: _Explainer) -> None:
         self._explainer = explainer
-        self._asked: list[Tensor] = []
+        self._last: list[Tensor] = []
         self._maps: Tensor | None = None
 
     def __call__(self, inputs: Tensor, target: Any) -> Tensor:
-        """Returns the maps; those of the last call where it is repeated."""
-        asked = [inputs.clone(), torch.as_tensor(target, device="cpu")]
-        if self._maps is None or not all(map(torch.equal, asked, self._asked)):
+        """Returns the maps: the kept ones where the arguments are those of before."""
+        arguments = [inputs.clone(), torch.as_tensor(target, device="cpu")]
+        if self._maps is None or not all(map(torch.equal, arguments, self._last)):
             self._maps = self._explainer(inputs, target)
-            self._asked = asked
+            self._last = arguments
         return self._maps
 
 
@@ -236,16 +236,21 @@ def _now(device: torch.device) -> float:
 
 
 def error_line(error: Exception) -> str:
-    """Returns an error in one line, or raises one that is not about the image."""
+    """Returns an error as one line, or raises an error of the device."""
     text = " ".join(str(error).split())
-    # Not every sign of too large a chunk: what fails with one row fails again.
-    lost = ("CUDA error", "out of memory", "DataLoader worker", "can't allocate memory")
+    # These do not depend on the image: what fails here fails for every image.
+    device_errors = (
+        "CUDA error",
+        "out of memory",
+        "DataLoader worker",
+        "can't allocate memory",
+    )
     if isinstance(error, torch.cuda.OutOfMemoryError) or any(
-        sign in text for sign in lost
+        sign in text for sign in device_errors
     ):
         raise OSError(
-            f"the device failed ({text[:300]}). Nothing is lost: the same command goes "
-            "on from there, with a smaller --internal-batch-size if memory ran out."
+            f"the device failed ({text[:300]}). All rows are kept: repeat the command "
+            "to continue, with a smaller --internal-batch-size if memory ran out."
         ) from error
     return f"{type(error).__name__}: {text}"[:1000]
 

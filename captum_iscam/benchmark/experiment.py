@@ -1,4 +1,4 @@
-"""What a run does, and the record of it that lets another repeat or resume it."""
+"""What a run does, and its record, by which a run is repeated or resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TARGET_CLASSES = ("predicted", "true")
 
 @dataclass(frozen=True)
 class Experiment:
-    """Images x networks x methods x metrics, and how they are run.
+    """Images x networks x methods x metrics, and how they are computed.
 
     Attributes:
         data (DataSet): The images, their labels resolved.
@@ -34,7 +34,7 @@ class Experiment:
         target_class (str): "predicted" or "true". Default: "predicted"
         autocast (bool): Whether networks run in bfloat16 where that is safe.
         device (torch.device): Where they run.
-        workers (int): Processes that read images.
+        workers (int): Number of processes that read images.
     """
 
     data: DataSet
@@ -48,7 +48,7 @@ class Experiment:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        """Raises unless every target can be known.
+        """Raises unless every image has a target.
 
         Raises:
             ValueError: If `target_class` is unknown, or an image has no label.
@@ -65,14 +65,17 @@ class Experiment:
                 f"'true' and no label for {without[0]}. Label all images."
             )
 
-    def image_seed(self, place: int) -> int:
-        """Returns the seed of an image's noise and masks, whoever works on it, when."""
-        text = f"{self.options.seed}:{self.data.items[place].id}"
+    def image_seed(self, index: int) -> int:
+        """Returns the seed of an image's noise and masks.
+
+        It depends on the seed of the run and the id of the image alone.
+        """
+        text = f"{self.options.seed}:{self.data.items[index].id}"
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
     def cells(self) -> list[tuple[str, str, str]]:
-        """Returns model, method and metric of every row an image is to have."""
+        """Returns model, method and metric of every row of an image."""
         return [
             (explained.name, method, metric)
             for explained in self.models
@@ -88,13 +91,13 @@ class Experiment:
         processes: int = 1,
         plugins: Mapping[str, str | None] | None = None,
     ) -> dict[str, Any]:
-        """Returns what `run.json` holds; see `layout`.
+        """Returns the content of `run.json`, which :mod:`.storage` describes.
 
         Args:
-            command (Sequence[str]): How the run was started.
-            versions (Mapping[str, str]): Versions of what can change a result.
-            notes (Sequence[str], optional): What a reader has to know. Default: ()
-            processes (int, optional): How many share the work. Default: 1
+            command (Sequence[str]): The command line.
+            versions (Mapping[str, str]): Versions of the libraries.
+            notes (Sequence[str], optional): Remarks for readers. Default: ()
+            processes (int, optional): Number of processes. Default: 1
             plugins (Mapping[str, str or None], optional): SHA-256 of the plugins'
                 files by name. Default: None, there are none
         """
@@ -175,24 +178,24 @@ def _cost(name: str) -> dict[str, Any]:
 
 
 def _seed_of(takes: Sequence[str]) -> dict[str, str]:
-    """What the record of a method says of its seed, which is not the run's itself."""
+    """The record of a method's seed, which is not the run's own."""
     return {"seed": "of the run and the image"} if "seed" in takes else {}
 
 
 def check_same_experiment(folder: Path, new: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what `run.json` holds, which is of the same experiment as a new record.
+    """Returns the content of `run.json`, or raises if it is another experiment.
 
-    Not compared is what changes no more than the last digits of a result: the command's
-    words, the path of the data, notes, the card, how many threads, processes, workers
-    and inputs per pass there are.
+    It ignores what changes at most the last digits of a result: the command line, the
+    path of the data, notes, the model of the device, and the numbers of threads,
+    processes, workers and inputs per pass.
 
     Args:
-        folder (Path): Where the file is.
-        new (Mapping[str, Any]): What would be written now.
+        folder (Path): The folder of the file.
+        new (Mapping[str, Any]): What a new run would write.
 
     Raises:
-        ValueError: With the first setting that differs, as it was and as it is; or if
-            the file is not that of a benchmark.
+        ValueError: With the old and the new value of the first setting that differs; or
+            if the file is not that of a benchmark.
     """
     try:
         old = read_run(folder)
@@ -210,7 +213,7 @@ def check_same_experiment(folder: Path, new: Mapping[str, Any]) -> dict[str, Any
             raise ValueError(
                 f"out must be a folder of the same experiment, got {str(folder)!r}, "
                 f"whose {name} is {_short(was)}, now {_short(now)}. Choose another "
-                "folder with --out, or the old setting to go on."
+                "folder with --out, or the old setting to continue."
             )
     return old
 
@@ -242,7 +245,7 @@ def _of_experiment(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Returns nested settings by dotted names, but for how much is done at a time."""
+    """Returns nested settings by dotted names, without `internal_batch_size`."""
     found: dict[str, Any] = {}
     for name, inner in value.items():
         if name == "internal_batch_size":
@@ -261,7 +264,7 @@ def _short(value: object) -> str:
 
 
 def about_device(device: torch.device) -> dict[str, Any]:
-    """Returns what the record of a run says of its device."""
+    """Returns the record of a device."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         tf32 = bool(torch.backends.cudnn.allow_tf32)
@@ -272,7 +275,7 @@ def about_device(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Returns the name of the processor, or of its kind where the system has no name.
+    """Returns the name of the processor, or its architecture where there is none.
 
     Examples::
 

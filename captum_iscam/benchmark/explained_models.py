@@ -41,15 +41,16 @@ def load_explained_model(
     layer: str | None = None,
     device: torch.device | str = "cpu",
 ) -> ExplainedModel:
-    """Returns a network of torchvision, or the bundled one, ready to be explained.
+    """Returns a network of torchvision, or the bundled one, with its layer.
 
     Args:
-        name (str): See :func:`captum_iscam.networks.load_classifier`, or "scene-net",
-            which brings its own weights.
-        weights (str or Path, optional): See there. Default: "DEFAULT"
+        name (str): A classification model of torchvision, or "scene-net", the bundled
+            network, which has its own weights.
+        weights (str or Path, optional): "DEFAULT" or another name of torchvision's
+            weights for the model, or a file with a state dict. Default: "DEFAULT"
         layer (str, optional): Name of the layer. Default: None, the last with a spatial
             output
-        device (torch.device or str, optional): Where to put it. Default: "cpu"
+        device (torch.device or str, optional): Its device. Default: "cpu"
 
     Raises:
         ValueError: If there is no such model or layer, or the weights do not fit.

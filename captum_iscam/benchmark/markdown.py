@@ -12,7 +12,7 @@ _LEGEND = """\
 Each cell is a mean over images and its {confidence:.0%} interval (percentile
 bootstrap, {n_resamples:,} resamples of images, seed {seed}). ↑ more is better, ↓ less
 is better. **Bold** is the best mean of a column; ~ marks a method that these images do
-not tell from it: the interval of their paired difference holds zero."""
+not separate from it: the interval of their paired difference includes zero."""
 
 
 def markdown_table(
@@ -51,7 +51,7 @@ def markdown_table(
 
 
 def as_markdown(content: dict[str, Any]) -> str:
-    """Returns the whole summary as one page."""
+    """Returns the summary as one page."""
     blocks = [*_head(content)]
     for model in content["run"]["models"]:
         blocks += _model(content, model)
@@ -64,8 +64,8 @@ def as_markdown(content: dict[str, Any]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def holds_zero(pair: dict[str, Any]) -> bool:
-    """Whether the images do not tell the two methods of a pair apart."""
+def includes_zero(pair: dict[str, Any]) -> bool:
+    """Whether the interval of a pair's difference includes zero, or is unknown."""
     return pair["low"] is None or bool(pair["low"] <= 0 <= pair["high"])
 
 
@@ -83,7 +83,7 @@ def _head(content: dict[str, Any]) -> list[str]:
     waiting = {m: v["waiting"] for m, v in content["models"].items() if v["waiting"]}
     if waiting:
         left = ", ".join(f"{_text(model)}: {count}" for model, count in waiting.items())
-        blocks.append(f"**The run is not over; images without rows: {left}.**")
+        blocks.append(f"**The run is incomplete; images without rows: {left}.**")
     blocks.append(_LEGEND.format(**content["bootstrap"]))
     fewest = min((e["n"] for e in content["means"] if e["n"]), default=0)
     if 0 < fewest < 30:
@@ -96,8 +96,8 @@ def _head(content: dict[str, Any]) -> list[str]:
 
 def _model(content: dict[str, Any], model: str) -> list[str]:
     settings, found = content["run"]["models"][model], content["models"][model]
-    shown = _count(found["images"], "image")
-    about = f"Layer {_text(settings.get('layer'))}, {shown}"
+    images = _count(found["images"], "image")
+    about = f"Layer {_text(settings.get('layer'))}, {images}"
     if found["top1"] is not None:
         of = "them" if found["labelled"] == found["images"] else found["labelled"]
         about += f", {found['top1']:.1%} of {of} classified as labelled"
@@ -112,7 +112,7 @@ def _model(content: dict[str, Any], model: str) -> list[str]:
         title = _title(content, content["reference"])
         blocks.append(
             f"### Difference to {title} on the same images\n\n"
-            "**Bold** where the interval of the difference does not hold zero."
+            "**Bold** where the interval of the difference excludes zero."
         )
         for start in range(0, len(metrics), _WIDTH):
             part = metrics[start : start + _WIDTH]
@@ -149,7 +149,7 @@ def _mean(entry: dict[str, Any], unit: str) -> str:
 
 
 def _counts(means: list[dict[str, Any]], metric: str, name: str) -> str:
-    """Of all methods: how many images, or from how many to how many."""
+    """The number of images of all methods, or its smallest and largest value."""
     field = "n" if name == "images" else name
     counts = {entry[field] for entry in means if entry["metric"] == metric}
     return "-".join(map(str, sorted({min(counts), max(counts)})))
@@ -168,7 +168,7 @@ def _differences(
             unit = content["run"]["metrics"][metric]["unit"]
             pair = found[method, metric]
             mean = _format(pair["mean"], unit, "+")
-            mean = mean if holds_zero(pair) else f"**{mean}**"
+            mean = mean if includes_zero(pair) else f"**{mean}**"
             cells.append(mean + _ends(pair, unit, "+"))
         lines.append([_title(content, method), *cells])
     return markdown_table(["method", *(_heading(content, m) for m in metrics)], lines)
@@ -264,7 +264,7 @@ def _share(value: float | None) -> str:
 
 
 def _text(value: object) -> str:
-    """Returns a name or message that cannot break a table or become markup."""
+    """Returns a name or message with escapes: no markup, no end of a cell."""
     text = " ".join(str(value).split())
     for sign in "\\`*_[]|<>":
         text = text.replace(sign, f"\\{sign}" if sign not in "<>" else _ENTITIES[sign])

@@ -14,7 +14,7 @@ from captum_iscam.benchmark.bootstrap import Array, common_grid, on_grid
 
 
 class Failure(NamedTuple):
-    """An error and where it came up; the image is left out."""
+    """An error by model, method and metric, without the image."""
 
     model: str
     method: str
@@ -23,17 +23,17 @@ class Failure(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What one metric says of all methods on one model.
+    """The values of one metric for all methods on one model.
 
     Attributes:
         values (Array): `(images, methods)`, NaN where there is none.
         failed (Array): `(images, methods)`, 1 where there is an error instead.
-        asked (Array): `(images, methods)`, 1 where there is a row.
+        present (Array): `(images, methods)`, 1 where there is a row.
     """
 
     values: Array
     failed: Array
-    asked: Array
+    present: Array
 
 
 @dataclass
@@ -41,12 +41,12 @@ class Results:
     """All rows and curves of a folder.
 
     Attributes:
-        run (dict): What `run.json` holds.
+        run (dict): The content of `run.json`.
         tables (dict): A :class:`Table` for each model and metric that has rows.
-        seen (dict): For each model, what each image was to it: target, prediction,
-            probability of the target. None where there is no row.
+        seen (dict): For each model, a row of each image, which has the target, the
+            prediction and the probability. None where there is no row.
         unreadable (dict): The error of each image that could not be read.
-        failures (Counter): On how many images each error came up.
+        failures (Counter): The number of images with each error.
         curves (dict): `(images, methods, points)` for each model and curve metric.
         grid (Array): The fractions of the curves.
     """
@@ -76,7 +76,7 @@ class Results:
         return list(self.run["methods"])
 
     def metrics(self, model: str) -> list[str]:
-        """Names of the metrics that have rows on a model, without what they cost."""
+        """Names of the metrics that have rows on a model, without costs."""
         return [
             metric
             for metric in self.run["metrics"]
@@ -84,11 +84,11 @@ class Results:
         ]
 
     def title(self, method: str) -> str:
-        """A method's name in pictures and tables."""
+        """A method's name in figures and tables."""
         return str(self.run["methods"][method].get("title") or method)
 
     def waiting(self, model: str) -> int:
-        """Number of images that were neither unreadable nor shown to the model yet."""
+        """Number of readable images without rows of the model."""
         return sum(
             row is None and image["id"] not in self.unreadable
             for image, row in zip(self.images, self.seen[model], strict=True)
@@ -100,24 +100,24 @@ def read_results(folder: Path) -> Results:
 
     Raises:
         FileNotFoundError: If there is no `run.json`.
-        ValueError: If a row is about something that `run.json` does not name.
+        ValueError: If a row names something that is not in `run.json`.
     """
     if not (folder / storage.RUN).is_file():
         raise FileNotFoundError(
-            f"folder must hold the {storage.RUN} of a benchmark, got {folder}. "
+            f"folder must contain the {storage.RUN} of a benchmark, got {folder}. "
             "Run captum-iscam benchmark first."
         )
     results = Results(storage.read_run(folder))
-    places = _Places(results)
-    results.seen = {model: [None] * len(places.images) for model in results.models}
+    indices = _Indices(results)
+    results.seen = {model: [None] * len(indices.images) for model in results.models}
     for record in storage.read_lines(folder / storage.ROWS):
-        _enter(results, places, storage.Row(**record))
-    _enter_curves(results, places, folder)
+        _enter(results, indices, storage.Row(**record))
+    _enter_curves(results, indices, folder)
     return results
 
 
-class _Places:
-    """Where a name stands in the arrays."""
+class _Indices:
+    """The index of each name in the arrays."""
 
     def __init__(self, results: Results) -> None:
         self.images = {image["id"]: i for i, image in enumerate(results.images)}
@@ -137,43 +137,43 @@ class _Places:
         )
         if not known:
             raise ValueError(
-                f"rows must be about what {storage.RUN} names, got {record.key}. "
+                f"rows must be about names of {storage.RUN}, got {record.key}. "
                 "Give each benchmark a folder of its own."
             )
         return self.images[record.image], self.methods[str(record.method)]
 
 
-def _enter(results: Results, places: _Places, row: storage.Row) -> None:
-    if row.model is None and row.image in places.images:
+def _enter(results: Results, indices: _Indices, row: storage.Row) -> None:
+    if row.model is None and row.image in indices.images:
         results.unreadable[row.image] = row.error or ""
         return
-    place = places.of(row)
+    index = indices.of(row)
     model, metric = str(row.model), str(row.metric)
     table = results.tables.get((model, metric))
     if table is None:
-        empty, zeros = np.full(places.shape, np.nan), np.zeros(places.shape)
+        empty, zeros = np.full(indices.shape, np.nan), np.zeros(indices.shape)
         table = results.tables[model, metric] = Table(empty, zeros, zeros.copy())
-    table.asked[place] = 1
+    table.present[index] = 1
     if row.error is not None:
-        table.failed[place] = 1
+        table.failed[index] = 1
         results.failures[Failure(model, str(row.method), metric, row.error)] += 1
     elif row.value is not None:
-        table.values[place] = row.value
+        table.values[index] = row.value
     seen = results.seen[model]
-    if seen[place[0]] is None or row.error is None:
-        seen[place[0]] = row
+    if seen[index[0]] is None or row.error is None:
+        seen[index[0]] = row
 
 
-def _enter_curves(results: Results, places: _Places, folder: Path) -> None:
-    # Numbers in lists take four times the room of arrays, and there may be 100,000s.
+def _enter_curves(results: Results, indices: _Indices, folder: Path) -> None:
+    # Lists of numbers take four times the memory of arrays, and there may be 100,000s.
     found: list[tuple[tuple[str, str], tuple[int, int], Array, Array]] = []
     for record in storage.read_lines(folder / storage.CURVES):
         curve = storage.Curve(**record)
         points = np.array([curve.fractions, curve.scores])
-        found.append(((curve.model, curve.metric), places.of(curve), *points))
+        found.append(((curve.model, curve.metric), indices.of(curve), *points))
     results.grid = common_grid([len(scores) for *_, scores in found])
-    for key, place, fractions, scores in found:
+    for key, index, fractions, scores in found:
         if key not in results.curves:
-            shape = (*places.shape, len(results.grid))
+            shape = (*indices.shape, len(results.grid))
             results.curves[key] = np.full(shape, np.nan)
-        results.curves[key][place] = on_grid(fractions, scores, results.grid)
+        results.curves[key][index] = on_grid(fractions, scores, results.grid)

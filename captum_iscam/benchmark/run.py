@@ -25,10 +25,10 @@ from captum_iscam.benchmark.storage import (
     RUN,
     WRITTEN,
     Store,
+    count_incomplete_lines,
     done_cells,
     read_lines,
     read_run,
-    torn_lines,
 )
 
 
@@ -38,25 +38,26 @@ def run(
     record: Mapping[str, Any],
     group: Group | None = None,
 ) -> None:
-    """Writes all rows of a plan that are missing, then the summary and the report.
+    """Writes all missing rows of an experiment, then the summary and the report.
 
     Args:
-        experiment (Experiment): What to do.
-        folder (Path): Where to; it is there.
-        record (Mapping[str, Any]): What :meth:`Experiment.describe` gave; the first
-            process alone needs it.
-        group (Group, optional): The processes that share the work. Default: None, this
-            one alone
+        experiment (Experiment): The experiment.
+        folder (Path): An existing folder.
+        record (Mapping[str, Any]): What :meth:`Experiment.describe` returned; only the
+            first process needs it.
+        group (Group, optional): The processes that share the work. Default: None, a
+            single one
 
     Raises:
-        ValueError: If the folder holds another experiment, or another run is at work.
+        ValueError: If the folder contains another experiment, or another run writes to
+            it.
         OSError: If something cannot be written; the run can be resumed.
     """
     group = group or Group()
-    with _ended_by_sigterm(), ExitStack() as held:
+    with _exit_on_sigterm(), ExitStack() as stack:
 
         def open_folder() -> None:
-            held.enter_context(locked(folder))
+            stack.enter_context(locked(folder))
             _open_run(folder, record)
 
         group.join(experiment.device)
@@ -75,74 +76,77 @@ def _open_run(folder: Path, record: Mapping[str, Any]) -> None:
         if record["notes"] and record["notes"] != old["notes"]:
             old["notes"] = record["notes"]
             write_whole(folder / RUN, as_json(old))
-        _say_what_is_there(folder)
+        _report_resume(folder)
         return
-    # A row without the record of its settings would be worth nothing, and whatever else
-    # has a name that this run would write is somebody's.
+    # Rows without the record of their settings cannot be used, and any other file of
+    # such a name is not from a benchmark.
     taken = [name for name in WRITTEN if os.path.lexists(folder / name)]
     if taken:
         raise ValueError(
-            "out must be a folder without files of a benchmark's names where it has "
-            f"no {RUN}, got {str(folder)!r} with {', '.join(taken)}. Choose "
+            "out must be a folder without files named like those of a benchmark where "
+            f"it has no {RUN}, got {str(folder)!r} with {', '.join(taken)}. Choose "
             "another with --out."
         )
     write_whole(folder / RUN, as_json(record))
 
 
-def _say_what_is_there(folder: Path) -> None:
+def _report_resume(folder: Path) -> None:
     rows = sum(1 for _ in read_lines(folder / ROWS))
-    said = f"{folder} holds {rows:,} rows from before; the run goes on from there."
-    torn, parts = torn_lines(folder), drop_unfinished(folder, (IMAGES, MAPS))
-    if torn or parts:
-        said += (
-            f" It was cut off: {torn} torn lines and {parts} unfinished files are "
-            "dropped and made again."
+    text = f"{folder} has {rows:,} rows already; the run continues."
+    lines, parts = (
+        count_incomplete_lines(folder),
+        drop_unfinished(folder, (IMAGES, MAPS)),
+    )
+    if lines or parts:
+        text += (
+            f" It was interrupted: {lines} incomplete lines and {parts} unfinished "
+            "files are removed and computed again."
         )
-    tqdm.write(said, file=sys.stderr)
+    tqdm.write(text, file=sys.stderr)
 
 
-def _work(work: Evaluator, group: Group) -> None:
-    """Does the images that are this process's."""
-    mine = range(group.rank, len(work.experiment.data.items), group.size)
-    open_places = [place for place in mine if not work.is_done(place)]
+def _work(evaluator: Evaluator, group: Group) -> None:
+    """Computes the rows of this process's images: every `size`-th one."""
+    mine = range(group.rank, len(evaluator.experiment.data.items), group.size)
+    unfinished = [index for index in mine if not evaluator.is_done(index)]
     loader = load(
-        work.experiment.data.items,
-        open_places,
-        work.experiment.models,
-        work.experiment.workers,
+        evaluator.experiment.data.items,
+        unfinished,
+        evaluator.experiment.models,
+        evaluator.experiment.workers,
     )
     try:
-        with _progress(len(open_places), group) as bar:
+        with _progress(len(unfinished), group) as bar:
             for loaded in loader:
-                work.image(loaded)
+                evaluator.image(loaded)
                 bar.update()
     except RuntimeError as error:
-        # Not what was raised in one, which says "in DataLoader worker process".
+        # An error that a worker raised says "in DataLoader worker process" instead.
         if "DataLoader worker (pid" not in str(error):
             raise
         raise OSError(
-            f"a process that reads images has ended ({error}). Nothing is lost: the "
-            "same command goes on from there, if need be with fewer --workers."
+            f"a process that reads images has ended ({error}). All rows are kept: "
+            "repeat the command to continue, with fewer --workers if it ends again."
         ) from error
 
 
 def _finish(folder: Path, experiment: Experiment) -> None:
-    """Adds what only all rows together say: top-1, summary and report."""
+    """Adds what needs all rows: top-1, class names, summary and report."""
     from captum_iscam.benchmark.report.page import write_report
     from captum_iscam.benchmark.summary import summarise
 
     record = read_run(folder)
-    right: dict[str, dict[str, bool]] = {name: {} for name in record["models"]}
+    correct: dict[str, dict[str, bool]] = {name: {} for name in record["models"]}
     seen: dict[str, set[int]] = {name: set() for name in record["models"]}
     for row in read_lines(folder / ROWS):
         if row["prediction"] is None:
             continue
         seen[row["model"]] |= {row["target"], row["prediction"]}
         if row["label"] is not None:
-            right[row["model"]][row["image"]] = row["prediction"] == row["label"]
+            correct[row["model"]][row["image"]] = row["prediction"] == row["label"]
     for explained in experiment.models:
-        hits = right[explained.name].values()
-        # Names of all classes would make up most of the record.
+        hits = correct[explained.name].values()
+        # The names of all classes would be most of the record.
         named = {
             str(i): explained.network.classes[i] for i in sorted(seen[explained.name])
         }
@@ -155,7 +159,7 @@ def _finish(folder: Path, experiment: Experiment) -> None:
 
 
 def _progress(total: int, group: Group) -> tqdm[Any]:
-    """A bar of the images of the first process."""
+    """A progress bar of the first process's images."""
     hidden = group.rank != 0 or not sys.stderr.isatty()
     share = f"1 of {group.size} processes" if group.size > 1 else None
     layout = (
@@ -167,8 +171,8 @@ def _progress(total: int, group: Group) -> tqdm[Any]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Ends the process by an exception, so that what is being written is closed."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Turns SIGTERM into an exception, so that open files are closed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Where images come from: folders, tables, ImageNet, Pascal VOC, the bundled scenes."""
+"""Readers of images: folders, tables, ImageNet, Pascal VOC, the bundled scenes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 
 @dataclass(frozen=True)
 class SceneItem(Item):
-    """A scene: the bundled ones first, drawn ones after them.
+    """A scene, by number: first the bundled ones, then drawn ones.
 
     Its label is the class of the largest object.
     """
@@ -42,11 +42,11 @@ class SceneItem(Item):
 
     @property
     def has_regions(self) -> bool:
-        """Whether the masks speak of the model's classes."""
+        """Whether the masks are of the model's classes."""
         return self.label is not None
 
     def read(self) -> tuple[Image.Image, Regions]:
-        """Returns the scene as a picture, and the mask of each object."""
+        """Returns the scene as an image, and the mask of each object."""
         scene = _scene(self.number)
         pixels = (scene.image * 255).round().byte().permute(1, 2, 0).numpy()
         masks = dict(zip(scene.labels, scene.masks.numpy(), strict=True))
@@ -54,7 +54,7 @@ class SceneItem(Item):
 
 
 def bundled_scenes(samples: int | None = None) -> DataSet:
-    """Returns the bundled scenes; asked for more, drawn ones after them.
+    """Returns the bundled scenes, and drawn ones after them if there are to be more.
 
     Examples::
 
@@ -97,13 +97,13 @@ def _class_folders(root: Path) -> DataSet:
     flat = [file for file in files if len(file.parts) == 1]
     if not files:
         raise ValueError(
-            f"data must hold images ({', '.join(_SUFFIXES)}), got none in "
-            f"{str(root)!r}. Name the folder whose folders hold the images."
+            f"data must contain images ({', '.join(_SUFFIXES)}), got none in "
+            f"{str(root)!r}. Name the folder that has the folders of images."
         )
     if flat and len(flat) < len(files):
         raise ValueError(
-            "data must hold images in one folder per class, or without classes, got "
-            f"both in {str(root)!r}: {flat[0].name} lies beside folders. Move it."
+            "data must contain images in one folder per class, or without classes, got "
+            f"both in {str(root)!r}: {flat[0].name} lies next to folders. Move it."
         )
     labels = [None if flat else file.parts[0] for file in files]
     items = tuple(
@@ -129,15 +129,15 @@ def _is_imagenet(path: Path) -> bool:
 
 
 def _read_imagenet(root: Path) -> DataSet:
-    """The validation images; their folders' names in order are the class indices."""
+    """The validation images; sorted names of folders are in the order of classes."""
     names = _names_in(root / "meta.bin")
     order = sorted(names)
     found = _class_folders(root / "val")
-    strange = [name for name in found.classes if name not in names]
-    if strange or not found.classes:
+    unknown = [name for name in found.classes if name not in names]
+    if unknown or not found.classes:
         raise ValueError(
-            f"data must hold the folders of ImageNet in {str(root / 'val')!r}, got "
-            f"{strange[0] if strange else 'no folders'}. Let "
+            f"data must contain the folders of ImageNet in {str(root / 'val')!r}, got "
+            f"{unknown[0] if unknown else 'no folders'}. Let "
             'torchvision.datasets.ImageNet(root, "val") unpack it.'
         )
     items = tuple(
@@ -150,13 +150,13 @@ def _read_imagenet(root: Path) -> DataSet:
 
 
 def _names_in(meta: Path) -> dict[str, tuple[str, ...]]:
-    """Names of the classes by folder, as torchvision keeps them."""
-    repair = 'Let torchvision.datasets.ImageNet(root, "val") write it anew.'
+    """Names of the classes by folder, as torchvision stores them."""
+    repair = 'Let torchvision.datasets.ImageNet(root, "val") write it again.'
     found = read_tensors(meta, "meta.bin", repair)
     names = found[0] if isinstance(found, tuple) and found else None
     if not isinstance(names, dict) or not names:
         raise ValueError(
-            "meta.bin must hold the names of ImageNet's classes, got "
+            "meta.bin must contain the names of ImageNet's classes, got "
             f"{type(found).__name__} in {str(meta)!r}. {repair}"
         )
     return names
@@ -193,7 +193,7 @@ def _read_table(path: Path) -> DataSet:
         )
     if not items:
         raise ValueError(
-            f"data must hold images, got a table without lines in {str(file)!r}. "
+            f"data must contain images, got a table without lines in {str(file)!r}. "
             "Write a line for each image."
         )
     return DataSet("csv", file, tuple(items.values()))
@@ -215,7 +215,7 @@ def _boxes(file: Path) -> dict[str, list[Box]]:
 
 
 def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Lines of a CSV with a column `file`, and where each is."""
+    """Yields the lines of a CSV with a column `file`, each with its line number."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
@@ -230,7 +230,7 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 if None in row or not row["file"]:
                     raise ValueError(
                         "data must have a file and as many fields as columns in each "
-                        f"line, got something else in {place}. Correct the line."
+                        f"line, got another line in {place}. Correct it."
                     )
                 yield place, row
     except (UnicodeDecodeError, csv.Error) as error:
@@ -301,8 +301,8 @@ def _read_voc(path: Path) -> DataSet:
         names = sorted(p.stem for p in (root / "Annotations").glob("*.xml"))
     if not names:
         raise ValueError(
-            f"data must hold annotated images, got none in {str(root)!r}. Keep the "
-            "folders Annotations and ImageSets beside JPEGImages."
+            f"data must contain annotated images, got none in {str(root)!r}. Keep the "
+            "folders Annotations and ImageSets next to JPEGImages."
         )
     items = tuple(_item(root, name) for name in names)
     return DataSet("voc", root, items, _CLASSES)
@@ -322,7 +322,7 @@ def _item(root: Path, name: str) -> FileItem:
     painted = root / "SegmentationClass" / f"{name}.png"
     masks: list[Mask] = []
     if painted.is_file():
-        # Its palette index is the class, 255 the rim that belongs to nobody.
+        # The palette index is the class; 255 is the border, which belongs to no class.
         present = dict.fromkeys(b.label for b in boxes)
         masks = [
             Mask(label, painted, 1 + _CLASSES.index(str(label)))
@@ -340,7 +340,7 @@ def _box(entry: ElementTree.Element) -> Box:
     if box is None:
         raise ValueError("an object without a box")
     x0, y0, x1, y1 = (float(box.findtext(k) or "") for k in _CORNERS)
-    # Counted from 1, the last pixel included.
+    # VOC counts pixels from 1 and includes the last one.
     return Box(entry.findtext("name"), x0 - 1, y0 - 1, x1, y1)
 
 
@@ -365,13 +365,13 @@ READERS: list[Reader] = [
     Reader("imagenet", _is_imagenet, _read_imagenet),
     Reader("folder", Path.is_dir, _read_folder),
 ]
-"""In the order in which they are asked; the last one takes any folder."""
+"""The first reader that recognises a path reads it; the last one takes any folder."""
 
 
 def register_reader(
     name: str, recognises: Callable[[Path], bool], read: Callable[[Path], DataSet]
 ) -> None:
-    """Adds a kind of data, which is asked before those that are known.
+    """Adds a kind of data, which goes before the known ones.
 
     Args:
         name (str): Its name.
@@ -417,17 +417,17 @@ def find_data(path: Path) -> DataSet:
             or a folder of images, if labelled in one folder per class.
 
     Raises:
-        ValueError: If nothing of that kind is there, or it contradicts itself.
+        ValueError: If there are no such data, or they are inconsistent.
     """
     if not path.exists():
         raise ValueError(
-            f"data must be a folder or a CSV file, got {str(path)!r}, which is not "
-            "there. Leave it out for the bundled scenes."
+            f"data must be a folder or a CSV file, got {str(path)!r}, which does not "
+            "exist. Omit it for the bundled scenes."
         )
     reader = next((r for r in READERS if r.recognises(path)), None)
     if reader is None:
         raise ValueError(
-            f"data must be of a kind that is known, got {str(path)!r}. Known are: "
+            f"data must be of a known kind, got {str(path)!r}. Known are: "
             f"{', '.join(r.name for r in READERS)}."
         )
     return replace(reader.read(path), kind=reader.name)

@@ -1,4 +1,4 @@
-"""The folder a benchmark writes: what is where, and how to read it back.
+"""The folder of a benchmark: its files, and how to write and read them.
 
 ::
 
@@ -8,7 +8,7 @@
     OUT/images/<key>.jpg                     the input's crop, at most 160 pixels
     OUT/maps/<model>/<method>/<key>.png      8-bit grey, at most 112 pixels
     OUT/summary.md, summary.csv, summary.json, report.html, report_data/*.js
-    OUT/.captum-iscam.lock                   held while a run writes here
+    OUT/.captum-iscam.lock                   locked while a run writes here
 
 `run.json` is one object::
 
@@ -29,13 +29,12 @@
      "metrics": {"insertion": {"higher_is_better": true, "unit": "score",
                  "settings": {"substrate": "blur", ...}}, ...}}
 
-`images` lists all images of the run in order; a digest changes when the file, its boxes
-or its masks do. A model's `top1` is the share of its
-images whose prediction is the label; it is null until the run is over and where no
-image has a label. `class_names` are the model's names of the classes in the rows, there
-when the run is over. `metrics` lists "seconds", "forward_passes" and "backward_passes"
-as well; their rows come with every map. Model and method names are the names in the
-rows.
+`images` lists all images of the run in order. A digest changes when the file, its boxes
+or its masks change. `top1` of a model is the share of the images whose prediction is
+the label; it is null until the run is complete, and where no image has a label.
+`class_names` are the names of the classes that occur in the rows, added when the run is
+complete. `metrics` also lists "seconds", "forward_passes" and "backward_passes", of
+which every map has rows. The rows use the same names of models and methods.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ WRITTEN = (
     REPORT,
     REPORT_DATA,
 )
-"""What a run writes, less what has a name that nothing else has."""
+"""Names of what a run writes that other programs may use too."""
 
 MAP_SIZE = 112
 """Longest side of a stored map in pixels."""
@@ -88,11 +87,11 @@ THUMBNAIL_SIZE = 160
 """Longest side of a stored image in pixels."""
 
 COSTS = ("seconds", "forward_passes", "backward_passes")
-"""Metrics that say what a map cost, not how good it is; the fewer, the better."""
+"""Metrics of what a map costs; lower is better."""
 
 
 class Key(NamedTuple):
-    """What a row is about; no two rows have the same."""
+    """Image, model, method and metric of a row; every row has another key."""
 
     image: str
     model: str | None
@@ -104,7 +103,8 @@ class Key(NamedTuple):
 class Row:
     """One value: image x model x method x metric.
 
-    An unreadable image has one row, with an error and neither model, method nor metric.
+    An image that cannot be read has one row, with an error and no model, method or
+    metric.
 
     Attributes:
         image (str): Id of the image, from `run.json`.
@@ -112,14 +112,14 @@ class Row:
         method (str or None): Name of the method.
         metric (str or None): Name of the metric, or one of `COSTS`.
         value (float or None): None where the metric has no value: there is no box or
-            mask of the target's class, the result is not a number, or there is an
+            mask of the target's class, the result is not finite, or there was an
             error.
         target (int or None): Class the map explains.
         label (int or None): True class.
         prediction (int or None): Class the model predicts.
         probability (float or None): The model's probability of the target.
         group (str or None): Name of the true class.
-        error (str or None): What went wrong, in one line.
+        error (str or None): The error, in one line.
     """
 
     image: str
@@ -136,13 +136,13 @@ class Row:
 
     @property
     def key(self) -> Key:
-        """What the row is about."""
+        """The key of the row."""
         return Key(self.image, self.model, self.method, self.metric)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How the score of the target changes while an image is removed or put in.
+    """The score of the target while pixels are inserted or deleted.
 
     Attributes:
         image (str): Id of the image.
@@ -162,7 +162,7 @@ class Curve:
 
     @property
     def key(self) -> Key:
-        """What the curve is about; that of its row."""
+        """The key of the curve, which is that of its row."""
         return Key(self.image, self.model, self.method, self.metric)
 
 
@@ -186,12 +186,12 @@ def rank_file(folder: Path, kind: str, rank: int) -> Path:
 
 
 def map_file(folder: Path, model: str, method: str, key: str) -> Path:
-    """Returns where a map is, relative names as in the rows."""
+    """Returns the file of a map, by the names in the rows."""
     return folder / MAPS / model / method / f"{key}.png"
 
 
 def image_file(folder: Path, key: str) -> Path:
-    """Returns where the small picture of an image is."""
+    """Returns the file of an image's thumbnail."""
     return folder / IMAGES / f"{key}.jpg"
 
 
@@ -199,14 +199,14 @@ def to_line(record: Row | Curve) -> bytes:
     """Returns a record as one line of JSON.
 
     Raises:
-        ValueError: If a number is infinite or not a number, which JSON cannot hold.
+        ValueError: If a number is infinite or not a number, which JSON has no form for.
     """
     text = json.dumps(asdict(record), allow_nan=False, separators=(",", ":"))
     return text.encode() + b"\n"
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Returns what `run.json` holds."""
+    """Returns the content of `run.json`."""
     run: dict[str, Any] = json.loads((folder / RUN).read_bytes())
     return run
 
@@ -226,7 +226,7 @@ def read_curves(folder: Path) -> list[Curve]:
 
 
 def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yields the records of all files, less a last line that was torn in writing."""
+    """Yields the records of all files, without a last line that is incomplete."""
     for file in sorted(folder.glob("rank*.jsonl")):
         with file.open("rb") as stream:
             for line in stream:
@@ -241,9 +241,9 @@ def _record(line: bytes, file: Path) -> dict[str, Any]:
         record = error
     if not isinstance(record, dict):
         raise ValueError(
-            f"out must be a folder whose rows are as they were written, got the line "
-            f"{line[:60]!r} in {str(file)!r}. Delete it, and give the command again to "
-            "make it anew."
+            f"out must be a folder with unchanged rows, got the line {line[:60]!r} in "
+            f"{str(file)!r}. Delete the line and repeat the command, which computes it "
+            "again."
         )
     return record
 
@@ -253,13 +253,13 @@ Cell = tuple[str | None, str | None, str | None]
 
 
 class Store:
-    """What one process writes into the folder of a run.
+    """The files that one process writes in the folder of a run.
 
-    Opening it drops a line that was torn when a run was killed.
+    Opening it removes a last line that is incomplete because a run was killed.
 
     Args:
-        folder (Path): The folder, which is there.
-        rank (int): The process; each has its own files.
+        folder (Path): The folder, which exists.
+        rank (int): The number of the process; each has its own files.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
@@ -282,38 +282,38 @@ class Store:
         self._curves.close()
 
     def add_row(self, row: Row) -> None:
-        """Appends a row; it survives whatever happens to the process from here on."""
+        """Appends a row, which is kept even if the process is killed afterwards."""
         self._rows.append(to_line(row))
 
     def add_curve(self, curve: Curve) -> None:
-        """Appends a curve, to be called before the row it belongs to."""
+        """Appends a curve; call it before the row it belongs to is appended."""
         self._curves.append(to_line(curve))
 
     def sync(self) -> None:
-        """Returns once all rows and curves survive a loss of power."""
+        """Waits until all rows and curves are on the disk."""
         self._curves.sync()
         self._rows.sync()
 
     def save_image(self, key: str, jpeg: bytes) -> None:
-        """Writes the small picture of an image, if it is missing."""
+        """Writes the thumbnail of an image, if it is missing."""
         file = image_file(self._folder, key)
         if not file.exists():
             write_whole(file, jpeg, self._rank)
 
     def save_map(self, model: str, method: str, key: str, maps: Tensor) -> None:
-        """Writes a map `(1, 1, h, w)` as a picture, its largest value white."""
+        """Writes a map `(1, 1, h, w)` as a grey image; its maximum is white."""
         file = map_file(self._folder, model, method, key)
         write_whole(file, _as_png(maps), self._rank)
 
 
 class _Lines:
-    """A file of lines that grows; a failed write leaves no part of a line."""
+    """A file to which lines are appended; a failed write leaves no incomplete line."""
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(exist_ok=True)
         self._file = file
         self._stream = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        self._end = _whole_lines(self._stream)
+        self._end = _end_of_last_line(self._stream)
         os.ftruncate(self._stream, self._end)
 
     def append(self, line: bytes) -> None:
@@ -336,14 +336,14 @@ class _Lines:
         os.close(self._stream)
 
 
-def torn_lines(folder: Path) -> int:
-    """Returns how many files end in a part of a line; opening a store drops it."""
+def count_incomplete_lines(folder: Path) -> int:
+    """Returns the number of files whose last line is incomplete."""
     files = [f for kind in (ROWS, CURVES) for f in (folder / kind).glob("rank*.jsonl")]
-    return sum(_ends_torn(file) for file in files)
+    return sum(_ends_incomplete(file) for file in files)
 
 
 def done_cells(folder: Path) -> dict[str, set[Cell]]:
-    """Returns which rows there are, by image, whoever wrote them."""
+    """Returns the rows that exist, by image, whichever process wrote them."""
     done: dict[str, set[Cell]] = {}
     for record in read_lines(folder / ROWS):
         model, method, metric = (
@@ -354,7 +354,7 @@ def done_cells(folder: Path) -> dict[str, set[Cell]]:
 
 
 def as_jpeg(image: Image.Image, side: int) -> bytes:
-    """Returns a picture of at most `side` pixels as the bytes of a JPEG file."""
+    """Returns an image of at most `side` pixels as the bytes of a JPEG file."""
     small = image.copy()
     small.thumbnail((side, side))
     stream = io.BytesIO()
@@ -367,19 +367,19 @@ def _as_png(maps: Tensor) -> bytes:
     height, width = values.shape[2:]
     scale = MAP_SIZE / max(height, width)
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    # Averaged where it shrinks, so that no peak falls between the pixels.
-    shown = F.interpolate(
+    # With antialiasing where the map shrinks, so that no peak is lost between pixels.
+    small = F.interpolate(
         values, size, mode="bilinear", align_corners=False, antialias=scale < 1
     )[0, 0]
-    largest = float(shown.max())
-    levels = (shown / largest if largest > 0 else shown).mul(255).round().byte()
+    largest = float(small.max())
+    levels = (small / largest if largest > 0 else small).mul(255).round().byte()
     stream = io.BytesIO()
     Image.fromarray(np.asarray(levels)).save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
-def _whole_lines(stream: int) -> int:
-    """Returns the length of a file up to the end of its last whole line."""
+def _end_of_last_line(stream: int) -> int:
+    """Returns the length of a file up to the end of its last complete line."""
     size = os.fstat(stream).st_size
     while size > 0:
         start = max(0, size - 4096)
@@ -390,9 +390,9 @@ def _whole_lines(stream: int) -> int:
     return 0
 
 
-def _ends_torn(file: Path) -> bool:
+def _ends_incomplete(file: Path) -> bool:
     with file.open("rb") as stream:
-        return _whole_lines(stream.fileno()) < os.fstat(stream.fileno()).st_size
+        return _end_of_last_line(stream.fileno()) < os.fstat(stream.fileno()).st_size
 
 
 def _interned(name: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""From rows to the answer: means with intervals, paired differences, wins, costs."""
+"""Summarises rows: means with intervals, paired differences, wins, costs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from captum_iscam.benchmark.bootstrap import (
     pairs,
     win_shares,
 )
-from captum_iscam.benchmark.markdown import as_markdown, holds_zero
+from captum_iscam.benchmark.markdown import as_markdown, includes_zero
 from captum_iscam.benchmark.results import Results, Table, read_results
 from captum_iscam.benchmark.storage import (
     SUMMARY_CSV,
@@ -41,14 +41,14 @@ _COLUMNS = (
 
 @dataclass
 class Summary:
-    """The answer of a benchmark.
+    """The summary of a benchmark.
 
     Attributes:
         folder (Path): The benchmark's folder.
-        content (dict): What `summary.json` holds: "run", "bootstrap", "reference",
+        content (dict): The content of `summary.json`: "run", "bootstrap", "reference",
             "images", "models", and the lists "means", "pairs", "costs", "curves" and
             "failures", one entry per model, metric and method.
-        results (Results): The rows it was made of.
+        results (Results): The rows it was computed from.
     """
 
     folder: Path
@@ -59,22 +59,22 @@ class Summary:
 def summarise(folder: Path | str, reference: str | None = None) -> Summary:
     """Writes `summary.md`, `summary.csv` and `summary.json` from the rows of a folder.
 
-    Means are over the images on which a metric has a value for any method; images
-    without (no box for a localisation metric, say) are counted as undefined, values
-    that only some methods lack as missing. Intervals are percentile bootstrap
-    intervals over images, those of differences paired. The same rows give the same
-    summary, whatever their order.
+    Means are over the images on which a metric has a value for any method. Images
+    without one (for example without a box for a localisation metric) are counted as
+    undefined. Values that only some methods lack are counted as missing. Intervals are
+    percentile bootstrap intervals over images; those of differences are paired. The
+    same rows give the same summary, in any order.
 
     Args:
-        folder (Path or str): A benchmark's folder; the run may still be going on.
-        reference (str, optional): The method that differences in the tables are taken
-            to; `summary.json` has those of all pairs. Default: None, the run's first
+        folder (Path or str): A benchmark's folder; the run may be incomplete.
+        reference (str, optional): The method with which the tables compare all others;
+            `summary.json` has all pairs. Default: None, the run's first
 
     Raises:
         FileNotFoundError: If the folder holds no `run.json`.
         ValueError: If `reference` is not a method of the run, or rows do not belong to
             it.
-        OSError: If something cannot be written; the file that was there stays.
+        OSError: If something cannot be written; the old file is kept then.
     """
     folder = Path(folder)
     results = read_results(folder)
@@ -137,12 +137,12 @@ def _key(entry: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _encoded(text: str) -> bytes:
-    # A file name that is no valid text may stand in an error.
+    # An error may contain a file name that is not valid text.
     return text.encode("utf-8", "backslashreplace")
 
 
 def contents(results: Results, reference: str) -> dict[str, Any]:
-    """Returns what `summary.json` holds.
+    """Returns the content of `summary.json`.
 
     Args:
         results (Results): The rows.
@@ -186,34 +186,34 @@ def contents(results: Results, reference: str) -> dict[str, Any]:
 
 
 def _model(results: Results, model: str) -> dict[str, Any]:
-    shown = [row for row in results.seen[model] if row is not None]
-    predicted = [row for row in shown if row.prediction is not None]
+    present = [row for row in results.seen[model] if row is not None]
+    predicted = [row for row in present if row.prediction is not None]
     labelled = [row for row in predicted if row.label is not None]
-    right = sum(row.prediction == row.label for row in labelled)
+    correct = sum(row.prediction == row.label for row in labelled)
     return {
-        "images": len(shown),
+        "images": len(present),
         "waiting": results.waiting(model),
         "labelled": len(labelled),
-        "top1": right / len(labelled) if labelled else None,
+        "top1": correct / len(labelled) if labelled else None,
     }
 
 
 def _compare(
     results: Results, model: str, metric: str, content: dict[str, Any]
 ) -> None:
-    """Adds what one metric says of all methods on one model."""
+    """Adds the means and differences of one metric on one model."""
     table = results.tables[model, metric]
     higher_is_better = bool(results.run["metrics"][metric]["higher_is_better"])
     defined = _defined(table)
     values = table.values[defined]
-    undefined = int(((table.asked > 0).any(1) & ~defined).sum())
+    undefined = int(((table.present > 0).any(1) & ~defined).sum())
     differences = _differences(values, results.methods, higher_is_better)
     found = bootstrap(values)
     best = _best(found.mean, results.methods, higher_is_better)
     level = {
         pair["method"]
         for pair in differences
-        if pair["other"] in best and holds_zero(pair)
+        if pair["other"] in best and includes_zero(pair)
     }
     for i, method in enumerate(results.methods):
         content["means"].append(
@@ -255,7 +255,7 @@ def _best(means: Array, methods: list[str], higher_is_better: bool) -> set[str]:
 def _differences(
     values: Array, methods: list[str], higher_is_better: bool
 ) -> list[dict[str, Any]]:
-    """Each method against each other one, both ways round."""
+    """The differences of all pairs of methods, in both orders."""
     wins = win_shares(values, higher_is_better)
     found = []
     for a, b, difference in pairs(values):
@@ -328,7 +328,7 @@ def _median(values: Array) -> float:
 
 
 def _number(value: float) -> float | None:
-    """Six digits: more would only show in which order a machine adds."""
+    """Rounds to six digits, since the others depend on the order of additions."""
     return None if np.isnan(value) else float(f"{value:.6g}") + 0.0  # no minus zero
 
 

@@ -22,7 +22,7 @@ from captum_iscam.benchmark.metric_registry import find_metrics, with_settings
 from captum_iscam.benchmark.run import run as run_experiment
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
 from captum_iscam.cli.explain import choose_device
-from captum_iscam.cli.output import make_folder, say
+from captum_iscam.cli.output import make_folder, print_line
 from captum_iscam.cli.parser import METHODS, PRESETS
 from captum_iscam.cli.plugins import load_plugins
 from captum_iscam.cli.record import versions
@@ -30,7 +30,7 @@ from captum_iscam.methods import Options, find_methods
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs or resumes a benchmark; returns 0 when all rows are there."""
+    """Runs or resumes a benchmark; returns 0 when it is complete."""
     group = Group()
     plugins = load_plugins(args.plugin)
     _apply_preset(args)
@@ -48,25 +48,27 @@ def run(args: argparse.Namespace) -> int:
         )
     run_experiment(experiment, folder, json.loads(json.dumps(record)), group)
     if group.rank == 0:
-        # What repeats the run is for the file; a terminal has the command.
+        # The settings are for the file; the terminal shows the command already.
         text = (folder / "summary.md").read_text(encoding="utf-8")
         for line in text.partition("\n## The run")[0].split("\n"):
-            say(line, sys.stdout)
+            print_line(line, sys.stdout)
         page = folder / "report.html"
-        say(f"All of it is in {folder}, for a browser in {page}.", sys.stdout)
+        print_line(
+            f"All results are in {folder}. Open {page} in a browser.", sys.stdout
+        )
     return 0
 
 
 def _apply_preset(args: argparse.Namespace) -> None:
-    """Fills in what was not given."""
+    """Sets the options that were not given."""
     preset = dict(PRESETS.get(args.preset, {}))
     if args.data is None:
-        # ImageNet's networks know none of the drawn objects.
+        # ImageNet's networks have none of the drawn objects as classes.
         for name in ("model", "layer", "samples"):
             preset.pop(name, None)
     args.at_most = args.samples is None
     if args.model is not None:
-        # A preset's layers are those of its own networks, of which some may run.
+        # A preset's layers are for its own networks, of which some may be chosen.
         names = {name.strip() for name in args.model.split(",")}
         layers = [
             part
@@ -80,7 +82,7 @@ def _apply_preset(args: argparse.Namespace) -> None:
 
 
 def _experiment(args: argparse.Namespace, group: Group) -> Experiment:
-    """Returns the plan; whatever is wrong with the arguments is said here."""
+    """Returns the experiment, or raises for arguments that do not fit."""
     methods = find_methods(args.method or METHODS)
     data = _data(args)
     specs = find_metrics(args.metric, data.has_regions)
@@ -123,7 +125,7 @@ def _data(args: argparse.Namespace) -> DataSet:
 def _models(args: argparse.Namespace, device: str) -> list[ExplainedModel]:
     if args.model is None and args.data is not None:
         raise ValueError(
-            "model must be named for images of your own, got none. Name networks of "
+            "model must be given for images of your own, got none. Name networks of "
             "torchvision with --model, such as squeezenet1_1."
         )
     listed = (args.model or SCENE_NET).split(",")
@@ -143,15 +145,15 @@ def _models(args: argparse.Namespace, device: str) -> list[ExplainedModel]:
 
 
 def _by_model(text: str | None, names: list[str], option: str) -> Mapping[str, str]:
-    """Returns what "MODEL=VALUE,..." or a single value for all says of each model."""
+    """Returns the value of each model, from "MODEL=VALUE,..." or one value for all."""
     if text is None:
         return {}
     parts = [part.strip().partition("=") for part in text.split(",")]
     if len(parts) == 1 and not parts[0][1]:
         return dict.fromkeys(names, text)
     given = {model: value for model, _, value in parts}
-    strange = [model for model in given if model not in names]
-    if strange or not all(given.values()):
+    unknown = [model for model in given if model not in names]
+    if unknown or not all(given.values()):
         raise ValueError(
             f"{option} must be one value or MODEL=VALUE for models of --model, got "
             f"{text!r}. The models are: {', '.join(names)}."
@@ -166,7 +168,7 @@ def _weights(name: str, given: str | None) -> str | Path:
 
 
 def _labelled(data: DataSet, models: list[ExplainedModel]) -> DataSet:
-    """Returns the data with labels of the classes that all networks share."""
+    """Returns the data with labels as indices of the classes, which models share."""
     first = models[0].network
     for explained in models:
         if len(explained.network.classes) != len(first.classes):

@@ -1,4 +1,4 @@
-"""`captum-iscam demo`: the bundled network and pictures, where the answer is known."""
+"""`captum-iscam demo`: the bundled network and scenes, where the objects are known."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from captum_iscam._utils.files import sha256, write_whole
 from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.cli import record
 from captum_iscam.cli.explain import progress
-from captum_iscam.cli.output import ExistingOutput, free_names, own_folder, say
+from captum_iscam.cli.output import (
+    ExistingOutput,
+    free_names,
+    output_folder,
+    print_line,
+)
 from captum_iscam.demo import CLASSES, Scene, load_network, load_scenes, preprocess
 from captum_iscam.demo.network import WEIGHTS
 from captum_iscam.methods import METHODS, Options
 from captum_iscam.visualization import upsample
 
-# What fits into the demo's minute on two cores: not every method of the table, nor
-# the 35 samples of SS-CAM.
+# The demo takes less than a minute on two cores, so it neither runs every method nor
+# takes the 35 samples of SS-CAM.
 SHOWN = (
     "is-cam",
     "ss-cam",
@@ -40,9 +45,9 @@ _N_SAMPLES = 4
 
 @dataclass(frozen=True)
 class Finding:
-    """How well one map finds its object."""
+    """How well one map finds its object: a line of `table.csv`."""
 
-    picture: str
+    image: str
     class_name: str
     method: str
     probability: float
@@ -54,11 +59,11 @@ class Finding:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Explains every object of the bundled pictures by the methods in `SHOWN`."""
-    with own_folder(args.out) as existing:
+    """Explains every object of the bundled scenes by the methods in `SHOWN`."""
+    with output_folder(args.out) as existing:
         tables = _explain_scenes(args.out, args.seed, existing)
     tqdm.write(f"\n{tables}\n\n{_LEGEND}", file=sys.stdout)
-    say(f"All of it is in {args.out}.", sys.stdout)
+    print_line(f"All results are in {args.out}.", sys.stdout)
     return 0
 
 
@@ -72,8 +77,8 @@ def _explain_scenes(out: Path, seed: int, existing: ExistingOutput) -> str:
     with progress(objects * len(SHOWN)) as bar:
         for name, scene in zip(names, scenes, strict=True):
             findings += _explain_scene(network, scene, name, out, options, bar.update)
-            said = ", ".join(CLASSES[label] for label in scene.labels)
-            say(f"{name}: {said} -> {out / name}.png", sys.stdout)
+            objects_of = ", ".join(CLASSES[label] for label in scene.labels)
+            print_line(f"{name}: {objects_of} -> {out / name}.png", sys.stdout)
     caption = "Overlap of each map with its object:"
     tables = f"{caption}\n\n{_by_object(findings)}\n\n{_by_method(findings)}"
     for suffix, text in ((".md", f"{tables}\n"), (".csv", _as_csv(findings))):
@@ -82,7 +87,7 @@ def _explain_scenes(out: Path, seed: int, existing: ExistingOutput) -> str:
 
 
 def _free_table(out: Path, suffix: str, text: str) -> Path:
-    """Returns a file for a table that is not there, or is a table of ours."""
+    """Returns a file that does not exist yet, or has a table of an earlier run."""
     first_line = text.splitlines()[0].encode()
     file, number = out / f"table{suffix}", 1
     while file.exists() and not _starts_with(file, first_line):
@@ -99,13 +104,13 @@ def _starts_with(file: Path, start: bytes) -> bool:
 
 
 _LEGEND = f"""\
-probability  of the class, in the whole picture
-kept         probability of the class where only what the map marks is shown
-overlap      share of the map that lies on the true object
-on object    maps whose highest place is on the true object
-seconds      of a method's call for all objects of a picture, divided by their number
-passes       the same for its forward passes
-SS-CAM took {_N_SAMPLES} samples, all else its defaults."""
+probability  probability of the class for the whole image
+kept         probability of the class for the image masked by the map
+overlap      share of the map's sum that lies on the true object
+on object    number of maps whose maximum lies on the true object
+seconds      seconds per map: one call explains all objects of an image
+passes       forward passes per map
+SS-CAM runs with {_N_SAMPLES} samples, every other setting is the default."""
 
 
 def _explain_scene(
@@ -116,7 +121,7 @@ def _explain_scene(
     options: Options,
     done: Callable[[int], object],
 ) -> list[Finding]:
-    """Writes the files of one scene; returns what its maps found."""
+    """Writes the files of one scene; returns how well its maps find the objects."""
     inputs = preprocess(scene.image)
     probabilities = _probabilities(network, inputs)
     targets = [
@@ -148,21 +153,21 @@ def _measure(
     inputs: Tensor,
     mask: Tensor,
     explanation: record.Explanation,
-    picture: str,
+    image: str,
 ) -> Finding:
     enlarged = upsample(explanation.attributions, inputs)
     highest = enlarged.max()
-    shown = enlarged / highest if highest > 0 else enlarged
+    weights = enlarged / highest if highest > 0 else enlarged
     index = explanation.target.index
     on_object = float(enlarged[0, 0][mask].sum())
     together = explanation.targets_explained_together
     return Finding(
-        picture,
+        image,
         explanation.target.class_name,
         METHODS[explanation.method].title,
         explanation.target.probability,
-        # The network's input 0 is the grey in which it sees nothing.
-        float(_probabilities(network, inputs * shown)[index]),
+        # Masked pixels become 0, a uniform grey without any object.
+        float(_probabilities(network, inputs * weights)[index]),
         on_object / float(enlarged.sum()) if highest > 0 else 0.0,
         bool(highest > 0) and bool(mask.flatten()[enlarged.argmax()]),
         explanation.seconds / together,
@@ -181,9 +186,9 @@ def _by_object(findings: Sequence[Finding]) -> str:
     methods = list(dict.fromkeys(f.method for f in findings))
     lines: dict[tuple[str, str], list[str]] = {}
     for f in findings:
-        start = [f.picture, f.class_name, f"{f.probability:.3f}"]
-        lines.setdefault((f.picture, f.class_name), start).append(f"{f.overlap:.2f}")
-    header = ["picture", "class", "probability", *methods]
+        start = [f.image, f.class_name, f"{f.probability:.3f}"]
+        lines.setdefault((f.image, f.class_name), start).append(f"{f.overlap:.2f}")
+    header = ["image", "class", "probability", *methods]
     return markdown_table(header, lines.values(), left=None, padded=True)
 
 

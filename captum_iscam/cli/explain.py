@@ -1,4 +1,4 @@
-"""`captum-iscam explain`: any torchvision classifier, any pictures."""
+"""`captum-iscam explain`: any torchvision classifier, any images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from tqdm import tqdm
 from captum_iscam._utils.files import sha256
 from captum_iscam._utils.images import UnreadableImageError, read_image
 from captum_iscam.cli import record
-from captum_iscam.cli.output import ExistingOutput, output_names, own_folder, say
+from captum_iscam.cli.output import (
+    ExistingOutput,
+    output_folder,
+    output_names,
+    print_line,
+)
 from captum_iscam.cli.plugins import load_plugins
 from captum_iscam.cli.record import Target
 from captum_iscam.layers import check_spatial, default_layer, find_layer
@@ -28,7 +33,7 @@ from captum_iscam.networks import Network, load_classifier
 
 @dataclass(frozen=True)
 class _Job:
-    """All that does not change from picture to picture."""
+    """Everything that all images share."""
 
     network: Network
     layer_name: str
@@ -44,41 +49,41 @@ class _Job:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Explains every picture; returns 1 if one of them could not be, else 0."""
+    """Explains every image; returns 1 if one of them failed, else 0."""
     job = _prepare(args)
     taken = "given" if job.layer_given else "the last with a spatial output"
-    say(
+    print_line(
         f"{job.network.name}, weights {job.network.weights}, layer {job.layer_name} "
         f"({taken}), on {job.device}",
         sys.stdout,
     )
-    with own_folder(job.out) as existing:
+    with output_folder(job.out) as existing:
         failed = _explain_all(job, args.images, existing)
     if failed:
-        say(f"{failed} of {len(args.images)} images failed.", sys.stderr)
+        print_line(f"{failed} of {len(args.images)} images failed.", sys.stderr)
     return 1 if failed else 0
 
 
 def _explain_all(job: _Job, files: list[Path], existing: ExistingOutput) -> int:
-    """Explains every picture; returns how many of them could not be."""
+    """Explains every image; returns how many failed."""
     failed = 0
     with progress(len(files) * job.targets.count * len(job.methods)) as bar:
         for file, name in zip(files, output_names(files, existing), strict=True):
             try:
-                say(_explain_one(job, file, name, bar), sys.stdout)
+                print_line(_explain_one(job, file, name, bar), sys.stdout)
                 continue
             except UnreadableImageError as error:
-                said = f"{file}: cannot be read: {error}"
+                message = f"{file}: cannot be read: {error}"
             except (ValueError, RuntimeError) as error:
-                said = f"{file}: cannot be explained: {error}"
+                message = f"{file}: cannot be explained: {error}"
             failed += 1
-            say(said, sys.stderr)
+            print_line(message, sys.stderr)
     return failed
 
 
 def progress(total: int) -> tqdm[Any]:
-    """Returns a bar of so many maps, silent where nobody watches or work is short."""
-    # Made on the terminal alone: an error output that goes to a file gets no bar.
+    """Returns a progress bar of maps, hidden where the output is no terminal."""
+    # An error output that goes to a file gets no bar.
     hidden = not sys.stderr.isatty()
     return tqdm(total=total, unit="map", delay=1, leave=False, disable=hidden)
 
@@ -87,7 +92,7 @@ def choose_device(name: str) -> torch.device:
     """Returns the device of that name; "auto" is a GPU where there is one.
 
     Raises:
-        ValueError: If the device is unknown or not there.
+        ValueError: If the device is unknown or missing.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -96,9 +101,9 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device).item()
     # What torch raises for a missing device depends on the build.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        said = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"device must be one that this computer has, got {name!r} ({said}). "
+            f"device must be one that this computer has, got {name!r} ({reason}). "
             "Use auto or cpu."
         ) from error
     return device
@@ -142,7 +147,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
 
 
 def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
-    """Writes the files of one picture; returns a line that says what they show."""
+    """Writes the files of one image; returns a line about them for the terminal."""
     network = job.network
     image = read_image(file)
     inputs = network.transform(image).unsqueeze(0).to(job.device)
@@ -182,22 +187,22 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
         network.preprocessing["mean"],
         network.preprocessing["std"],
     )
-    # The maps of a method share its call, so those of one target stand for all.
+    # One call of a method makes the maps of all targets, so one target is enough.
     calls = [e for e in explanations if e.target == targets[0]]
     class_names = ", ".join(target.class_name for target in targets)
     for e in calls:
         for warning in e.warnings:
             where = f"{file}, {METHODS[e.method].title}, {class_names}"
-            say(f"{where}: {warning}", sys.stderr)
-    said = ", ".join(
+            print_line(f"{where}: {warning}", sys.stderr)
+    explained = ", ".join(
         f"{t.class_name} ({t.index}) p = {t.probability:.3f}" for t in targets
     )
     seconds = sum(e.seconds for e in calls)
-    return f"{file}: {said}, {seconds:.1f} s -> {picture}"
+    return f"{file}: {explained}, {seconds:.1f} s -> {picture}"
 
 
 class TargetChoice:
-    """What was asked for with `--target`, to be answered for each picture.
+    """The value of `--target`, from which the targets of each image follow.
 
     Args:
         wanted (str or None): A class name, an index, or "topN" for the N most probable;
@@ -222,7 +227,7 @@ class TargetChoice:
         self.count = self._top or 1
 
     def of(self, probabilities: Tensor) -> list[Target]:
-        """Returns the targets for a picture with these class probabilities `(C,)`."""
+        """Returns the targets for an image with these class probabilities `(C,)`."""
         indices = [self._index]
         if self._top:
             indices = probabilities.topk(self._top).indices.tolist()

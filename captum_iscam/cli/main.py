@@ -16,16 +16,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             process
 
     Returns:
-        0, or 1 if the work could not be done for some of what was given, or 2 if the
-        command itself was wrong.
+        0; or 1 if some of the images could not be explained, or the run failed; or 2 if
+        the command was wrong.
     """
     try:
         args = make_parser().parse_args(argv)
         args.words = sys.argv[1:] if argv is None else list(argv)
-    except SystemExit as stop:  # argparse has said why
+    except SystemExit as stop:  # argparse has printed why
         return stop.code if isinstance(stop.code, int) else 2
     try:
-        # Imported when needed: torchvision takes a second that --help need not wait.
+        # Imported when needed: torchvision takes a second that --help need not take.
         if args.command == "demo":
             from captum_iscam.cli.demo import run
         elif args.command == "benchmark":
@@ -34,17 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             from captum_iscam.cli.explain import run
         return run(args)
     except (ValueError, FileNotFoundError) as error:
-        _complain(f"captum-iscam {args.command}: error: {error}")
+        _print_error(f"captum-iscam {args.command}: error: {error}")
         return 2
     except OSError as error:
-        _complain(f"captum-iscam {args.command}: {error}")
+        _print_error(f"captum-iscam {args.command}: {error}")
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
 
 
-def _complain(said: str) -> None:
+def _print_error(message: str) -> None:
     from captum_iscam.cli.output import printable
 
-    print(printable(said, sys.stderr), file=sys.stderr)
+    print(printable(message, sys.stderr), file=sys.stderr)

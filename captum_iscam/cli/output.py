@@ -1,4 +1,4 @@
-"""The folder of a command's output."""
+"""The folder of a command's output: its lock, its names, and what was in it before."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def make_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def own_folder(folder: Path) -> Iterator[ExistingOutput]:
-    """Keeps other runs out of a folder, made if it was missing; says what is in it.
+def output_folder(folder: Path) -> Iterator[ExistingOutput]:
+    """Locks a folder for this run and prints what earlier runs left in it.
 
-    Yields what it holds.
+    It is made if it was missing. Yields its content.
 
     Raises:
         ValueError: If it cannot be made or written, or another run is writing there.
@@ -57,76 +57,73 @@ def own_folder(folder: Path) -> Iterator[ExistingOutput]:
     with locked(make_folder(folder)):
         finished, parts = finish_moves(folder), drop_unfinished(folder)
         existing = scan_output(folder)
-        for said in _what_is_there(existing, finished, parts):
-            say(f"{folder} holds {said}.", sys.stderr)
+        for sentence in _describe_existing(existing, finished, parts):
+            print_line(f"{folder}: {sentence}.", sys.stderr)
         yield existing
 
 
-def _what_is_there(
+def _describe_existing(
     existing: ExistingOutput, finished: int, parts: int
 ) -> Iterator[str]:
     if finished:
         yield (
-            f"the results of {finished} pictures that a run was cut off in putting in "
-            "their places; that is completed"
+            f"completed the results of {finished} images, whose files an interrupted "
+            "run had written but not moved into place"
         )
     if parts:
-        yield f"{parts} unfinished files of a run that was cut off; they are removed"
+        yield f"removed {parts} unfinished files of an interrupted run"
     if existing.owners:
         yield (
-            f"what was made of {len(existing.owners)} pictures before; only the same "
-            "pictures' is replaced"
+            f"has the results of {len(existing.owners)} images; they are replaced only "
+            "where the same images are explained again"
         )
     if existing.changed:
         names = ", ".join(sorted(existing.changed))
-        yield f"files that are not those of their records ({names}); they stay"
+        yield f"some files differ from those of their records ({names}); they are kept"
     if existing.lost:
-        yield f"records that miss a file ({', '.join(sorted(existing.lost))})"
+        yield f"some records lack a file ({', '.join(sorted(existing.lost))})"
 
 
-def say(text: str, stream: TextIO) -> None:
-    """Writes one line above the progress bar, as :func:`printable` text."""
+def print_line(text: str, stream: TextIO) -> None:
+    """Prints one line above the progress bar, as :func:`printable` text."""
     tqdm.write(printable(text, stream), file=stream)
 
 
 def printable(text: str, stream: TextIO) -> str:
-    r"""Returns a text as one line that a stream takes, whatever a file is called.
+    r"""Returns a text as one line that a stream can print, with escapes for the rest.
 
     Examples::
 
         >>> printable("a\x1b[2Jb\n", sys.stdout)
         'a\\x1b[2Jb\\n'
     """
-    escaped = "".join(
-        sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text
-    )
+    escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     coding = stream.encoding or "utf-8"
     return escaped.encode(coding, "backslashreplace").decode(coding)
 
 
 SUFFIXES = (".png", ".npz", ".json")
-"""Of the files that are made of one picture."""
+"""Suffixes of the files that are made for one image."""
 
-# A file name has at most 255 bytes in most file systems; what is added to a picture's
-# name needs some of them.
+# A file name has at most 255 bytes in most file systems. Numbers, suffixes and the name
+# of an unfinished file need some of them.
 _LONGEST = 200
 
-# Records of ours have a few megabytes at most.
+# Records have a few megabytes at most.
 _LARGEST_RECORD = 2**25
 
 
 @dataclass(frozen=True)
 class ExistingOutput:
-    """What a folder holds.
+    """What an output folder contains.
 
     Attributes:
         folder (Path): The folder.
-        owners (dict[str, str or None]): Which picture a record is about: its SHA-256 by
-            name, None for a bundled scene.
-        files (set[str]): Names of everything there, in folded case.
-        lost (set[str]): Names of records that miss a file.
-        changed (set[str]): Names of records beside a file that is not the one they are
-            about.
+        owners (dict[str, str or None]): The SHA-256 of the image that each record is
+            about, by the record's name; None for a bundled scene.
+        files (set[str]): Names of all files, in folded case.
+        lost (set[str]): Names of records of which a file is missing.
+        changed (set[str]): Names of records of which a file has changed.
     """
 
     folder: Path
@@ -136,7 +133,7 @@ class ExistingOutput:
     changed: frozenset[str] = frozenset()
 
     def is_free(self, name: str, digest: str | None) -> bool:
-        """Says whether a picture's files may have a name: nobody else's have it."""
+        """Returns whether the files of an image may have a name."""
         if name in self.owners:
             return self.owners[name] == digest and name not in self.changed
         names = (f"{name}{suffix}".casefold() for suffix in SUFFIXES)
@@ -144,7 +141,7 @@ class ExistingOutput:
 
 
 def scan_output(folder: Path) -> ExistingOutput:
-    """Returns what a folder holds."""
+    """Returns what a folder contains."""
     owners: dict[str, str | None] = {}
     lost, changed = set(), set()
     for file in sorted(folder.glob("*.json")):
@@ -152,23 +149,24 @@ def scan_output(folder: Path) -> ExistingOutput:
         if record is None:
             continue
         owners[file.stem] = record.get("image_sha256")
-        for kind, beside in _beside(file).items():
+        for kind, other in _files_of(file).items():
             expected = _digests(record).get(kind)
-            if not os.path.lexists(beside):
+            if not os.path.lexists(other):
                 lost.add(file.stem)
-            elif expected is not None and sha256_if_readable(beside) != expected:
+            elif expected is not None and sha256_if_readable(other) != expected:
                 changed.add(file.stem)
     files = frozenset(file.name.casefold() for file in folder.iterdir())
     return ExistingOutput(folder, owners, files, frozenset(lost), frozenset(changed))
 
 
 def finish_moves(folder: Path) -> int:
-    """Completes what a run that ended between two moves had begun.
+    """Moves files into place that an interrupted run had written but not moved.
 
-    Such a run has moved the picture already, and left the record beside its place.
+    Such a run has moved the figure already and left the record under the name of an
+    unfinished file.
 
     Returns:
-        Of how many pictures that was.
+        The number of images.
 
     Raises:
         OSError: If a file cannot be moved.
@@ -183,11 +181,11 @@ def finish_moves(folder: Path) -> int:
 
 
 def _finish(file: Path, part: Path, record: dict[str, Any]) -> bool:
-    beside, digests = _beside(file), _digests(record)
-    picture, maps = beside["picture"], beside["maps"]
-    if not digests or sha256_if_readable(picture) != digests.get("picture"):
+    files, digests = _files_of(file), _digests(record)
+    figure, maps = files["picture"], files["maps"]
+    if not digests or sha256_if_readable(figure) != digests.get("picture"):
         return False
-    # Whoever put a file there since then keeps it.
+    # A file that somebody has put there since then is kept.
     before = read_record(file)
     if os.path.lexists(file) and (
         before is None or before.get("image_sha256") != record.get("image_sha256")
@@ -203,16 +201,16 @@ def _finish(file: Path, part: Path, record: dict[str, Any]) -> bool:
         if sha256_if_readable(part_of(maps)) != digests.get("maps"):
             return False
         moves = {part_of(maps): maps, part: file}
-    for here, there in moves.items():
+    for source, destination in moves.items():
         try:
-            here.replace(there)
+            source.replace(destination)
         except OSError as error:
-            raise not_written(error, there) from error
+            raise not_written(error, destination) from error
     return True
 
 
-def _beside(file: Path) -> dict[str, Path]:
-    """Returns the files that a record is about."""
+def _files_of(file: Path) -> dict[str, Path]:
+    """Returns the files that a record describes."""
     return {"picture": file.with_suffix(".png"), "maps": file.with_suffix(".npz")}
 
 
@@ -222,16 +220,16 @@ def _digests(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
-    """Returns a record of ours, None where the file is anything else."""
+    """Returns a record, None where the file is anything else."""
     try:
-        # A pipe of that name would be waited for.
+        # Reading a pipe would wait for a writer.
         if not file.is_file() or file.stat().st_size > _LARGEST_RECORD:
             return None
         record = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    ours = isinstance(record, dict) and {"image", "maps", "files"} <= record.keys()
-    return record if ours else None
+    valid = isinstance(record, dict) and {"image", "maps", "files"} <= record.keys()
+    return record if valid else None
 
 
 def output_names(
@@ -239,26 +237,26 @@ def output_names(
 ) -> list[str]:
     """Returns a name without suffix for each file, all of them different.
 
-    That is the file's stem, with a number where that is taken; letter case does not
-    tell names apart, since it does not on every file system.
+    That is the file's stem, with a number where the stem is taken. Names differ in more
+    than letter case, which some file systems ignore.
 
     Args:
-        files (Iterable[str or Path]): The pictures.
-        existing (ExistingOutput, optional): What is in the folder. A name is taken
-            where a file there has it, but for what was made of the same picture. The
-            pictures themselves are never written over. Default: None
+        files (Iterable[str or Path]): The images.
+        existing (ExistingOutput, optional): What is in the folder. A name is taken if a
+            file there has it, unless that file was made of the same image. The images
+            themselves are never overwritten. Default: None
 
     Examples::
 
         >>> output_names(["a/cat.jpg", "b/cat.jpg", "dog.png"])
         ['cat', 'cat-2', 'dog']
     """
-    pictures = [Path(file) for file in files]
-    stems = [_shortened(picture.stem) or "image" for picture in pictures]
+    images = [Path(file) for file in files]
+    stems = [_shortened(image.stem) or "image" for image in images]
     if existing is None:
         return free_names(stems)
-    digests = [sha256_if_readable(picture) for picture in pictures]
-    inputs = {place for p in pictures if (place := _place(p)) is not None}
+    digests = [sha256_if_readable(image) for image in images]
+    inputs = {found for image in images if (found := _file_id(image)) is not None}
     return free_names(stems, digests, existing, inputs)
 
 
@@ -268,23 +266,25 @@ def free_names(
     existing: ExistingOutput | None = None,
     inputs: Iterable[tuple[int, int]] = (),
 ) -> list[str]:
-    """Returns a free name for each stem, which is the stem or has a number behind it.
+    """Returns a free name for each stem: the stem itself, or with a number after it.
 
     Args:
         stems (Sequence[str]): The names wanted.
-        digests (Sequence[str or None], optional): Of the pictures they are for.
+        digests (Sequence[str or None], optional): SHA-256 of the images they are for.
             Default: None, bundled scenes
         existing (ExistingOutput, optional): What is in the folder. Default: None,
             nothing
-        inputs (Iterable[tuple[int, int]], optional): Device and number of files that
-            are not to be written over. Default: ()
+        inputs (Iterable[tuple[int, int]], optional): Device and inode of files that
+            must not be overwritten. Default: ()
     """
     names: list[str] = []
     taken: set[str] = set()
     inputs = set(inputs)
     for stem, digest in zip(stems, digests or [None] * len(stems), strict=True):
         name, number = stem, 1
-        while name.casefold() in taken or not _may_have(name, digest, existing, inputs):
+        while name.casefold() in taken or not _is_available(
+            name, digest, existing, inputs
+        ):
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.casefold())
@@ -292,7 +292,7 @@ def free_names(
     return names
 
 
-def _may_have(
+def _is_available(
     name: str,
     digest: str | None,
     existing: ExistingOutput | None,
@@ -302,12 +302,12 @@ def _may_have(
         return True
     files = [existing.folder / f"{name}{suffix}" for suffix in SUFFIXES]
     return existing.is_free(name, digest) and not inputs & {
-        _place(file) for file in files
+        _file_id(file) for file in files
     }
 
 
-def _place(file: Path) -> tuple[int, int] | None:
-    """Returns what tells a file from all others, whatever path leads to it."""
+def _file_id(file: Path) -> tuple[int, int] | None:
+    """Returns device and inode of a file, None where there is none."""
     try:
         found = os.stat(file)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The options of every command, and values checked while they are read."""
+"""The options of every command, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="captum-iscam",
-        description="Class activation maps of the Score-CAM family: which part of a "
-        "picture speaks for a class.",
+        description="Class activation maps of the Score-CAM family: which part of an "
+        "image supports a class.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -29,10 +29,10 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "explain",
-        help="explain what a torchvision classifier sees in pictures",
-        description="For each picture write NAME.png (the input and the maps over it), "
-        "NAME.npz (the maps as arrays, at the size of the layer) and NAME.json (what "
-        "was computed, and how).",
+        help="explain what a torchvision classifier sees in images",
+        description="For each image write NAME.png (the input and the maps over it), "
+        "NAME.npz (the maps as arrays, at the size of the layer) and NAME.json (model, "
+        "settings, versions and cost).",
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument(
@@ -81,17 +81,17 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--batch-size",
         type=positive,
         metavar="N",
-        help="inputs per forward pass, which bounds the memory (default: fits itself)",
+        help="inputs per forward pass; bounds the memory (default: fits the device)",
     )
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "demo",
-        help="explain the bundled pictures with the bundled network, offline",
-        description="Explain every object in the bundled pictures by several methods, "
-        "and measure how well the maps find it. Needs no network, and half a minute on "
-        "two idle cores.",
+        help="explain the bundled images with the bundled network, offline",
+        description="Explain every object in the bundled images by several methods, "
+        "and measure how well the maps find it. Runs offline, and takes half a minute "
+        "on two idle cores.",
     )
     _add_out(parser, "captum-iscam-demo")
     _add_seed(parser)
@@ -103,7 +103,7 @@ def _add_out(parser: argparse.ArgumentParser, default: str) -> None:
         type=Path,
         default=Path(default),
         metavar="DIR",
-        help="folder for what is written (default: ./%(default)s)",
+        help="folder for the output (default: ./%(default)s)",
     )
 
 
@@ -114,18 +114,22 @@ def _add_plugin(group: argparse._ActionsContainer) -> None:
         default=[],
         metavar="MODULE",
         help="a module or FILE.py that registers methods, metrics or kinds of data; "
-        "imported before all else; may be repeated",
+        "imported first; may be repeated",
     )
 
 
 def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--seed", type=seed, default=0, metavar="N", help="of the noise (default: 0)"
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="N",
+        help="seed of the noise (default: 0)",
     )
 
 
 def add_passes(group: argparse._ActionsContainer) -> None:
-    """Adds the options of how many passes methods take, and what is drawn for them."""
+    """Adds the options that set how many passes methods take, and their noise."""
     group.add_argument(
         "--screening",
         type=share,
@@ -216,15 +220,15 @@ PRESETS: dict[str, dict[str, object]] = {
         "samples": 2000,
     }
 }
-"""What a preset puts in place of options that are not given."""
+"""The values of options that are not given, by preset."""
 
 _DESCRIPTION = """\
 Measure how well methods explain networks: every method on every image, every metric on
 every map. Without --data it runs offline, on the bundled scenes and network.
 
 One row per image, network, method and metric is written to DIR/rows as soon as it is
-known. A run that was stopped or killed goes on where it was when the same command is
-given again. At the end DIR holds summary.md, .csv and .json and report.html.
+known. A run that was stopped or killed continues when the same command is given again.
+At the end DIR contains summary.md, .csv and .json and report.html.
 """
 _EPILOG = """\
 examples:
@@ -254,12 +258,12 @@ def add_benchmark(
         type=Path,
         default=Path("captum-iscam-benchmark"),
         metavar="DIR",
-        help="folder for what is written (default: ./%(default)s)",
+        help="folder for the output (default: ./%(default)s)",
     )
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what is compared")
+    group = parser.add_argument_group("images, networks, methods and metrics")
     group.add_argument(
         "--data",
         type=Path,
@@ -283,7 +287,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         default="DEFAULT",
         metavar="DEFAULT|PATH|MODEL=FILE,...",
         help="torchvision's weights (downloaded once), a file with a state dict, or a "
-        "folder that holds MODEL.pt for each model (default: %(default)s)",
+        "folder with MODEL.pt for each model (default: %(default)s)",
     )
     group.add_argument(
         "--layer",
@@ -293,14 +297,14 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--method",
         metavar="NAME,...",
-        help="methods; all, and controls for maps that know nothing of the class "
+        help="methods; all, and controls for maps that do not depend on the class "
         f"(default: {METHODS})",
     )
     group.add_argument(
         "--metric",
         metavar="NAME,...",
-        help="metrics; default, all for all but the sanity checks, localisation and "
-        "sanity for those (default: default)",
+        help="metrics; groups are default, all (without sanity checks), localisation "
+        "and sanity (default: default)",
     )
     _add_plugin(group)
     group.add_argument(
@@ -312,7 +316,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ignore-labels",
         action="store_true",
-        help="for images whose labels are no classes of the model",
+        help="ignore labels, which need not be classes of the model then",
     )
     group.add_argument(
         "--preset",
@@ -323,13 +327,13 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_how(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how it is computed")
+    group = parser.add_argument_group("computation")
     group.add_argument(
         "--seed",
         type=seed,
         default=0,
         metavar="S",
-        help="of the choice of images, of noise and of masks (default: %(default)s)",
+        help="for the choice of images, noise and masks (default: %(default)s)",
     )
     add_passes(group)
     group.add_argument(
@@ -343,8 +347,8 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--substrate",
         choices=("zero", "blur"),
         default="zero",
-        help="what a removed pixel shows in insertion and deletion: 0 after "
-        "normalisation or a blurred image (default: %(default)s)",
+        help="what replaces a pixel in insertion and deletion: 0 after "
+        "normalisation or the blurred image (default: %(default)s)",
     )
     group.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
@@ -358,7 +362,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--internal-batch-size",
         type=positive,
         metavar="N",
-        help="inputs per forward pass, which bounds the memory (default: fits itself)",
+        help="inputs per forward pass; bounds the memory (default: fits the device)",
     )
     group.add_argument(
         "--workers",
@@ -372,5 +376,5 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TEXT",
-        help="what readers of the tables have to know; may be repeated",
+        help="a remark to print under the tables; may be repeated",
     )

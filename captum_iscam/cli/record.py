@@ -1,4 +1,4 @@
-"""From a picture to its maps, and from the maps to a picture, arrays and a record."""
+"""Makes the maps of an image, and writes them as a figure, arrays and a record."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Target:
 
 @dataclass
 class Explanation:
-    """One map and how it came about.
+    """One map and how it was made.
 
     One call of a method makes the maps of all targets. They share its seconds, forward
     passes and warnings.
@@ -59,7 +59,7 @@ class Explanation:
         return f"{self.method}_{self.target.index}"
 
     def as_record(self) -> dict[str, Any]:
-        """All of it that is no array."""
+        """Returns everything but the arrays."""
         return {
             "method": self.method,
             "target": self.target.index,
@@ -118,7 +118,7 @@ def _explain_together(
     """Returns the maps of one method, one per target."""
     method = METHODS[name]
     indices = [[target.index for target in targets]]
-    # Shown and recorded with the picture they are about, not with a line of this file.
+    # Printed and recorded with the image they are about, not with a line of this file.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with count_passes(model) as passes:
@@ -126,8 +126,8 @@ def _explain_together(
             attributions = method.attribute(model, layer, inputs, indices, options)
             synchronize(attributions.device)
             seconds = time.perf_counter() - start
-    # A method that is called for each target says the same of each.
-    said = dict.fromkeys(_with_class_names(str(w.message), targets) for w in caught)
+    # A method that is called for each target gives the same warning for each.
+    texts = dict.fromkeys(_with_class_names(str(w.message), targets) for w in caught)
     return [
         Explanation(
             name,
@@ -138,14 +138,14 @@ def _explain_together(
             passes.rows,
             len(targets),
             method.settings(options),
-            list(said),
+            list(texts),
         )
         for target, of_target in zip(targets, attributions.split(1, dim=1), strict=True)
     ]
 
 
 def _with_class_names(text: str, targets: Sequence[Target]) -> str:
-    """Returns a warning with classes instead of the places of targets in the call."""
+    """Returns a warning with class names instead of the columns of `target`."""
     return re.sub(
         r"\(column (\d+) of target\)",
         lambda m: f"({targets[int(m[1])].class_name})",
@@ -164,17 +164,18 @@ def write(
 ) -> Path:
     """Writes `name.png`, `name.npz` and `name.json`, or none; returns the first.
 
-    The record comes to its place last. It has the SHA-256 of the other two, by which
-    the next run tells whether all three are of one run.
+    The record is moved to its place last. It has the SHA-256 of the other two files, by
+    which the next run checks that all three come from the same run.
 
     Args:
-        folder (Path): Where to.
-        name (str): What the files are called.
+        folder (Path): The output folder.
+        name (str): The name of the files, without a suffix.
         image (Tensor): The input `(C, H, W)` as the model saw it.
         explanations (Sequence[Explanation]): At least one.
-        about (dict): What else belongs into the record.
-        mean (Sequence[float], optional): What was taken from the image. Default: None
-        std (Sequence[float], optional): What it was divided by. Default: None
+        about (dict): Further entries of the record.
+        mean (Sequence[float], optional): What was subtracted from the image.
+            Default: None
+        std (Sequence[float], optional): What it was divided by then. Default: None
     """
     picture, arrays = folder / f"{name}.png", folder / f"{name}.npz"
     drawn, packed = io.BytesIO(), io.BytesIO()

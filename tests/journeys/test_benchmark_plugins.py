@@ -100,7 +100,7 @@ def test_a_changed_plugin_is_another_experiment(tmp_path, plugin, capsys):
     words = benchmark(tmp_path, "--plugin", plugin)
     assert main(words) == 0
     assert main(words) == 0
-    assert "the run goes on from there" in capsys.readouterr().err
+    assert "the run continues" in capsys.readouterr().err
     plugin.write_text(PLUGIN + "\n# changed")
 
     code = main(words)

@@ -275,7 +275,7 @@ def test_a_damaged_row_is_named(finished, tmp_path):
     code, said = run(tmp_path / "out")
 
     assert code == 2
-    assert "out must be a folder whose rows are as they were written" in said
+    assert "out must be a folder with unchanged rows" in said
     assert "rank0.jsonl" in said
     file.write_bytes(b"".join([*lines[:3], *lines[4:]]))
     assert run(tmp_path / "out")[0] == 0
@@ -394,7 +394,7 @@ def test_a_model_that_gives_nan_is_an_error_of_its_rows(tmp_path, monkeypatch):
 
     assert code == 0
     errors = {(row.error, row.target, row.value) for row in rows(tmp_path).values()}
-    said = "RuntimeError: the model gives NaN or infinity for the image itself"
+    said = "RuntimeError: the model gives NaN or infinity for the unmasked image"
     assert errors == {(said, None, None)}
     assert len(rows(tmp_path)) == 3 * 8
 
@@ -433,7 +433,7 @@ def test_a_device_that_fails_ends_the_run_without_a_row(tmp_path, monkeypatch, t
 
     assert code == 1
     assert text in said
-    assert "goes on from there" in said
+    assert "All rows are kept" in said
     assert not rows(tmp_path)
 
 
@@ -605,7 +605,7 @@ def test_files_that_are_all_missing_are_said_at_the_start(tmp_path):
     code, said = run(tmp_path / "out", *words, "--metric", "sparseness")
 
     assert code == 2
-    assert "data must name files that are there, got 2 that are not" in said
+    assert "data must name files that exist, got 2 that do not" in said
     assert "a.png" in said
 
 
@@ -649,7 +649,7 @@ def test_models_of_your_images_must_be_named(tmp_path):
     )
 
     assert code == 2
-    assert "model must be named for images of your own" in said
+    assert "model must be given for images of your own" in said
 
 
 def test_the_record_is_json_for_people(finished):

@@ -50,7 +50,7 @@ def test_kills_at_random_moments_tear_no_file(tmp_path, start, explain_files, le
     code, said = explain_files(*files, out=out)
 
     assert code == 0
-    assert f"holds what was made of {len(before)} pictures before" in said or not before
+    assert f"has the results of {len(before)} images" in said or not before
     assert len(whole_results(out)) == COUNT
     assert not list(out.glob(".*.part"))
     assert in_the_middle > count // 3
@@ -81,7 +81,7 @@ def test_sigterm_tears_no_file(tmp_path, start, explain_files, ledger):
     assert 1 <= count <= COUNT
     code, said = explain_files(*files)
     assert code == 0
-    assert f"holds what was made of {count} pictures before" in said
+    assert f"has the results of {count} images" in said
     assert len(whole_results(tmp_path / "out")) == COUNT
     ledger.survived("Disk and processes", KILLED, 1)
 
@@ -103,9 +103,7 @@ def test_what_a_killed_run_left_half_written_is_said_and_removed(
 
     _, said = explain_files(*files)
 
-    assert (
-        "holds 1 unfinished files of a run that was cut off; they are removed" in said
-    )
+    assert "removed 1 unfinished files of an interrupted run" in said
     assert not left.exists()
     assert [file.read_bytes() for file in mine] == [b"not of a run"] * 2
     assert folder.is_dir()
@@ -152,7 +150,7 @@ def test_explain_says_that_the_disk_is_full(
         small_disk(20_000, "remount,")
         code, said = explain_files(*files, out=out)
         assert code == 0
-        assert ("what was made of" in said) == bool(kept)
+        assert ("has the results of" in said) == bool(kept)
         assert len(whole_results(out)) == 3
         subprocess.run(["umount", str(out.parent)], check=True)
     ledger.survived("Disk and processes", FULL, len(sizes))

@@ -147,7 +147,7 @@ def test_no_name_fakes_a_line_of_what_is_said(tmp_path, weights, capsys, ledger)
     said = capsys.readouterr()
     assert said.out.count("good\\nall: done\\x1b.png: ") == 2
     assert said.err.count("bad\\nfine: \\x1b.png: cannot be read") == 2
-    assert said.err.count("out\\nand: \\x1b holds") == 1
+    assert said.err.count("out\\nand: \\x1b: has the") == 1
     for line in (said.out + said.err).splitlines():
         assert not line.startswith(("all: ", "fine: ", "and: "))
         assert "\x1b" not in line
@@ -195,7 +195,7 @@ def test_another_picture_of_the_same_name_keeps_its_results(
         "cat.json": str(tmp_path / "a" / "cat.png"),
         "cat-2.json": str(tmp_path / "b" / "cat.png"),
     }
-    assert "holds what was made of 1 pictures before" in said
+    assert "has the results of 1 images" in said
     ledger.survived(
         "Disk and processes",
         "A second run in a folder says what it found and replaces nothing else.",

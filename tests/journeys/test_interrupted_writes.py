@@ -10,7 +10,7 @@ from journeys.explaining import command, photographs, whole_results
 
 from captum_iscam._utils.files import LOCK, unfinished, write_together
 from captum_iscam.cli.main import main
-from captum_iscam.cli.output import own_folder, scan_output
+from captum_iscam.cli.output import output_folder, scan_output
 
 MADE_GOOD = (
     "Whatever step of the writing a process ends at, no file is torn, and after the "
@@ -46,14 +46,14 @@ def test_an_end_at_any_step_of_the_writing_is_made_good(
         left = {n: c for n, c in contents(out).items() if not n.endswith(".part")}
         assert left == before | {name: after[name] for name in ORDER[:moved]}
 
-        with own_folder(out) as held:
+        with output_folder(out) as held:
             pass
 
         assert not held.lost | held.changed
         found = {n: r["targets"][0]["index"] for n, r in whole_results(out).items()}
         assert found == ({"0": 1} if moved else {"0": 0} if earlier else {})
         assert not unfinished(out)
-        assert ("that is completed" in capsys.readouterr().err) == bool(moved)
+        assert ("completed the results of" in capsys.readouterr().err) == bool(moved)
     ledger.survived("Disk and processes", MADE_GOOD, WRITES + MOVES)
 
 
@@ -68,7 +68,7 @@ def test_an_end_while_an_earlier_end_is_made_good_is_made_good(
     code, said = explain_files(files[1])
 
     assert code == 0
-    assert "that is completed" in said
+    assert "completed the results of" in said
     assert whole_results(out).keys() == {"0", "1"}
     assert not scan_output(out).changed
 
@@ -80,7 +80,7 @@ def test_what_somebody_put_in_the_place_since_an_end_stays(tmp_path, start, name
     assert (out / "0.png").exists()
     (out / name).write_bytes(b"mine")
 
-    with own_folder(out):
+    with output_folder(out):
         pass
 
     assert (out / name).read_bytes() == b"mine"
@@ -97,8 +97,8 @@ def test_a_changed_or_lost_file_is_said_and_the_changed_one_stays(
     code, said = explain_files(*files)
 
     assert code == 0
-    assert "holds files that are not those of their records (0); they stay" in said
-    assert "holds records that miss a file (1)" in said
+    assert "some files differ from those of their records (0); they are kept" in said
+    assert "some records lack a file (1)" in said
     assert (tmp_path / "out" / "0.png").read_bytes() == b"drawn upon"
     names = {file.stem for file in (tmp_path / "out").glob("*.json")}
     assert names == {"0", "0-2", "1"}

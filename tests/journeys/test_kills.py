@@ -115,8 +115,11 @@ def test_a_resumed_run_says_what_it_found(tmp_path, undisturbed):
     code, said = run(tmp_path / "out")
 
     assert code == 0
-    assert "holds 71 rows from before; the run goes on from there" in said
-    assert "2 torn lines and 1 unfinished files are dropped and made again" in said
+    assert "has 71 rows already; the run continues" in said
+    assert (
+        "2 incomplete lines and 1 unfinished files are removed and computed again"
+        in said
+    )
     assert not (left / ".captum-iscam.key.png.3.part").exists()
     assert result(tmp_path / "out") == result(undisturbed[0])
 

@@ -407,7 +407,7 @@ def test_what_is_missing_is_said(visit, tmp_path):
 
     alerts = page.locator("#alerts p").all_inner_texts()
     assert alerts[0].startswith("1 image could not be read")
-    assert alerts[1] == "The run is not over: net has not seen 2 images."
+    assert alerts[1] == "The run is incomplete: net lacks 2 images."
     assert page.locator(".card").nth(0).locator("text=no map").count() == 1
     assert page.locator(".card").nth(1).locator("p").inner_text() == broken.error
     waiting = page.locator(".card").nth(2).inner_text()

@@ -20,7 +20,7 @@ function alerts() {
   const unreadable = report.images.unreadable.length;
   if (unreadable) found.push(`${count(unreadable, "image")} could not be read; see The run.`);
   for (const [model, { waiting }] of Object.entries(report.models)) {
-    if (waiting) found.push(`The run is not over: ${model} has not seen ${count(waiting, "image")}.`);
+    if (waiting) found.push(`The run is incomplete: ${model} lacks ${count(waiting, "image")}.`);
   }
   const counts = report.means.map((entry) => entry.n).filter((n) => n > 0);
   if (counts.length && Math.min(...counts) < 30) {

@@ -65,22 +65,22 @@ def register_tab(file: Path | str) -> None:
 def write_report(folder: Path | str, summary: Summary | None = None) -> Path:
     """Writes `report.html` and, next to it, the folder `report_data`.
 
-    The page holds tables, curves and wins; values of single images lie in
-    `report_data`, pictures in `images` and `maps`, and are loaded when they are shown.
-    It works from the file system. Whoever moves the page takes the three folders along.
+    The page has tables, curves and wins. The values of single images are in
+    `report_data`, images and maps in `images` and `maps`; they are loaded when they are
+    shown. The page works from the file system. Move the three folders with it.
 
     Args:
         folder (Path or str): A benchmark's folder.
-        summary (Summary, optional): What :func:`summarise` has just returned for it.
-            Default: None, which summarises anew
+        summary (Summary, optional): What :func:`summarise` has returned for the folder.
+            Default: None, which summarises it again
 
     Returns:
         *Path* of the page.
 
     Raises:
-        FileNotFoundError: If the folder holds no `run.json`.
+        FileNotFoundError: If the folder has no `run.json`.
         ValueError: If its rows do not belong to it.
-        OSError: If something cannot be written; the page that was there stays.
+        OSError: If something cannot be written; the old page is kept then.
     """
     folder = Path(folder)
     summary = summary or summarise(folder)
@@ -100,7 +100,7 @@ def write_report(folder: Path | str, summary: Summary | None = None) -> Path:
 
 
 def _extras(results: Results) -> dict[str, Any]:
-    """What the page needs beyond the summary."""
+    """What the page needs in addition to the summary."""
     titles = [results.title(method) for method in compared(results)]
     return {
         "command": _command(results.run.get("command")),
@@ -108,14 +108,14 @@ def _extras(results: Results) -> dict[str, Any]:
         "part": PART,
         "disagreement": (
             "Disagreement is one minus the mean rank correlation between the maps of "
-            f"every two methods ({', '.join(titles)}): 0 where all rank the places of "
-            "the image alike, about 1 where they have nothing in common."
+            f"every two methods ({', '.join(titles)}): 0 where all rank the pixels in "
+            "the same order, about 1 where they have nothing in common."
         ),
     }
 
 
 def _class_names(results: Results) -> dict[str, str]:
-    """Returns names by index: the data's own, for other classes the networks'."""
+    """Returns the names of classes by index, preferably those of the data."""
     names: dict[str, str] = {}
     for model in results.run["models"].values():
         names |= model.get("class_names") or {}
@@ -144,7 +144,7 @@ def _page(content: dict[str, Any]) -> str:
         ),
         "data": _script(content),
     }
-    # Split once and join: what is filled in is never searched for places again.
+    # Split once and join, so that braces in the data are never replaced.
     pieces = read("page.html").split("{{")
     filled = [pieces[0]]
     for piece in pieces[1:]:
@@ -167,7 +167,7 @@ def _tabs() -> list[str]:
 
 
 def _script(content: object) -> str:
-    """Returns JSON that no HTML parser can take for a tag and that is plain ASCII."""
+    """Returns JSON in ASCII, without characters that an HTML parser reads as a tag."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -175,14 +175,14 @@ def _script(content: object) -> str:
 
 
 PART = 50
-"""Images whose values share a file."""
+"""Number of images whose values share a file."""
 
-# Layers of classifiers have 7 x 7 to 14 x 14 places: more pixels tell little more.
+# Layers of classifiers have 7 x 7 to 14 x 14 positions; more pixels add little.
 _COMPARED = (14, 14)
 
 
 def gallery(folder: Path, results: Results) -> Iterator[tuple[str, Any]]:
-    """Yields name and content of each file: images, then for each model all values.
+    """Yields the name and the content of each file in `report_data`.
 
     Args:
         folder (Path): The benchmark's folder, with its maps.
@@ -197,7 +197,7 @@ def gallery(folder: Path, results: Results) -> Iterator[tuple[str, Any]]:
 
 
 def compared(results: Results) -> list[str]:
-    """Returns the methods whose maps are compared: no controls, if others are there."""
+    """Returns the methods whose maps are compared: no controls, if two are left."""
     methods = [
         method
         for method in results.methods
@@ -209,8 +209,8 @@ def compared(results: Results) -> list[str]:
 def disagreement(maps: Tensor) -> float | None:
     """Returns one minus the mean rank correlation of all pairs of maps.
 
-    0 for maps that rank all places alike, about 1 for maps that have nothing to do with
-    each other, more for opposite ones.
+    0 for maps that rank all pixels in the same order, about 1 for unrelated maps, more
+    for opposite ones.
 
     Args:
         maps (Tensor): `(methods, 1, h, w)`.
@@ -227,7 +227,7 @@ def disagreement(maps: Tensor) -> float | None:
     both = list(combinations(range(len(maps)), 2))
     if not both:
         return None
-    first, second = (list(places) for places in zip(*both, strict=True))
+    first, second = (list(column) for column in zip(*both, strict=True))
     # Ranked once, not once per pair.
     ranks = torch.stack([_ranks(one) for one in maps.flatten(1).numpy()])
     return 1 - float(correlation(ranks[first], ranks[second]).mean())
@@ -252,7 +252,7 @@ def _image(folder: Path, results: Results, image: dict[str, Any]) -> dict[str, A
 
 
 def _seen(folder: Path, results: Results, model: str) -> list[dict[str, Any] | None]:
-    """What each image was to a model; the page asks for no map that is not there."""
+    """Target, prediction and missing maps of each image on a model."""
     methods = compared(results)
     seen: list[dict[str, Any] | None] = []
     for image, row in zip(results.images, results.seen[model], strict=True):

@@ -102,7 +102,7 @@ def test_a_misspelt_folder_does_not_move_the_others(tmp_path, samples):
     classes = ["zebra", "melon", "apple"]
     data = find_data(tmp_path)
 
-    with pytest.raises(ValueError, match="got 'aple', not one of them"):
+    with pytest.raises(ValueError, match="got 'aple', which is not one of them"):
         resolve(data, classes)
     kept = tuple(item for item in data.items if item.label != "aple")[:samples]
     few = resolve(replace(data, items=kept), classes)
@@ -262,7 +262,7 @@ def test_missing_masks_are_refused_and_missing_images_left_to_the_run(tmp_path):
     picture(tmp_path / "a.png")
     rows = "a.png,1,no.png\n"
     table(tmp_path, "file,class_index,mask\n" + rows)
-    with pytest.raises(ValueError, match=r"got no picture in .*no.png"):
+    with pytest.raises(ValueError, match=r"got no image in .*no.png"):
         find_data(tmp_path).check_regions()
 
     (tmp_path / "a.png").unlink()
@@ -367,7 +367,9 @@ def test_folders_that_are_not_imagenets_are_refused(tmp_path):
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "text.txt").write_text("nothing")
 
-    with pytest.raises(ValueError, match=r"data must hold images \(.jpg, .*got none"):
+    with pytest.raises(
+        ValueError, match=r"data must contain images \(.jpg, .*got none"
+    ):
         find_data(tmp_path)
 
 
@@ -375,7 +377,7 @@ def test_images_beside_folders_of_images_are_refused(tmp_path):
     picture(tmp_path / "a.png")
     picture(tmp_path / "star" / "b.png")
 
-    with pytest.raises(ValueError, match=r"a.png lies beside folders"):
+    with pytest.raises(ValueError, match=r"a.png lies next to folders"):
         find_data(tmp_path)
 
 
@@ -416,7 +418,7 @@ def test_images_reach_the_network_as_it_wants_them(tmp_path):
 
     loaded = list(load(data.items, [5, 2], [explained, explained]))
 
-    assert [one.place for one in loaded] == [5, 2]
+    assert [one.index for one in loaded] == [5, 2]
     scene = load_scenes()[5]
     view = loaded[0].preprocessed[0]
     torch.testing.assert_close(view.inputs, preprocess(scene.image))
@@ -454,7 +456,7 @@ def test_real_boxes_are_where_the_reference_puts_them():
     table = {row["file"]: row for row in real_rows()}
 
     for loaded in load(data.items, places, [network]):
-        item = data.items[loaded.place]
+        item = data.items[loaded.index]
         image, boxes = photograph(table[item.id])
         view = loaded.preprocessed[0]
         assert (view.inputs - image).abs().max() < 0.1
@@ -501,7 +503,5 @@ def test_a_reader_has_a_name_of_its_own(name):
 def test_a_path_that_is_neither_file_nor_folder_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
 
-    with pytest.raises(
-        ValueError, match=r"of a kind that is known, got .* Known are: "
-    ):
+    with pytest.raises(ValueError, match=r"of a known kind, got .* Known are: "):
         find_data(tmp_path / "pipe")

@@ -154,7 +154,7 @@ def test_unreadable_images_and_images_still_to_come_are_said(tmp_path):
     assert content["models"]["net"]["waiting"] == 1
     text = (tmp_path / "summary.md").read_text()
     assert "**1 image could not be read.**" in text
-    assert "**The run is not over; images without rows: net: 1.**" in text
+    assert "**The run is incomplete; images without rows: net: 1.**" in text
 
 
 def test_a_torn_last_line_is_left_out(tmp_path):
@@ -300,7 +300,7 @@ def test_an_unknown_reference_is_refused(tmp_path):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"folder must hold the run\.json"):
+    with pytest.raises(FileNotFoundError, match=r"folder must contain the run\.json"):
         summarise(tmp_path)
 
 
@@ -309,7 +309,7 @@ def test_rows_of_another_run_are_refused(tmp_path, field):
     _, rows = by_hand(tmp_path)
     write_records(tmp_path, storage.ROWS, [*rows, replace(rows[0], **{field: "x"})])
 
-    with pytest.raises(ValueError, match=r"rows must be about what run\.json names"):
+    with pytest.raises(ValueError, match=r"rows must be about names of run\.json"):
         summarise(tmp_path)
 
 
