@@ -30,7 +30,7 @@ class Experiment:
         models (Sequence[ExplainedModel]): The networks.
         methods (Sequence[str]): Names from `METHODS`.
         metrics (Mapping[str, MetricSpec]): The metrics.
-        options (Options): Settings of the methods; its seed is that of the whole run.
+        options (Options): Settings of the methods; its seed is that of the run.
         target_class (str): "predicted" or "true". Default: "predicted"
         autocast (bool): Whether networks run in bfloat16 where that is safe.
         device (torch.device): Where they run.

@@ -287,10 +287,12 @@ def _check_parameters(name: str, spec: MetricSpec) -> None:
             f"{', '.join(unknown)} in {name}. It gives {', '.join(ARGUMENTS)}; give "
             "any other a default."
         )
-    strange = [setting for setting in spec.chosen if setting not in spec.parameters]
-    if strange:
+    unknown_settings = [
+        setting for setting in spec.chosen if setting not in spec.parameters
+    ]
+    if unknown_settings:
         raise ValueError(
-            f"settings must be parameters of {name}, got {', '.join(strange)}. Its "
+            f"settings must be parameters of {name}, got {', '.join(unknown_settings)}. Its "
             f"parameters are: {', '.join(spec.parameters)}."
         )
 
@@ -358,9 +360,9 @@ def find_metrics(names: str | None, has_regions: bool) -> dict[str, MetricSpec]:
                 f"{', '.join(METRICS)}; default, all, localisation and sanity for "
                 "several."
             )
-    lost = [n for n in found if METRICS[n].needs_regions and not has_regions]
-    if lost or not found:
-        got = f"{lost[0]!r}, which needs boxes or masks" if lost else f"{names!r}"
+    missing = [n for n in found if METRICS[n].needs_regions and not has_regions]
+    if missing or not found:
+        got = f"{missing[0]!r}, which needs boxes or masks" if missing else f"{names!r}"
         raise ValueError(
             f"metric must be a list of metrics the data can answer, got {got}. "
             "Mark the objects in the data, or name other metrics."

@@ -172,14 +172,14 @@ def _read_table(path: Path) -> DataSet:
     root = file.parent
     boxes = _boxes(root / "boxes.csv") if (root / "boxes.csv").is_file() else {}
     items: dict[str, FileItem] = {}
-    for place, row in _rows(file):
+    for line, row in _rows(file):
         name = row["file"]
         if name in items:
             raise ValueError(
-                f"data must name each file once, got {name!r} again in {place}. "
+                f"data must name each file once, got {name!r} again in {line}. "
                 "Delete one of the lines."
             )
-        label: int | str | None = _integer(row, "class_index", place)
+        label: int | str | None = _integer(row, "class_index", line)
         class_name = row.get("class_name") or None
         label = class_name if label is None else label
         mask = row.get("mask")
@@ -201,15 +201,15 @@ def _read_table(path: Path) -> DataSet:
 
 def _boxes(file: Path) -> dict[str, list[Box]]:
     found: dict[str, list[Box]] = {}
-    for place, row in _rows(file):
+    for line, row in _rows(file):
         try:
             corners = [float(row[name] or "") for name in ("x0", "y0", "x1", "y1")]
         except (KeyError, ValueError) as error:
             raise ValueError(
-                f"boxes must have the numbers x0, y0, x1, y1, got {error} in {place}. "
+                f"boxes must have the numbers x0, y0, x1, y1, got {error} in {line}. "
                 "Correct the line."
             ) from error
-        label = _integer(row, "class_index", place)
+        label = _integer(row, "class_index", line)
         found.setdefault(row["file"], []).append(Box(label, *corners))
     return found
 
@@ -226,13 +226,13 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
                     f"{str(file)!r}. Name the columns in the first line."
                 )
             for row in reader:
-                place = f"{file.name}, line {reader.line_num}"
+                line = f"{file.name}, line {reader.line_num}"
                 if None in row or not row["file"]:
                     raise ValueError(
                         "data must have a file and as many fields as columns in each "
-                        f"line, got another line in {place}. Correct it."
+                        f"line, got another line in {line}. Correct it."
                     )
-                yield place, row
+                yield line, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"data must be a CSV file in UTF-8, got {str(file)!r} ({error}). "
@@ -240,13 +240,13 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
         ) from error
 
 
-def _integer(row: dict[str, str], column: str, place: str) -> int | None:
+def _integer(row: dict[str, str], column: str, line: str) -> int | None:
     text = (row.get(column) or "").strip()
     if not text:
         return None
     if not text.isdecimal():
         raise ValueError(
-            f"{column} must be an integer of 0 or more, got {text!r} in {place}. "
+            f"{column} must be an integer of 0 or more, got {text!r} in {line}. "
             "Put names into the column class_name."
         )
     return int(text)

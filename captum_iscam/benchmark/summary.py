@@ -71,7 +71,7 @@ def summarise(folder: Path | str, reference: str | None = None) -> Summary:
             `summary.json` has all pairs. Default: None, the run's first
 
     Raises:
-        FileNotFoundError: If the folder holds no `run.json`.
+        FileNotFoundError: If the folder has no `run.json`.
         ValueError: If `reference` is not a method of the run, or rows do not belong to
             it.
         OSError: If something cannot be written; the old file is kept then.

@@ -184,9 +184,9 @@ def _labelled(data: DataSet, models: list[ExplainedModel]) -> DataSet:
 def _announcement(experiment: Experiment) -> str:
     networks = ", ".join(f"{s.name} ({s.layer_name})" for s in experiment.models)
     missing = sum(item.is_missing for item in experiment.data.items)
-    lost = f", {missing} of them missing" if missing else ""
+    note = f", {missing} of them missing" if missing else ""
     return (
-        f"{len(experiment.data.items)} images ({experiment.data.kind}){lost}, "
+        f"{len(experiment.data.items)} images ({experiment.data.kind}){note}, "
         f"{networks}, {len(experiment.methods)} methods, "
         f"{len(experiment.metrics)} metrics, on {experiment.device}"
     )

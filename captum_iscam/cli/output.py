@@ -80,8 +80,8 @@ def _describe_existing(
     if existing.changed:
         names = ", ".join(sorted(existing.changed))
         yield f"some files differ from those of their records ({names}); they are kept"
-    if existing.lost:
-        yield f"some records lack a file ({', '.join(sorted(existing.lost))})"
+    if existing.incomplete:
+        yield f"some records lack a file ({', '.join(sorted(existing.incomplete))})"
 
 
 def print_line(text: str, stream: TextIO) -> None:
@@ -122,14 +122,14 @@ class ExistingOutput:
         owners (dict[str, str or None]): The SHA-256 of the image that each record is
             about, by the record's name; None for a bundled scene.
         files (set[str]): Names of all files, in folded case.
-        lost (set[str]): Names of records of which a file is missing.
+        incomplete (set[str]): Names of records of which a file is missing.
         changed (set[str]): Names of records of which a file has changed.
     """
 
     folder: Path
     owners: dict[str, str | None] = field(default_factory=dict)
     files: frozenset[str] = frozenset()
-    lost: frozenset[str] = frozenset()
+    incomplete: frozenset[str] = frozenset()
     changed: frozenset[str] = frozenset()
 
     def is_free(self, name: str, digest: str | None) -> bool:
@@ -143,7 +143,7 @@ class ExistingOutput:
 def scan_output(folder: Path) -> ExistingOutput:
     """Returns what a folder contains."""
     owners: dict[str, str | None] = {}
-    lost, changed = set(), set()
+    incomplete, changed = set(), set()
     for file in sorted(folder.glob("*.json")):
         record = read_record(file)
         if record is None:
@@ -152,11 +152,13 @@ def scan_output(folder: Path) -> ExistingOutput:
         for kind, other in _files_of(file).items():
             expected = _digests(record).get(kind)
             if not os.path.lexists(other):
-                lost.add(file.stem)
+                incomplete.add(file.stem)
             elif expected is not None and sha256_if_readable(other) != expected:
                 changed.add(file.stem)
     files = frozenset(file.name.casefold() for file in folder.iterdir())
-    return ExistingOutput(folder, owners, files, frozenset(lost), frozenset(changed))
+    return ExistingOutput(
+        folder, owners, files, frozenset(incomplete), frozenset(changed)
+    )
 
 
 def finish_moves(folder: Path) -> int:
@@ -316,7 +318,7 @@ def _file_id(file: Path) -> tuple[int, int] | None:
 
 
 def _shortened(stem: str) -> str:
-    whole = stem.encode("utf-8", "surrogateescape")
-    if len(whole) <= _LONGEST:
+    encoded = stem.encode("utf-8", "surrogateescape")
+    if len(encoded) <= _LONGEST:
         return stem
-    return whole[:_LONGEST].decode("utf-8", "ignore")
+    return encoded[:_LONGEST].decode("utf-8", "ignore")

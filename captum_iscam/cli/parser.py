@@ -149,7 +149,7 @@ def add_passes(group: argparse._ActionsContainer) -> None:
         type=deviation,
         metavar="S",
         help="standard deviation of their noise, in the units of the preprocessed "
-        "picture (default: each method's own)",
+        "image (default: each method's own)",
     )
     group.add_argument(
         "--n-masks",

@@ -46,10 +46,10 @@ def test_an_end_at_any_step_of_the_writing_is_made_good(
         left = {n: c for n, c in contents(out).items() if not n.endswith(".part")}
         assert left == before | {name: after[name] for name in ORDER[:moved]}
 
-        with output_folder(out) as held:
+        with output_folder(out) as existing:
             pass
 
-        assert not held.lost | held.changed
+        assert not existing.incomplete | existing.changed
         found = {n: r["targets"][0]["index"] for n, r in whole_results(out).items()}
         assert found == ({"0": 1} if moved else {"0": 0} if earlier else {})
         assert not unfinished(out)

@@ -155,7 +155,7 @@ function swatch(method) {
 }
 
 // Scales. The ticks are multiples of 1, 2 or 5 times a power of ten. The first is at or
-// below `from`, the last at or above `to`, and there are about as many as asked for.
+// below `from`, the last at or above `to`, and there are about `about` steps between them.
 function evenTicks(from, to, about) {
   const span = to - from || Math.abs(to) || 1;
   const power = 10 ** Math.floor(Math.log10(span / about));
@@ -165,7 +165,7 @@ function evenTicks(from, to, about) {
   return Array.from({ length: count + 1 }, (_, i) => (first + i) * step);
 }
 
-// A tick with as many decimals as tell it from the next one.
+// A tick, with as many decimals as it needs to differ from the next one.
 function tickText(tick, ticks) {
   const decimals = Math.max(0, -Math.floor(Math.log10(ticks[1] - ticks[0]) + 1e-9));
   return tick.toFixed(Math.min(6, decimals));

@@ -59,12 +59,12 @@ registerTab({
       const chosen = choose(images, seen);
       const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
       page = Math.min(page, last);
-      const shown = chosen.slice(page * PAGE, (page + 1) * PAGE);
-      const values = await Promise.all(shown.map((i) => valuesOf(model, i)));
+      const onPage = chosen.slice(page * PAGE, (page + 1) * PAGE);
+      const values = await Promise.all(onPage.map((i) => valuesOf(model, i)));
       if (turn !== latest) return;
       byId("gallery").dataset.view = byId("view").value;
       byId("gallery").replaceChildren(
-        ...shown.map((i, j) => card(model, images[i], seen[i], values[j])),
+        ...onPage.map((i, j) => card(model, images[i], seen[i], values[j])),
       );
       showPager(chosen.length, last);
     } catch (error) {
