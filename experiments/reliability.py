@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
+from captum_iscam.benchmark.markdown import markdown_table
 from experiments._common import environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +61,7 @@ def main() -> None:
     skips = [skip for of_file in found if of_file for skip in of_file[1]]
     minutes = (time.monotonic() - began) / 60
     form = "short" if args.short else "extended"
-    written = [*table(lines), "", *skipped(skips), about(form, minutes)]
+    written = [table(lines), "", *skipped(skips), about(form, minutes)]
     args.out.write_text("\n".join(written) + "\n")
 
 
@@ -108,16 +109,14 @@ def summed(lines: list[dict[str, str]]) -> list[dict[str, str]]:
     return [*found.values()]
 
 
-def table(lines: list[dict[str, str]]) -> list[str]:
+def table(lines: list[dict[str, str]]) -> str:
     """Returns the promises by part, with the number of cases and what was measured."""
-    rows = ["| promise | cases, all survived | measured |", "|---|---|---|"]
+    rows = []
     ordered = sorted(lines, key=lambda line: PARTS.index(line["part"]))
     for part, of_part in groupby(ordered, key=lambda line: line["part"]):
-        rows.append(f"| **{part}** | | |")
-        rows += [
-            f"| {x['promise']} | {int(x['cases']):,} | {x['figure']} |" for x in of_part
-        ]
-    return rows
+        rows.append([f"**{part}**", "", ""])
+        rows += [[x["promise"], f"{int(x['cases']):,}", x["figure"]] for x in of_part]
+    return markdown_table(["promise", "cases, all survived", "measured"], rows, None)
 
 
 def skipped(skips: list[str]) -> list[str]:

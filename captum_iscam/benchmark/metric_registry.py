@@ -287,12 +287,10 @@ def _check_parameters(name: str, spec: MetricSpec) -> None:
             f"{', '.join(unknown)} in {name}. It gives {', '.join(ARGUMENTS)}; give "
             "any other a default."
         )
-    unknown_settings = [
-        setting for setting in spec.chosen if setting not in spec.parameters
-    ]
-    if unknown_settings:
+    unknown = [setting for setting in spec.chosen if setting not in spec.parameters]
+    if unknown:
         raise ValueError(
-            f"settings must be parameters of {name}, got {', '.join(unknown_settings)}. Its "
+            f"settings must be parameters of {name}, got {', '.join(unknown)}. Its "
             f"parameters are: {', '.join(spec.parameters)}."
         )
 

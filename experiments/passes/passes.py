@@ -40,6 +40,7 @@ from captum_iscam.attr._quadrature import (
 )
 from captum_iscam.attr._regression import MaskRegression, Screening, top_channels
 from captum_iscam.attr.integrated_score_cam import SHARE, _scheme
+from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.demo import load_network, load_scenes, preprocess
 from experiments._common import save_rows
 from experiments.passes.record_outputs import STRENGTHS, record
@@ -295,30 +296,23 @@ def groups_of(rows: list[Row]) -> dict[str, dict[str, list[Row]]]:
 
 def default_table(rows: list[Row]) -> str:
     """Returns a Markdown table of the default: a row for each network."""
-    lines = [
-        "| network, maps | error, % | up to a factor, % | passes | delta holds "
-        "| warned |",
-        "|---|---|---|---|---|---|",
-    ]
+    heading = ["network, maps", "error, %", "up to a factor, %", "passes"]
+    lines = []
     for network, some in sorted(groups_of(rows)[DEFAULT].items()):
         held = sum(r.error <= r.delta for r in some if r.delta is not None)
         warned = sum(bool(r.warned) for r in some)
         passes = statistics.mean(r.passes for r in some)
-        lines.append(
-            f"| {network}, {len(some)} | {quantiles([r.error for r in some])} | "
-            f"{quantiles([r.up_to_a_factor for r in some])} | {passes:.2f} | "
-            f"{held} | {warned} |"
-        )
-    return "\n".join(lines) + "\n"
+        errors = quantiles([r.error for r in some])
+        factors = quantiles([r.up_to_a_factor for r in some])
+        name = f"{network}, {len(some)}"
+        lines.append([name, errors, factors, f"{passes:.2f}", str(held), str(warned)])
+    return markdown_table([*heading, "delta holds", "warned"], lines, left=None) + "\n"
 
 
 def table(rows: list[Row]) -> str:
     """Returns a Markdown table: a row for each rule, a column a network."""
     networks = [*sorted({row.network for row in rows} - {SMALL}), SMALL]
-    lines = [
-        f"| | passes | {' | '.join(networks)} |",
-        "|---" * (len(networks) + 2) + "|",
-    ]
+    lines = []
     for rule, by_network in groups_of(rows).items():
         cells = []
         for network in networks:
@@ -328,8 +322,8 @@ def table(rows: list[Row]) -> str:
         few = statistics.mean(r.passes for r in by_network[SMALL])
         many = [r.passes for n in networks[:-1] for r in by_network[n]]
         passes = f"{statistics.mean(many):.2f}, {few:.2f}"
-        lines.append(f"| {rule} | {passes} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([rule, passes, *cells])
+    return markdown_table(["", "passes", *networks], lines, left=None) + "\n"
 
 
 def quantiles(values: list[float]) -> str:

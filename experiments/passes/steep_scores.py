@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam import LayerIntegratedScoreCAM
+from captum_iscam.benchmark.markdown import markdown_table
 from experiments._common import save_rows
 
 LAYERS = 400
@@ -118,16 +119,14 @@ def table(rows: Sequence[Row]) -> str:
         (f"{low:.0%} to {high:.0%}", [r for r in rows if low <= r.error <= high]),
         (f"above {high:.0%}", [r for r in rows if r.error > high]),
     )
-    lines = [
-        "| error of the map | maps | warned of | delta covers the error |",
-        "|---|---|---|---|",
-    ]
+    heading = ["error of the map", "maps", "warned of", "delta covers the error"]
+    lines = []
     for name, group in groups:
         count = max(len(group), 1)
         warned = 100 * sum(r.warned for r in group) / count
         held = 100 * sum(r.error <= r.delta for r in group) / count
-        lines.append(f"| {name} | {len(group)} | {warned:.0f} % | {held:.0f} % |")
-    return "\n".join(lines) + "\n"
+        lines.append([name, str(len(group)), f"{warned:.0f} %", f"{held:.0f} %"])
+    return markdown_table(heading, lines, left=None) + "\n"
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.benchmark.results import read_results
 from captum_iscam.benchmark.summary import contents
 
@@ -44,7 +45,7 @@ POSTER = {
 }
 
 
-def favour(content: dict[str, Any], rivals: list[str]) -> list[str]:
+def favour(content: dict[str, Any], rivals: list[str]) -> list[list[str]]:
     """Returns a line for each rival of IS-CAM in one run."""
     lines = []
     for model in content["run"]["models"]:
@@ -60,7 +61,7 @@ def favour(content: dict[str, Any], rivals: list[str]) -> list[str]:
             count = known[rival, "insertion"]["n"]
             cells = [_cell(content, known.get((rival, m)), m, count) for m in METRICS]
             name = named(content["run"], model)
-            lines.append(f"| {name}, {count} | {title} | {' | '.join(cells)} |")
+            lines.append([f"{name}, {count}", title, *cells])
     return lines
 
 
@@ -87,7 +88,7 @@ def _cell(
     return f"{mean} [{low}, {high}], {pair['wins']:.0%}{of}"
 
 
-def beside_the_poster(contents: list[dict[str, Any]]) -> list[str]:
+def compared_with_poster(contents: list[dict[str, Any]]) -> list[list[str]]:
     """Returns average drop and increase, printed and measured, and their bound."""
     lines = []
     for network, methods in POSTER.items():
@@ -107,12 +108,12 @@ def beside_the_poster(contents: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _bound(source: str, network: str, method: str, drop: float, increase: float) -> str:
+def _bound(
+    source: str, network: str, method: str, drop: float, increase: float
+) -> list[str]:
     verdict = "yes" if drop <= 100 - increase else "**no**"
-    return (
-        f"| {source} | {network} | {method} | {drop:.2f} | {increase:.2f} | "
-        f"{100 - increase:.2f} | {verdict} |"
-    )
+    figures = [f"{value:.2f}" for value in (drop, increase, 100 - increase)]
+    return [source, network, method, *figures, verdict]
 
 
 def main() -> None:
@@ -123,18 +124,14 @@ def main() -> None:
     parser.add_argument("--rivals", default="score-cam,grad-cam")
     args = parser.parse_args()
     runs = [contents(read_results(folder), "is-cam") for folder in args.folders]
-    heads = " | ".join(metric.replace("_", " ") for metric in METRICS)
-    claims = [f"| network, images | against | {heads} |", "|---|---|" + "---|" * 7]
-    for content in runs:
-        claims += favour(content, args.rivals.split(","))
-    poster = [
-        "| source | network | method | average drop | average increase | "
-        "100 - increase | possible |",
-        "|---|---|---|---:|---:|---:|---|",
-        *beside_the_poster(runs),
-    ]
-    for name, lines in (("claims", claims), ("poster", poster)):
-        (args.out / f"{name}.md").write_text("\n".join(lines) + "\n")
+    lines = [line for run in runs for line in favour(run, args.rivals.split(","))]
+    heads = [metric.replace("_", " ") for metric in METRICS]
+    claims = markdown_table(["network, images", "against", *heads], lines, left=None)
+    heads = ["average drop", "average increase", "100 - increase", "possible"]
+    heads = ["source", "network", "method", *heads]
+    poster = markdown_table(heads, compared_with_poster(runs), left=3)
+    for name, text in (("claims", claims), ("poster", poster)):
+        (args.out / f"{name}.md").write_text(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from captum_iscam.benchmark.bootstrap import bootstrap
+from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.benchmark.results import Results, read_results
 from experiments.quality.claims import named
 
 METRICS = ("energy_pointing_game", "pointing_game", "mask_iou", "top_k_intersection")
 
 
-def lines(results: Results, only: str) -> list[str]:
+def lines(results: Results, only: str) -> list[list[str]]:
     """Returns a line for each method of each network of one run."""
     kept = np.array([only in image["id"] for image in results.images])
     found = []
@@ -37,7 +38,7 @@ def lines(results: Results, only: str) -> list[str]:
                 for x in means.values()
             ]
             title, name = results.title(method), named(results.run, model)
-            found.append(f"| {name}, {whole.sum()} | {title} | {' | '.join(cells)} |")
+            found.append([f"{name}, {whole.sum()}", title, *cells])
     return found
 
 
@@ -48,14 +49,10 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--only", default="", metavar="TEXT")
     args = parser.parse_args()
-    heads = " | ".join(f"{metric.replace('_', ' ')} ↑" for metric in METRICS)
-    rows = [
-        f"| network, images | method | {heads} |",
-        "|---|---|" + "---:|" * len(METRICS),
-    ]
-    for folder in args.folders:
-        rows += lines(read_results(folder), args.only)
-    args.out.write_text("\n".join(rows) + "\n")
+    heads = [f"{metric.replace('_', ' ')} ↑" for metric in METRICS]
+    rows = [row for f in args.folders for row in lines(read_results(f), args.only)]
+    text = markdown_table(["network, images", "method", *heads], rows, left=2)
+    args.out.write_text(f"{text}\n")
 
 
 if __name__ == "__main__":

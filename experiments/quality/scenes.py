@@ -12,6 +12,7 @@ import torch
 from captum import __version__ as captum_version
 
 from captum_iscam import __version__
+from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.demo import load_network, load_scenes, preprocess
 from captum_iscam.methods import METHODS
 from captum_iscam.metrics import (
@@ -36,11 +37,10 @@ MEASURED = (
     "smooth-grad-cam++",
     "integrated-gradients",
 )
-HEAD = """\
-| method | drop, half shown (%) ↓ | insertion ↑ | deletion ↓ | energy ↑ | pointing ↑ \
-| inputs shown | CPU seconds |
-|---|---|---|---|---|---|---|---|
-"""
+HEADING = (
+    *("method", "drop, half shown (%) ↓", "insertion ↑", "deletion ↓"),
+    *("energy ↑", "pointing ↑", "inputs shown", "CPU seconds"),
+)
 
 
 class Counted(torch.nn.Module):
@@ -96,17 +96,17 @@ def main():
     torch.set_num_threads(1)
     model = Counted(load_network()).eval()
     formats = ("{:.1f}", "{:.3f}", "{:.3f}", "{:.2f}", "{:.2f}", "{:.0f}", "{:.2f}")
-    text = HEAD
+    rows = []
     for title, explain in explainers(model, model.network.features):
         values = measure(explain, model)
         cells = [
             form.format(value) for form, value in zip(formats, values, strict=True)
         ]
-        text += f"| {' | '.join([title, *cells])} |\n"
+        rows.append([title, *cells])
         print(title, *cells, flush=True)
     versions = f"captum_iscam {__version__}, Captum {captum_version}"
-    text += (
-        f"\n*Made by `python -m experiments.quality.scenes` with {versions}, torch "
+    text = markdown_table(HEADING, rows, left=None) + (
+        f"\n\n*Made by `python -m experiments.quality.scenes` with {versions}, torch "
         f"{torch.__version__}, one core ({platform.machine()}).*\n"
     )
     OUT.write_text(text)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from captum_iscam.benchmark.markdown import markdown_table
 from experiments._common import load
 
 
@@ -267,11 +268,11 @@ GOALS: tuple[tuple[str, str, Callable[[dict], Readings]], ...] = (
 
 def table(found: dict[str, Any]) -> str:
     """Returns the goals as a Markdown table."""
-    lines = ["| case | goal | measured |", "|---|---|---|"]
+    lines = []
     for case, goal, read in GOALS:
         measured = "; ".join(map(str, read(found))) or "not measured"
-        lines.append(f"| {case} | {goal} | {measured} |")
-    return "\n".join(lines) + "\n"
+        lines.append([case, goal, measured])
+    return markdown_table(["case", "goal", "measured"], lines, left=None) + "\n"
 
 
 def _cases(found: dict, method: str | None = None, device: str = "cpu") -> list[dict]:

@@ -28,6 +28,7 @@ from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.hooks import count_passes
 from captum_iscam.benchmark.experiment import Experiment
 from captum_iscam.benchmark.explained_models import load_explained_model
+from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.benchmark.metric_registry import find_metrics
 from captum_iscam.benchmark.run import run
 from captum_iscam.benchmark.sources import find_data
@@ -126,17 +127,17 @@ def main() -> None:
     torch.set_num_threads(2)
     shares, rows = overhead(args.network, args.images, args.rounds)
     slope, error, peak = memory(args.scenes)
+    passes = f"time over the {rows:,} bare passes, {args.network}, {args.images} images"
+    middle = f"{statistics.median(shares):.2f}"
+    growth = f"growth of memory over {args.scenes:,} images, KB an image"
     lines = [
-        "| what | measured |",
-        "|---|---|",
-        f"| time over the {rows:,} bare passes, {args.network}, {args.images} images | "
-        f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f}) |",
-        f"| growth of memory over {args.scenes:,} images, KB an image | "
-        f"{slope:.2f} ± {error:.2f} |",
-        f"| most memory, MB | {peak:.0f} |",
+        [passes, f"{middle} ({min(shares):.2f} to {max(shares):.2f})"],
+        [growth, f"{slope:.2f} ± {error:.2f}"],
+        ["most memory, MB", f"{peak:.0f}"],
     ]
-    print("\n".join(lines))
-    args.out.write_text("\n".join(lines) + "\n")
+    text = markdown_table(["what", "measured"], lines, left=None)
+    print(text)
+    args.out.write_text(f"{text}\n")
 
 
 if __name__ == "__main__":

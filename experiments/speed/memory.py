@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from captum_iscam._utils.batching import Chunks
+from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.demo import CLASSES, draw_scenes, load_network, preprocess
 from experiments._common import environment, save
 from experiments.quality.photographs import as_input, network, photographs
@@ -99,17 +100,15 @@ def answer(command: list[str]) -> dict[str, float]:
 
 def table(name: str, figures: dict[str, list[dict[str, float]]]) -> str:
     """Returns the medians as a Markdown table, and all values of what was added."""
-    lines = [
-        f"| method on {name} | bare chunk, MB | more, MB | every run |",
-        "|---|---|---|---|",
-    ]
+    heading = [f"method on {name}", "bare chunk, MB", "more, MB", "every run"]
+    lines = []
     for label, runs in figures.items():
         bare = statistics.median(run["bare"] for run in runs)
         added = [run["added"] for run in runs]
         every = ", ".join(f"{value:.0f}" for value in added)
         middle = statistics.median(added)
-        lines.append(f"| {label} | {bare:.0f} | {middle:.0f} | {every} |")
-    return "\n".join(lines)
+        lines.append([label, f"{bare:.0f}", f"{middle:.0f}", every])
+    return markdown_table(heading, lines, left=None)
 
 
 def main() -> None:
@@ -127,9 +126,9 @@ def main() -> None:
     torch.set_num_threads(2)
     if args.growth:
         found = growth(args.growth)
-        lines = ["| images explained | in use, MB |", "|---|---|"]
-        lines += [f"| {100 * (i + 1)} | {used:.1f} |" for i, used in enumerate(found)]
-        save(args.out, found, "\n".join(lines))
+        lines = [[str(100 * (i + 1)), f"{used:.1f}"] for i, used in enumerate(found)]
+        heading = ["images explained", "in use, MB"]
+        save(args.out, found, markdown_table(heading, lines, left=None))
         return
     if args.only:
         print(json.dumps(rise(args.network, args.only, args.device)))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from captum_iscam.benchmark.markdown import markdown_table
 from experiments._common import load, save
 from experiments.quality.photographs import as_input, network, photographs
 from experiments.speed.contenders import ours
@@ -38,15 +39,12 @@ def errors(name: str, count: int, device: str) -> list[float]:
 
 def table(found: dict[str, list[float]]) -> str:
     """Returns a Markdown table, a row for each network."""
-    lines = [
-        "| network | photographs | median | 95th percentile | largest |",
-        "|---|---|---|---|---|",
-    ]
+    heading = ["network", "photographs", "median", "95th percentile", "largest"]
+    lines = []
     for name, off in found.items():
         cells = [*np.quantile(off, [0.5, 0.95]), max(off)]
-        shown = " | ".join(f"{100 * cell:.1f} %" for cell in cells)
-        lines.append(f"| {name} | {len(off)} | {shown} |")
-    return "\n".join(lines)
+        lines.append([name, str(len(off)), *(f"{100 * cell:.1f} %" for cell in cells)])
+    return markdown_table(heading, lines, left=None)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_iscam.benchmark.markdown import markdown_table
 from experiments._common import environment, save
 from experiments.quality.photographs import as_input, network, photographs
 from experiments.speed.contenders import ours, raw, rows_of
@@ -103,12 +104,13 @@ def measure(cases: dict[str, list[Case]], rounds: int) -> list[dict[str, object]
 
 def table(found: list[dict]) -> str:
     """Returns a Markdown table, a row for each axis."""
-    lines = ["| | amounts | time over the first | exponent |", "|---|---|---|---|"]
+    lines = []
     for row in found:
         amounts = ", ".join(f"{amount:,}" for amount in row["amounts"])
         times = ", ".join(f"{time:.2f}" for time in row["times"])
-        lines.append(f"| {row['axis']} | {amounts} | {times} | {row['exponent']:.2f} |")
-    return "\n".join(lines)
+        lines.append([row["axis"], amounts, times, f"{row['exponent']:.2f}"])
+    heading = ["", "amounts", "time over the first", "exponent"]
+    return markdown_table(heading, lines, left=None)
 
 
 def main() -> None:

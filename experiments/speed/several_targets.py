@@ -23,6 +23,7 @@ from captum_iscam import (
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
 )
+from captum_iscam.benchmark.markdown import markdown_table
 from experiments._common import save
 from experiments.quality.photographs import as_input, network, photographs
 
@@ -69,8 +70,7 @@ def main() -> None:
     with torch.no_grad():
         five = model(x).topk(5).indices
     ratios: dict[str, list[float]] = {}
-    lines = ["| method | five targets, of the time of one | largest difference |"]
-    lines.append("|---|---|---|")
+    lines = []
     for name, explain in methods().items():
         alone = torch.cat([explain(x, target=five[:, t]) for t in range(5)], 1)
         ratios[name], difference = [], 0.0
@@ -81,8 +81,9 @@ def main() -> None:
             relative = (maps - alone).abs().max() / alone.abs().max()
             difference = max(difference, float(relative))
         middle = statistics.median(ratios[name])
-        lines.append(f"| {name} | {middle:.3f} | {difference:.1e} |")
-    save(args.out, ratios, "\n".join(lines))
+        lines.append([name, f"{middle:.3f}", f"{difference:.1e}"])
+    heading = ["method", "five targets, of the time of one", "largest difference"]
+    save(args.out, ratios, markdown_table(heading, lines, left=None))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_iscam.benchmark.markdown import markdown_table
 from experiments._common import environment, load, save
 from experiments.quality.photographs import as_input, network, photographs
 from experiments.speed.contenders import (
@@ -156,10 +157,8 @@ def _device(case: dict[str, Any]) -> str:
 
 def table(cases: list[dict[str, Any]]) -> str:
     """Returns the cases as a Markdown table of medians, quartiles and ratios."""
-    lines = [
-        "| network | method | contender | of torch-cam's time | of raw passes | map |",
-        "|---|---|---|---|---|---|",
-    ]
+    heading = ["network", "method", "contender", "of torch-cam's time"]
+    lines = []
     for case in cases:
         samples = {one["name"]: one["seconds"] for one in case["contenders"]}
         bare = next(s for name, s in samples.items() if name.startswith("raw"))
@@ -176,8 +175,8 @@ def table(cases: list[dict[str, Any]]) -> str:
                 ratio(one["seconds"], bare),
                 "" if error is None else f"{100 * error:.2f} %",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            lines.append(cells)
+    return markdown_table([*heading, "of raw passes", "map"], lines, left=None) + "\n"
 
 
 def ratio(seconds: list[float], others: list[float] | None) -> str:

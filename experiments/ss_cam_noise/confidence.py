@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam.attr._masking import GaussianNoise
+from captum_iscam.benchmark.markdown import markdown_table
 from experiments.quality.photographs import as_input, asked, network, photographs
 from experiments.quality.variants import DEVIATIONS
 
@@ -68,14 +69,12 @@ def main() -> None:
         for setting in settings():
             shares[name, setting] = [left(model, x, setting) for x in inputs]
         print(name, flush=True)
-    lines = [
-        f"| {len(inputs)} photographs | {' | '.join(args.networks)} |",
-        "|---|" + "---|" * len(args.networks),
-    ]
+    lines = []
     for setting in settings():
         cells = [cell(shares[name, setting]) for name in args.networks]
-        lines.append(f"| {title(setting)} | {' | '.join(cells)} |")
-    args.out.write_text("\n".join(lines) + "\n")
+        lines.append([title(setting), *cells])
+    heading = [f"{len(inputs)} photographs", *args.networks]
+    args.out.write_text(markdown_table(heading, lines, left=None) + "\n")
 
 
 def cell(found: list[float]) -> str:

@@ -18,6 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.benchmark.results import read_results
 from captum_iscam.benchmark.summary import contents
 from experiments.quality.variants import DEVIATIONS
@@ -79,18 +80,16 @@ def draw(axis: Any, run: Run, metric: str) -> None:
     axis.set_xlabel("standard deviation")
 
 
-def table(run: Run) -> list[str]:
+def table(run: Run) -> str:
     """Returns means, and in brackets the interval of the difference to Score-CAM."""
     heads = [f"{m.replace('_', ' ')} {run.arrow(m)}" for m in METRICS]
-    lines = [
-        f"| {run.network}, {run.images} photographs | {' | '.join(heads)} |",
-        "|---|" + "---|" * len(METRICS),
-    ]
+    lines = []
     for method in dict.fromkeys(name for name, _ in run.found):
         if method.startswith("ss-cam") or method in LEVEL:
             cells = [_cell(run, method, metric) for metric in METRICS]
-            lines.append(f"| {_title(method)} | {' | '.join(cells)} |")
-    return lines
+            lines.append([_title(method), *cells])
+    heading = [f"{run.network}, {run.images} photographs", *heads]
+    return markdown_table(heading, lines, left=None)
 
 
 def _title(method: str) -> str:
@@ -126,7 +125,7 @@ def main() -> None:
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(args.out.with_suffix(".png"), dpi=100)
-    text = "\n\n".join("\n".join(table(run)) for run in runs)
+    text = "\n\n".join(table(run) for run in runs)
     args.out.with_suffix(".md").write_text(text + "\n")
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from captum_iscam._utils.inputs import check_inputs
 from captum_iscam.attr._layer import evaluate_layer
 from captum_iscam.attr._masking import MaskedInputs, _authors_stdev
+from captum_iscam.benchmark.markdown import markdown_table
 from experiments.quality.photographs import as_input, asked, network, photographs
 
 QUANTILES = (0.0, 0.5, 0.9, 1.0)
@@ -40,17 +41,15 @@ def main() -> None:
     """Writes the table."""
     args = asked(__doc__)
     inputs = [as_input(file) for file in photographs(args.photographs)]
-    lines = [
-        f"| deviation, {len(inputs)} photographs | smallest | median | 90th percentile "
-        "| largest |",
-        "|---|---|---|---|---|",
-    ]
+    heading = [f"deviation, {len(inputs)} photographs", "smallest", "median"]
+    lines = []
     for name in args.networks:
         model, layer = network(name)
         of_each = [np.quantile(deviations(model, layer, x), QUANTILES) for x in inputs]
         cells = [f"{value:.2f}" for value in np.median(of_each, axis=0)]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    args.out.write_text("\n".join(lines) + "\n")
+        lines.append([name, *cells])
+    heading += ["90th percentile", "largest"]
+    args.out.write_text(markdown_table(heading, lines, left=None) + "\n")
 
 
 if __name__ == "__main__":
