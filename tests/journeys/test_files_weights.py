@@ -160,7 +160,9 @@ def test_other_names_than_those_of_imagenet_are_refused(tmp_path, found):
     (tmp_path / "val").mkdir()
     torch.save(found, tmp_path / "meta.bin")
 
-    with pytest.raises(ValueError, match=r"meta\.bin must hold the names of ImageNet"):
+    with pytest.raises(
+        ValueError, match=r"meta\.bin must contain the names of ImageNet"
+    ):
         find_data(tmp_path)
 
 
