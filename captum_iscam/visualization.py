@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_iscam._utils import interpolate
+from captum_iscam._utils.validation import require_choice
 from captum_iscam._utils.warn import warn_user
 
 _PANEL = 2.5  # inches
@@ -311,12 +312,7 @@ class _Style:
         alpha_overlay: float,
         show_colorbar: bool,
     ) -> None:
-        if sign not in _SIGNS:
-            known = ", ".join(f'"{name}"' for name in _SIGNS)
-            raise ValueError(
-                f'sign must be one of {known}, got {sign!r}. "positive" shows what '
-                "speaks for the target."
-            )
+        require_choice("sign", sign, _SIGNS, '"positive" is what supports the target.')
         self._limits: tuple[float, float] | None = None
         if vmin is not None or vmax is not None:
             if vmin is None and vmax is not None:

@@ -28,8 +28,9 @@ from captum_iscam._utils.forward import (
     score_transform,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.validation import require_finite, require_floating
 from captum_iscam._utils.warn import warn_of_examples
-from captum_iscam.attr._engine import Channels, WeightingScheme, check_finite
+from captum_iscam.attr._engine import Channels, WeightingScheme
 from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
 from captum_iscam.attr._masking import MaskedInputs
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
@@ -206,7 +207,9 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         input_score = found.view(batch.num_examples, -1)
         shaped = [reshaped(self.reshape_transform, value) for value in evals]
         maps = [check_activations(value, batch) for value in shaped]
-        check_finite(input_score, "the pass of the unmasked input of example {}")
+        require_finite(
+            input_score, "the pass of the unmasked input of example {}".format
+        )
         return input_score, maps
 
     def _explain(self, seen: _Seen, task: _Task) -> tuple[Attributions, Attributions]:
@@ -290,11 +293,11 @@ def check_activations(activations: Tensor, batch: Batch) -> Tensor:
             f"{READY_MADE}"
         )
     for tensor in (*same_rank, activations):
-        if not tensor.is_floating_point():
-            raise TypeError(
-                "inputs and the layer's output must be floating point, got "
-                f"{tensor.dtype}. Convert the inputs with inputs.float()."
-            )
+        require_floating(
+            "inputs and the layer's output",
+            tensor,
+            "Convert the inputs with inputs.float().",
+        )
     if not bool(torch.isfinite(activations).all().item()):
         raise RuntimeError(
             "forward_func must give finite activations, got NaN or infinity from "
@@ -309,10 +312,12 @@ def check_integers(batch: Batch) -> None:
     ranks = {x.dim() for x in batch.inputs if x.is_floating_point() and x.dim() > 2}
     for x in batch.inputs:
         masked = not ranks or x.dim() in ranks
-        if masked and not x.is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point to be masked, got {x.dtype}. Convert "
-                "them with inputs.float(), or pass them as additional_forward_args."
+        if masked:
+            require_floating(
+                "inputs",
+                x,
+                "Convert them with inputs.float() to mask them, or pass them as "
+                "additional_forward_args.",
             )
 
 
@@ -337,12 +342,20 @@ def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
     attributions = summed.view(*weights.shape[:2], *activations.shape[2:])
     if not relu:
         return attributions
-    warn_of_examples(
-        (attributions <= 0).flatten(2).all(2),
-        "The map is zero everywhere for {}: what supports the target is in no "
-        "channel. relu_attributions=False shows what opposes it.",
+    return warn_of_zero_maps(
+        attributions.relu(),
+        "what supports the target is in no channel. relu_attributions=False shows what "
+        "opposes it.",
     )
-    return attributions.relu()
+
+
+def warn_of_zero_maps(attributions: Tensor, reason: str) -> Tensor:
+    """Returns rectified maps `(N, T, *spatial)`, and warns of those that are zero."""
+    warn_of_examples(
+        (attributions == 0).reshape(*attributions.shape[:2], -1).all(2),
+        f"The map is zero everywhere for {{}}: {reason}",
+    )
+    return attributions
 
 
 def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:

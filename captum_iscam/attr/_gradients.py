@@ -32,6 +32,7 @@ from captum_iscam._utils.forward import (
 )
 from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.validation import require_floating
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
 from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
@@ -235,11 +236,12 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         """Returns the checked inputs, outside of the caller's graph."""
         batch = check_inputs(inputs, baselines, self.forward_func)
         for tensor in batch.inputs:
-            if not tensor.is_floating_point():
-                raise TypeError(
-                    f"inputs must be floating point, got {tensor.dtype}. Convert them "
-                    "with inputs.float(), or pass them as additional_forward_args."
-                )
+            require_floating(
+                "inputs",
+                tensor,
+                "Convert them with inputs.float(), or pass them as "
+                "additional_forward_args.",
+            )
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
                 "attribute must be called outside torch.inference_mode, since it needs "

@@ -13,7 +13,7 @@ from torch import Tensor
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.inputs import Batch, rows_of
 from captum_iscam._utils.interpolate import scale, upsample
-from captum_iscam._utils.validation import as_number
+from captum_iscam._utils.validation import as_number, require_choice
 
 
 class Noise(Protocol):
@@ -212,9 +212,7 @@ def _authors_stdev(shown: Tensor) -> Tensor:
 
 def check_noise(place: str, stdevs: Stdevs) -> None:
     """Raises what is wrong with the place of the noise and its deviations."""
-    if place not in PLACES:
-        names = ", ".join(f'"{name}"' for name in PLACES)
-        raise ValueError(f"noise must be one of {names}, got {place!r}. Choose one.")
+    require_choice("noise", place, PLACES)
     if place == "mask" and stdevs is None:
         raise ValueError(
             'stdevs must be given for noise="mask", got None. torch-cam takes 2.0; the '

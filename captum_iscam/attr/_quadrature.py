@@ -25,7 +25,7 @@ from captum_iscam._utils.captum_compat import (
     SUPPORTED_METHODS,
     approximation_parameters,
 )
-from captum_iscam._utils.validation import as_count
+from captum_iscam._utils.validation import as_count, require_choice
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import (
     Channels,
@@ -62,9 +62,7 @@ def path_points(
         extra (tuple[str, ...]): Further rules that the caller knows.
     """
     known = (*SUPPORTED_METHODS, *extra)
-    if method not in known:
-        names = ", ".join(f'"{name}"' for name in known)
-        raise ValueError(f"method must be one of {names}, got {method!r}. Choose one.")
+    require_choice("method", method, known)
     n_steps = as_count(
         "n_steps", n_steps, "It counts the points between baseline and input."
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.interpolate import upsample
+from captum_iscam._utils.validation import require_choice
 
 _RULES = ("mean", "max", "product")
 
@@ -96,9 +97,7 @@ def _check(
             f"to three spatial dimensions, got shapes {shapes}. Explain the layers "
             "with the same inputs."
         )
-    if how not in _RULES:
-        names = ", ".join(f'"{name}"' for name in _RULES)
-        raise ValueError(f"how must be one of {names}, got {how!r}. Choose one.")
+    require_choice("how", how, _RULES)
     if size is not None and len(size) != maps[0].dim() - 2:
         raise ValueError(
             f"size must have {maps[0].dim() - 2} numbers, one for each spatial "

@@ -8,8 +8,8 @@ from torch import Tensor
 from captum_iscam._utils.captum_compat import log_usage
 from captum_iscam._utils.forward import Target
 from captum_iscam._utils.inputs import Batch
-from captum_iscam._utils.warn import warn_of_examples
-from captum_iscam.attr._base import Attributions
+from captum_iscam._utils.validation import require_choice
+from captum_iscam.attr._base import Attributions, warn_of_zero_maps
 from captum_iscam.attr._gradients import GradientAccumulator, LayerGradientMethod
 
 DENOMINATORS = ("activations", "products")
@@ -173,13 +173,11 @@ class IdentityPerturbation:
         """Returns the maps, rectified on request."""
         if not self._relu:
             return maps
-        maps = maps.relu()
-        warn_of_examples(
-            (maps == 0).reshape(*maps.shape[:2], -1).all(2),
-            "The map is zero everywhere for {}: no place of the layer has both an "
-            "activation and a positive gradient of the score.",
+        return warn_of_zero_maps(
+            maps.relu(),
+            "no position of the layer has both an activation and a positive gradient "
+            "of the score.",
         )
-        return maps
 
 
 class PowersOfGradients:
@@ -235,8 +233,4 @@ class PowersOfGradients:
 
 def check_denominator(denominator: str) -> None:
     """Raises for an unknown reading of equation 19."""
-    if denominator not in DENOMINATORS:
-        names = ", ".join(f'"{name}"' for name in DENOMINATORS)
-        raise ValueError(
-            f"denominator must be one of {names}, got {denominator!r}. Choose one."
-        )
+    require_choice("denominator", denominator, DENOMINATORS)

@@ -27,7 +27,13 @@ from captum_iscam._utils.forward import (
 )
 from captum_iscam._utils.inputs import Batch, check_inputs, rows_of
 from captum_iscam._utils.interpolate import upsample
-from captum_iscam._utils.validation import as_count, as_number, check_generator
+from captum_iscam._utils.validation import (
+    as_count,
+    as_number,
+    check_generator,
+    require_finite,
+    require_floating,
+)
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._layer import eager
 
@@ -193,7 +199,7 @@ class RISE(PerturbationAttribution):
         examples = torch.arange(batch.num_examples, device=batch.device)
         scores = score.of_output(output, examples).to(batch.device)
         scores = scores.view(batch.num_examples, -1)
-        check_finite(scores, "the unmasked input of example {}".format)
+        require_finite(scores, "the pass of the unmasked input of example {}".format)
         return scores
 
 
@@ -219,11 +225,7 @@ def _grid(grid: int | tuple[int, ...], batch: Batch) -> tuple[int, ...]:
             f"masked, got shapes {shapes}. Pass others as additional_forward_args."
         )
     for x in batch.inputs:
-        if not x.is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point, got {x.dtype}. Convert them with "
-                "inputs.float()."
-            )
+        require_floating("inputs", x, "Convert them with inputs.float().")
     spatial = len(shapes[0]) - 2
     cells = grid if isinstance(grid, tuple) else (grid,) * spatial
     if len(cells) != spatial or not all(type(n) is int and n > 0 for n in cells):
@@ -346,18 +348,7 @@ def weighted_sums(
         update(stop - start)
 
     chunks.run(len(scores), body)
-    check_finite(scores, lambda i: f"example {i % count} with mask {i // count}")
-    return sums
-
-
-def check_finite(scores: Tensor, pass_of: Callable[[int], str]) -> None:
-    """Raises for the first of scores `(rows, T)` that is NaN or infinite."""
-    finite = torch.isfinite(scores)
-    if bool(finite.all().item()):
-        return
-    row, target = (~finite).nonzero()[0].tolist()
-    raise RuntimeError(
-        f"forward_func must return finite scores, got {scores[row, target].item()} in "
-        f"the pass of {pass_of(row)}. Check the model, and use float32 or bfloat16 "
-        "where float16 overflows."
+    require_finite(
+        scores, lambda i: f"the pass of example {i % count} with mask {i // count}"
     )
+    return sums
