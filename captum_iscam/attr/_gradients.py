@@ -1,7 +1,20 @@
 """Gradients and activations at a layer: what the gradient methods share.
 
-A method says how each example is perturbed and what becomes of the gradients;
-`LayerGradientMethod` checks the arguments and does the passes.
+A method says how each example is perturbed (`Perturbations`) and what becomes of the
+gradients (`GradientAccumulator`). `LayerGradientMethod` does the rest:
+
+1. It checks the arguments and runs the model once without gradients, which shows the
+   layer's output and whether score and target fit.
+2. It cuts perturbations times examples into chunks. For each chunk `_LayerPass` runs
+   the model once and keeps the graph from the layer to the score.
+3. Each target takes one backward pass over that graph; the last one frees it.
+4. Gradients and activations go to the accumulators, rows of one perturbation at a time.
+5. After the last pass everything is checked for NaN and infinity in one go, since a
+   check in each pass would wait for the device. The pass at fault is named.
+
+When memory runs out, a chunk is tried again in halves. So an accumulator changes
+nothing before all that needs memory is done, and `Totals` remembers how far each output
+is.
 """
 
 from __future__ import annotations

@@ -1,5 +1,10 @@
 """Points and weights on the path from the baseline to the input, and their errors.
 
+1. `path_points` and `radau_points` return strengths and weights of a rule.
+2. `Quadrature` requests every channel at these strengths and sums what comes back.
+3. `Checked` requests a few channels at further strengths, compares the two sums, and
+   turns the difference into an error estimate and a warning.
+
 A note on design choices. The increase in confidence is 0 at strength 0 without a pass.
 Gauss-Radau rules use that value: with `n` further points they integrate polynomials of
 degree `2n` exactly, one degree more than Gauss-Legendre. How wrong a rule is cannot be
