@@ -28,7 +28,7 @@ from captum_iscam._utils.forward import (
     score_transform,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
-from captum_iscam._utils.validation import require_finite, require_floating
+from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import Channels, WeightingScheme
 from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
@@ -201,16 +201,9 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         score.check(output)
         if task.return_convergence_delta:
             _check_precision(output, batch.device)
-        examples = torch.arange(batch.num_examples, device=batch.device)
-        # A copy, since a model may write every output to the same memory.
-        found = score.of_output(output, examples).to(batch.device, copy=True)
-        input_score = found.view(batch.num_examples, -1)
         shaped = [reshaped(self.reshape_transform, value) for value in evals]
         maps = [check_activations(value, batch) for value in shaped]
-        require_finite(
-            input_score, "the pass of the unmasked input of example {}".format
-        )
-        return input_score, maps
+        return score.of_inputs(output).to(batch.device), maps
 
     def _explain(self, seen: _Seen, task: _Task) -> tuple[Attributions, Attributions]:
         """Returns the maps, and how far each may be off."""
@@ -225,7 +218,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 input_score,
             )
             found = channels.weigh(
-                task.scheme, partial(self._bar, hidden=not task.show_progress)
+                task.scheme, partial(progress_bar, self.get_name(), task.show_progress)
             )
             weights = channels.to_dense(found.values)
             if task.channel_softmax:
@@ -241,15 +234,12 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             cast(Attributions, format_output(several, tuple(deltas))),
         )
 
-    def _bar(self, passes: int, hidden: bool) -> tqdm[Any]:
-        return tqdm(
-            total=passes,
-            desc=self.get_name(),
-            unit="pass",
-            leave=False,
-            delay=1,
-            disable=hidden,
-        )
+
+def progress_bar(name: str, shown: bool, passes: int) -> tqdm[Any]:
+    """Returns a bar of so many passes, which work of less than a second never shows."""
+    return tqdm(
+        total=passes, desc=name, unit="pass", leave=False, delay=1, disable=not shown
+    )
 
 
 def _check_precision(output: Tensor, device: torch.device) -> None:

@@ -213,9 +213,7 @@ def _default(screening: float | None, with_error: bool) -> WeightingScheme:
     """Returns the scheme where no rule is named, see the class docstring."""
     share = check_screening(screening)
     rule = Quadrature(radau_points(POINTS))
-    if share is None:
-        scheme = Screening(rule, SHARE, with_error)
-    else:
-        scheme = Screening(rule, share, with_error, warns=share < 1)
+    warns = share is not None and share < 1
+    scheme = Screening(rule, share or SHARE, with_error, warns)
     fine, own = Quadrature(KRONROD_FURTHER), Quadrature(KRONROD_OWN)
     return Checked(scheme, fine, own, warns=True)

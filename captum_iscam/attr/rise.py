@@ -7,7 +7,6 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.captum_compat import (
@@ -34,7 +33,7 @@ from captum_iscam._utils.validation import (
     require_finite,
     require_floating,
 )
-from captum_iscam.attr._base import Attributions
+from captum_iscam.attr._base import Attributions, progress_bar
 from captum_iscam.attr._layer import eager
 
 
@@ -175,14 +174,8 @@ class RISE(PerturbationAttribution):
         with torch.no_grad():
             found = self._input_scores(batch, score, chunks)
             masks = RandomMasks(n_masks, cells, kept, generator, batch.device)
-            with tqdm(
-                total=n_masks * batch.num_examples,
-                desc=self.get_name(),
-                unit="pass",
-                leave=False,
-                delay=1,
-                disable=not show_progress,
-            ) as bar:
+            passes = n_masks * batch.num_examples
+            with progress_bar(self.get_name(), show_progress, passes) as bar:
                 sums = weighted_sums(batch, masks, score, found, chunks, bar.update)
         maps = tuple(total.div_(n_masks * kept) for total in sums)
         return cast(Attributions, format_output(isinstance(inputs, tuple), maps))
@@ -196,11 +189,7 @@ class RISE(PerturbationAttribution):
                 self.forward_func, inputs, additional_forward_args=score.additional
             )
         score.check(output)
-        examples = torch.arange(batch.num_examples, device=batch.device)
-        scores = score.of_output(output, examples).to(batch.device)
-        scores = scores.view(batch.num_examples, -1)
-        require_finite(scores, "the pass of the unmasked input of example {}".format)
-        return scores
+        return score.of_inputs(output).to(batch.device)
 
 
 def _check_masks(n_masks: int, keep_probability: float) -> float:

@@ -138,14 +138,17 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
         """
         check_denominator(denominator)
         check_generator(generator)
-        deviations = _check(n_samples, stdevs)
+        as_count("n_samples", n_samples, "It counts the noisy copies of each input.")
+        if stdevs is None:
+            raise ValueError("stdevs must be a number, got None. Leave it out for 0.3.")
+        check_noise("input", stdevs)
         batch = self._batch(inputs)
         perturbations = _NoisyCopies(
             batch,
             denominator,
             relu_attributions,
             n_samples,
-            stdevs_for(batch.inputs, deviations) or (),
+            stdevs_for(batch.inputs, stdevs) or (),
             generator,
         )
         return self._attribute(
@@ -227,13 +230,3 @@ class _NoisyCopies(IdentityPerturbation):
     def name(self, index: int) -> str:
         """Returns which of the noisy copies it is."""
         return f"with the noise of sample {index}"
-
-
-def _check(
-    n_samples: int, stdevs: float | tuple[float, ...]
-) -> float | tuple[float, ...]:
-    as_count("n_samples", n_samples, "It counts the noisy copies of each input.")
-    if stdevs is None:
-        raise ValueError("stdevs must be a number, got None. Leave it out for 0.3.")
-    check_noise("input", stdevs)
-    return stdevs
