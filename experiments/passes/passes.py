@@ -119,7 +119,7 @@ class OneStrength:
 
     Args:
         points (int): Gauss-Radau points.
-        one (int): Which of them all channels are shown at.
+        one (int): Which of them all channels are scored at.
         share (float): Share of the channels that all points are taken for.
         regression (bool): Whether the difference is predicted.
     """
@@ -296,7 +296,7 @@ def groups_of(rows: list[Row]) -> dict[str, dict[str, list[Row]]]:
 def default_table(rows: list[Row]) -> str:
     """Returns a Markdown table of the default: a row for each network."""
     lines = [
-        "| network, maps | error, % | up to a factor, % | passes | delta holds "
+        "| network, maps | error, % | without a common factor, % | passes | within delta "
         "| warned |",
         "|---|---|---|---|---|---|",
     ]

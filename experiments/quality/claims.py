@@ -5,7 +5,7 @@
 reads folders of `captum-iscam benchmark` that hold IS-CAM and writes OUT/claims.md: for
 each network and rival the mean difference on the same images, in IS-CAM's favour where
 it is above zero whatever the metric's direction, with its 95 % interval and IS-CAM's
-share of wins; the number of images stands beside where it is smaller, and below 30
+share of wins; the number of images is given where it is smaller, and below 30
 nothing is bold. OUT/poster.md compares average drop and increase with what the IS-CAM
 poster prints, and with the most that one of the two leaves to the other.
 """
@@ -87,7 +87,7 @@ def _cell(
     return f"{mean} [{low}, {high}], {pair['wins']:.0%}{of}"
 
 
-def beside_the_poster(contents: list[dict[str, Any]]) -> list[str]:
+def compared_with_the_poster(contents: list[dict[str, Any]]) -> list[str]:
     """Returns average drop and increase, printed and measured, and their bound."""
     lines = []
     for network, methods in POSTER.items():
@@ -131,7 +131,7 @@ def main() -> None:
         "| source | network | method | average drop | average increase | "
         "100 - increase | possible |",
         "|---|---|---|---:|---:|---:|---|",
-        *beside_the_poster(runs),
+        *compared_with_the_poster(runs),
     ]
     for name, lines in (("claims", claims), ("poster", poster)):
         (args.out / f"{name}.md").write_text("\n".join(lines) + "\n")

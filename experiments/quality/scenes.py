@@ -37,8 +37,8 @@ MEASURED = (
     "integrated-gradients",
 )
 HEAD = """\
-| method | drop, half shown (%) ↓ | insertion ↑ | deletion ↓ | energy ↑ | pointing ↑ \
-| inputs shown | CPU seconds |
+| method | drop, keep=0.5 (%) ↓ | insertion ↑ | deletion ↓ | energy ↑ | pointing ↑ \
+| forward passes | CPU seconds |
 |---|---|---|---|---|---|---|---|
 """
 
