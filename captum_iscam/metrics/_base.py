@@ -73,7 +73,7 @@ Perturbation = Callable[[Tensor, Tensor], Mapping[int, Tensor]]
 """Perturbs the rows of one forward pass.
 
 It takes the example and the index of the perturbation of each row, and returns the
-perturbed inputs by their position in `inputs`. An input it does not return is passed
+perturbed inputs by their index in `inputs`. An input it does not return is passed
 unchanged.
 """
 
@@ -86,28 +86,28 @@ def unperturbed(examples: Tensor, index: Tensor) -> Mapping[int, Tensor]:
 def check_batch_and_maps(
     inputs: Inputs, attributions: Attributions, baselines: Baselines
 ) -> tuple[Batch, Tensor, list[int]]:
-    """Returns the examples, their maps, and the positions of the inputs to perturb.
+    """Returns the examples, their maps, and the indices of the inputs to perturb.
 
     These are the inputs with as many dimensions as the maps.
     """
     batch = check_inputs(inputs, baselines)
     maps = check_maps(attributions)
     check_count(maps, batch.num_examples, batch.device)
-    positions = [i for i, x in enumerate(batch.inputs) if x.dim() == maps.dim()]
-    if not positions:
+    indices = [i for i, x in enumerate(batch.inputs) if x.dim() == maps.dim()]
+    if not indices:
         shapes = [tuple(x.shape) for x in batch.inputs]
         raise ValueError(
             "attributions must have as many dimensions as an input, got "
             f"{tuple(maps.shape)} for inputs of shape {shapes}. "
             "Pass maps of the shape (N, 1, ...)."
         )
-    for i in positions:
+    for i in indices:
         if not batch.inputs[i].is_floating_point():
             raise TypeError(
                 f"inputs must be floating point, got {batch.inputs[i].dtype}. "
                 "Convert them with inputs.float()."
             )
-    return batch, maps, positions
+    return batch, maps, indices
 
 
 def one_target(target: Target) -> Target:
@@ -173,7 +173,7 @@ class MetricInputs:
     Attributes:
         batch (Batch): Inputs and baselines as tuples of tensors.
         maps (Tensor): The maps in single precision or better, detached.
-        positions (list[int]): Positions in `inputs` of those that are perturbed.
+        indices (list[int]): Indices in `inputs` of those that are perturbed.
         valid (Tensor): Which examples have a finite map, `(N,)`.
     """
 
@@ -187,8 +187,8 @@ class MetricInputs:
     ) -> None:
         forward_func, target, additional_forward_args, score = model
         target = one_target(target)
-        batch, maps, positions = check_batch_and_maps(inputs, attributions, baselines)
-        self.batch, self.maps, self.positions = batch, maps, positions
+        batch, maps, indices = check_batch_and_maps(inputs, attributions, baselines)
+        self.batch, self.maps, self.indices = batch, maps, indices
         self.valid = is_finite(self.maps)
         self._score = TargetScore(
             checked_forward(forward_func, score, target),
@@ -206,9 +206,9 @@ class MetricInputs:
         check_training_mode(forward_func)
 
     @property
-    def masked(self) -> list[Tensor]:
+    def perturbed(self) -> list[Tensor]:
         """The inputs that are perturbed."""
-        return [self.batch.inputs[i] for i in self.positions]
+        return [self.batch.inputs[i] for i in self.indices]
 
     def score_of(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """Returns the score of each row. Call `check_scores` after the last pass."""

@@ -112,12 +112,12 @@ def coherency(
         >>> coherency(method, image, method(image, target=None))
         tensor([1.])
     """
-    batch, maps, positions = check_batch_and_maps(inputs, attributions, baselines)
+    batch, maps, indices = check_batch_and_maps(inputs, attributions, baselines)
     valid = is_finite(maps)
     # The method may refuse NaN: the mask of a map that is not finite is 0 everywhere.
     finite_maps = torch.where(valid.view(-1, *[1] * (maps.dim() - 1)), maps, 0)
     tensors = list(batch.inputs)
-    for i in positions:
+    for i in indices:
         x = batch.inputs[i]
         masks = explanation_mask(finite_maps, tuple(x.shape[2:]), None, False)
         tensors[i] = apply_mask(x, batch.baselines[i], masks)
@@ -257,7 +257,7 @@ def adcc(
         additional_forward_args,
         baselines=baselines,
     )
-    complexities = complexity(data.maps, size=data.masked[0].shape[2:])
+    complexities = complexity(data.maps, size=data.perturbed[0].shape[2:])
     parts = torch.stack([coherencies, 1 - complexities, 1 - drop])
     # Where a part is 0 its inverse is infinite, and the harmonic mean 0.
     mean = 3 / (1 / parts).sum(0)

@@ -22,7 +22,7 @@ from captum_iscam.metrics._maps import (
 def complexity(
     attributions: Attributions, *, size: Sequence[int] | None = None
 ) -> Tensor:
-    r"""Complexity: the mean of the scaled map.
+    r"""Complexity: how much of the image the map covers, the mean of the scaled map.
 
     Lower is better. Unit: share, from 0 to 1.
 

@@ -527,7 +527,7 @@ def explanation_perturbation(
     inputs, baselines = data.batch.inputs, data.batch.baselines
     masks = {
         i: explanation_mask(data.maps, tuple(inputs[i].shape[2:]), keep, binary)
-        for i in data.positions
+        for i in data.indices
     }
 
     def perturb(examples: Tensor, index: Tensor) -> Mapping[int, Tensor]:

@@ -182,8 +182,8 @@ def _maps_per_channel(data: MetricInputs) -> list[Tensor]:
     """Returns maps of the inputs' shapes that add up to the map at each pixel."""
     maps = []
     for i, x in enumerate(data.batch.inputs):
-        if i in data.positions:
-            share = resize(data.maps, x.shape[2:]) / (x.shape[1] * len(data.positions))
+        if i in data.indices:
+            share = resize(data.maps, x.shape[2:]) / (x.shape[1] * len(data.indices))
             maps.append(share.expand_as(x).contiguous())
         else:
             maps.append(torch.zeros_like(x))
@@ -224,7 +224,7 @@ class _HideSquares:
         example_index = self._examples.repeat_interleave(count)
         perturbations, hidden = [], []
         for i, x in enumerate(repeated):
-            if i not in self._data.positions:
+            if i not in self._data.indices:
                 perturbations.append(torch.zeros_like(x))
                 hidden.append(x)
                 continue

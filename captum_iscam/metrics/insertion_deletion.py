@@ -344,7 +344,7 @@ def score_curves(
         changed_pixels(steps, pixels_per_step, size.numel()), device=data.batch.device
     )
     rank = ranks(resize(data.maps, size)).view(-1, 1, *size)
-    fills = dict(zip(data.positions, substrates(substrate, data.masked), strict=True))
+    fills = dict(zip(data.indices, substrates(substrate, data.perturbed), strict=True))
 
     def perturb(examples: Tensor, index: Tensor) -> Mapping[int, Tensor]:
         count = counts[index].view(-1, *[1] * (rank.dim() - 1))
@@ -381,7 +381,7 @@ def changed_pixels(steps: int, pixels_per_step: int | None, total: int) -> list[
 
 def common_size(data: MetricInputs) -> torch.Size:
     """Returns the spatial size that all perturbed inputs share."""
-    sizes = {x.shape[2:] for x in data.masked}
+    sizes = {x.shape[2:] for x in data.perturbed}
     if len(sizes) > 1:
         raise ValueError(
             "inputs must share their spatial size where pixels are ranked, got "

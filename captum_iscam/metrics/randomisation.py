@@ -66,9 +66,9 @@ def parameter_randomization(
     layers: Sequence[str] | None = None,
     generator: torch.Generator | None = None,
 ) -> Randomization:
-    r"""Model parameter randomisation test: how similar maps of random weights stay.
+    r"""Model parameter randomisation test: how similar maps stay with random weights.
 
-    Lower is better. Unit: correlation, from -1 to 1: a map must change with the model.
+    Lower is better. Unit: correlation, from -1 to 1. A map must change with the model.
 
     Layer by layer, from the output down, the parameters are drawn anew, and the map of
     the randomised model is compared with that of the trained one, by Spearman's rank
@@ -154,8 +154,8 @@ def parameter_randomization(
             "The first keeps the layers before it random, the second restores them."
         )
     trained = explain(explanation_func, inputs, target, additional_forward_args)
-    batch, _, positions = check_batch_and_maps(inputs, trained, None)
-    size = batch.inputs[positions[0]].shape[2:]
+    batch, _, indices = check_batch_and_maps(inputs, trained, None)
+    size = batch.inputs[indices[0]].shape[2:]
     found: list[tuple[Tensor, Tensor]] = []
 
     def compare() -> None:

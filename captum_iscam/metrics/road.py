@@ -56,7 +56,7 @@ def road(
     A removed pixel is replaced by the weighted mean of its neighbours: 1/6 for each of
     the four direct ones, 1/12 for each of the four diagonal ones, rescaled at the
     border of the image. Removed neighbours take part, so this is a linear system. Then
-    Gaussian noise is added. So the model cannot see from the values which pixels are
+    Gaussian noise is added. Both are meant to hide from the model which pixels are
     missing. All examples and percentages share one noise field, so that a value does
     not depend on the rest of the batch.
 
@@ -163,7 +163,7 @@ def road_most_relevant_first(
     A removed pixel is replaced by the weighted mean of its neighbours: 1/6 for each of
     the four direct ones, 1/12 for each of the four diagonal ones, rescaled at the
     border of the image. Removed neighbours take part, so this is a linear system. Then
-    Gaussian noise is added. So the model cannot see from the values which pixels are
+    Gaussian noise is added. Both are meant to hide from the model which pixels are
     missing. All examples and percentages share one noise field, so that a value does
     not depend on the rest of the batch.
 
@@ -269,7 +269,7 @@ def road_least_relevant_first(
     A removed pixel is replaced by the weighted mean of its neighbours: 1/6 for each of
     the four direct ones, 1/12 for each of the four diagonal ones, rescaled at the
     border of the image. Removed neighbours take part, so this is a linear system. Then
-    Gaussian noise is added. So the model cannot see from the values which pixels are
+    Gaussian noise is added. Both are meant to hide from the model which pixels are
     missing. All examples and percentages share one noise field, so that a value does
     not depend on the rest of the batch.
 
@@ -369,7 +369,7 @@ def _mean_scores(
     ranking = ranks(resize(data.maps, size)).view(-1, 1, *size)
     fields = {
         i: deviation * _noise_field(data.batch.inputs[i], generator)
-        for i in data.positions
+        for i in data.indices
     }
 
     def perturb(examples: Tensor, index: Tensor) -> Mapping[int, Tensor]:

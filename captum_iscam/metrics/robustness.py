@@ -35,7 +35,7 @@ def sensitivity_max(
     generator: torch.Generator | None = None,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    r"""Maximum sensitivity: how far the map moves when the input hardly does.
+    r"""Maximum sensitivity: how much the map changes under small noise in the input.
 
     Lower is better. Unit: relative change of the map, 0 and above.
 
@@ -86,7 +86,7 @@ def sensitivity_max(
             than `N`. Default: None, that is `N`
 
     Returns:
-        *Tensor* `(N,)`: relative change, 0 for a map that does not move. NaN where a
+        *Tensor* `(N,)`: relative change, 0 for a map that does not change. NaN where a
         map holds NaN or infinity.
 
     Raises:
