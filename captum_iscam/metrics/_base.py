@@ -20,7 +20,7 @@ from captum_iscam._utils.forward import (
     several_targets,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
-from captum_iscam._utils.validation import as_count
+from captum_iscam._utils.validation import as_count, require_finite, require_floating
 from captum_iscam.metrics._maps import Attributions, check_count, check_maps, is_finite
 
 _P = ParamSpec("_P")
@@ -102,11 +102,7 @@ def check_batch_and_maps(
             "Pass maps of the shape (N, 1, ...)."
         )
     for i in indices:
-        if not batch.inputs[i].is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point, got {batch.inputs[i].dtype}. "
-                "Convert them with inputs.float()."
-            )
+        require_floating("inputs", batch.inputs[i], "Convert them with inputs.float().")
     return batch, maps, indices
 
 
@@ -226,14 +222,10 @@ class MetricInputs:
             return
         scores, examples = map(torch.cat, zip(*self._unchecked, strict=True))
         self._unchecked.clear()
-        invalid = ~torch.isfinite(scores)
-        if bool(invalid.any().item()):
-            row = invalid.nonzero()[0, 0]
-            raise RuntimeError(
-                f"forward_func must give finite scores, got {scores[row].item()} for "
-                f"an input made from example {int(examples[row])}. Check the inputs, "
-                "and use float32 or bfloat16 where float16 overflows."
-            )
+        require_finite(
+            scores,
+            lambda row: f"the pass of an input made from example {examples[row]}",
+        )
 
     def scores(self, count: int, *perturbations: Perturbation) -> list[Tensor]:
         """Returns the scores of `count` perturbed inputs of each example, `(N, count)`.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.interpolate import upsample
+from captum_iscam._utils.validation import require_floating
 
 Attributions = Tensor | tuple[Tensor, ...]
 
@@ -36,11 +37,7 @@ def check_maps(attributions: Attributions, name: str = "attributions") -> Tensor
             "there are maps of several targets, maps.sum(1, keepdim=True) where they "
             "have the channels of the input, or maps.unsqueeze(1) where they have none."
         )
-    if not attributions.is_floating_point():
-        raise TypeError(
-            f"{name} must be floating point, got {attributions.dtype}. "
-            "Convert them with attributions.float()."
-        )
+    require_floating(name, attributions, "Convert them with attributions.float().")
     return at_least_single(attributions.detach())
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import Target
 from captum_iscam._utils.inputs import Batch, check_inputs
-from captum_iscam._utils.validation import as_number, check_generator
+from captum_iscam._utils.validation import as_number, check_generator, require_floating
 from captum_iscam.metrics._base import (
     ExplanationFunc,
     Inputs,
@@ -113,11 +113,7 @@ def sensitivity_max(
         )
     batch = check_inputs(inputs, None)
     for x in batch.inputs:
-        if not x.is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point, got {x.dtype}. Convert them with "
-                "inputs.float()."
-            )
+        require_floating("inputs", x, "Convert them with inputs.float().")
     fields = [
         _uniform((n_perturb_samples, *x.shape[1:]), radius, generator).to(x)
         for x in batch.inputs

@@ -296,8 +296,8 @@ def groups_of(rows: list[Row]) -> dict[str, dict[str, list[Row]]]:
 def default_table(rows: list[Row]) -> str:
     """Returns a Markdown table of the default: a row for each network."""
     lines = [
-        "| network, maps | error, % | without a common factor, % | passes | within delta "
-        "| warned |",
+        "| network, maps | error, % | without a common factor, % | passes "
+        "| within delta | warned |",
         "|---|---|---|---|---|---|",
     ]
     for network, some in sorted(groups_of(rows)[DEFAULT].items()):

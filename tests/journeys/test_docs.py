@@ -56,7 +56,7 @@ def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-# These go on from a benchmark that has run; tests/journeys/test_benchmark_docs.py runs one for them.
+# These go on from a benchmark that has run; test_benchmark_docs.py runs one for them.
 AFTER_A_BENCHMARK = ("benchmark.md", "reading_a_benchmark.md")
 WITH_PYTHON = [
     page
