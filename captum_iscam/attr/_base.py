@@ -85,21 +85,27 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
     arguments, and calls `_attribute` with what the model is to be shown.
 
     Args:
-        forward_func (Callable): The model, or any function Captum accepts.
-        layer (torch.nn.Module or list[torch.nn.Module]): The layer whose channels are
-            weighed. Where it is called several times, the last call counts.
-        device_ids (list[int], optional): As in Captum, for `DataParallel` models
-            inside a `forward_func`.
-        score (str or Callable, optional): What the model's confidence is: "softmax"
-            (over dimension 1 of the output, the papers' probability), "sigmoid",
-            "identity" (the output itself) or a function of the output. The target is
-            selected afterwards. Default: "softmax"
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): The score `s` of an output: "softmax" over
+            dimension 1 (a probability), "sigmoid", "identity" (the output as it is:
+            logits, regression, models that end in a softmax), or a function of the
+            output. `target` is selected from the result. Default: "softmax"
         reshape_transform (Callable, optional): Turns the layer's output into maps
-            `(N, K, *spatial)`, for layers that give tokens. Default: None
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. Default: None
 
     Raises:
-        TypeError: If `layer` is no module or `reshape_transform` no callable.
-        ValueError: If `score` is unknown.
+        TypeError: If `forward_func` or `reshape_transform` is no callable, or `layer`
+            is no module.
+        ValueError: If `score` is unknown or `layer` is an empty list.
     """
 
     takes_several_targets: ClassVar[bool] = True

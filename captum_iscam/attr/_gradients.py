@@ -208,20 +208,32 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
     """What all gradient methods share: constructor, checks and passes.
 
     Args:
-        forward_func (Callable): The model, or any function Captum accepts.
-        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain.
-        device_ids (list[int], optional): As in Captum. Default: None
-        score (str or Callable, optional): As in the score methods, but the output
-            itself is the default, as gradient methods use it. Default: "identity"
-        reshape_transform (Callable, optional): Turns the layer's output, and the
-            gradients at it, into `(N, K, *spatial)`. Default: None
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+            Layers without spatial dimensions are allowed.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): The score `s` of an output: "softmax" over
+            dimension 1 (a probability), "sigmoid", "identity" (the output as it is:
+            logits, regression, models that end in a softmax), or a function of the
+            output. `target` is selected from the result. Default: "identity"
+        reshape_transform (Callable, optional): Turns the layer's output into maps
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. The gradients of the layer are transformed
+            in the same way. Default: None
 
     Attributes:
         takes_several_targets (bool): Whether `target` may be `(N, T)`.
 
     Raises:
-        TypeError: If `layer` is no module or `reshape_transform` no callable.
-        ValueError: If `score` is unknown.
+        TypeError: If `forward_func` or `reshape_transform` is no callable, or `layer`
+            is no module.
+        ValueError: If `score` is unknown or `layer` is an empty list.
     """
 
     takes_several_targets = True
