@@ -43,7 +43,7 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
     SqueezeNet. A pooling to a fixed size is ignored, and so are maps of class scores:
     as many channels as there are classes, and no module with weights after them. Of
     nested modules with the same output the outermost is taken. For torchvision's ViT,
-    which goes on with tokens, it is the input of the last attention.
+    which continues with tokens, it is the input of the last attention.
 
     Args:
         model (torch.nn.Module): The model, in evaluation mode.
@@ -55,7 +55,7 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
         module.
 
     Raises:
-        ValueError: If no module has such an output, or the model goes on with tokens
+        ValueError: If no module has such an output, or the model continues with tokens
             `(N, tokens, channels)` after the last one.
 
     Examples::

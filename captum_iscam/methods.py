@@ -34,7 +34,7 @@ from captum_iscam.layers import reshape_transform_for
 
 @dataclass(frozen=True)
 class Options:
-    """What can be set for all methods; each method takes what it knows.
+    """What can be set for all methods; each method uses what it takes.
 
     Attributes:
         n_samples (int, optional): Number of noisy copies of each input, masked or
@@ -122,7 +122,7 @@ class Method:
                 each example. A class that takes several targets is called once, any
                 other once per target, with the same noise.
             options (Options, optional): What can be set for all methods; each method
-                takes what it knows. Default: None, that is `Options()`
+                uses what it takes. Default: None, that is `Options()`
 
         Returns:
             *Tensor* `(N, 1, *spatial)`, or `(N, T, *spatial)` for T targets, detached,
@@ -173,7 +173,7 @@ class Method:
 
         Args:
             options (Options, optional): What can be set for all methods; each method
-                takes what it knows. Default: None, that is `Options()`
+                uses what it takes. Default: None, that is `Options()`
 
         Returns:
             *dict*: Each argument's value by its name, for arguments with plain values.

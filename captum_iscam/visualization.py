@@ -2,7 +2,7 @@
 
 Captum's function wants a map as large as the image, channels last, that is nowhere NaN
 and somewhere not zero. Maps of a layer are small, channels first, and rectified ones
-can be zero everywhere. The functions here stand in between. They build figures without
+can be zero everywhere. The functions here convert them. They build figures without
 pyplot: nothing appears on a screen, and no figure stays open.
 """
 
