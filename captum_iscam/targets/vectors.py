@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
-from captum_iscam.targets._callable import ModelScore
+from captum_iscam.targets.model_score import ModelScore
 
 
 def multi_label(model: Callable[..., Any], labels: int | Sequence[int]) -> ModelScore:

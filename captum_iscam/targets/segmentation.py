@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.forward import Score, at_least_single, score_transform
-from captum_iscam.targets._callable import ModelScore
+from captum_iscam.targets.model_score import ModelScore
 
 
 def segmentation(

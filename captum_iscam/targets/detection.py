@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.validation import as_number
-from captum_iscam.targets._callable import ModelScore
+from captum_iscam.targets.model_score import ModelScore
 
 
 def detection(
