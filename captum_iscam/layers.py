@@ -39,21 +39,23 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
     """Returns the last layer with a spatial output, as the papers choose it.
 
     That is the last module in the order of execution whose output is `(N, K, *spatial)`
-    with more than one place, `layer4` of a ResNet or `features` of a VGG or SqueezeNet.
-    Not counted are a pooling to a fixed size, and maps of class scores: as many
-    channels as there are classes, and no module with weights after them. Of nested
-    modules with the same output the outermost is taken. For torchvision's ViT, which
-    goes on with tokens, it is the input of the last attention.
+    with more than one position: `layer4` of a ResNet, `features` of a VGG or
+    SqueezeNet. A pooling to a fixed size is ignored, and so are maps of class scores:
+    as many channels as there are classes, and no module with weights after them. Of
+    nested modules with the same output the outermost is taken. For torchvision's ViT,
+    which continues with tokens, it is the input of the last attention.
 
     Args:
         model (torch.nn.Module): The model, in evaluation mode.
-        inputs (Tensor): One input `(N, C, *spatial)`; it is shown to the model once.
+        inputs (Tensor): Inputs `(N, C, *spatial)`; one example is enough. The model
+            runs on them once.
 
     Returns:
-        The name, as in `model.named_modules()`, and the module.
+        *tuple[str, torch.nn.Module]*: The name, as in `model.named_modules()`, and the
+        module.
 
     Raises:
-        ValueError: If no module has such an output, or the model goes on with tokens
+        ValueError: If no module has such an output, or the model continues with tokens
             `(N, tokens, channels)` after the last one.
 
     Examples::
@@ -69,11 +71,11 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
         return known
     steps, classes = _trace(model, inputs)
     candidates = [
-        place
-        for place, step in enumerate(steps)
+        index
+        for index, step in enumerate(steps)
         if _is_spatial(step.output, inputs)
         and not isinstance(step.module, _POOLS)
-        and not (step.output.shape[1] == classes and not _weights_after(steps, place))
+        and not (step.output.shape[1] == classes and not _weights_after(steps, index))
     ]
     if not candidates:
         raise ValueError(
@@ -103,14 +105,15 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """Returns the module of that name, or raises which names there are.
+    """Returns the module of that name, or raises an error that lists the names.
 
     Args:
         model (torch.nn.Module): The model.
-        name (str): A name as in `model.named_modules()`, for example "layer4.1".
+        name (str): Name of the layer as in `model.named_modules()`, for example
+            "layer4.1".
 
     Returns:
-        *torch.nn.Module*
+        *torch.nn.Module*: The module itself, not a copy.
 
     Raises:
         ValueError: If there is none; the message names those most alike.
@@ -138,8 +141,10 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
 
     Args:
         model (torch.nn.Module): The model, in evaluation mode.
-        inputs (Tensor): One input `(N, C, *spatial)`; it is shown to the model once.
-        name (str): The layer's name.
+        inputs (Tensor): Inputs `(N, C, *spatial)`; one example is enough. The model
+            runs on them once.
+        name (str): Name of the layer as in `model.named_modules()`, for example
+            "layer4.1".
 
     Raises:
         ValueError: With the names of the layers that can be taken instead, or from the
@@ -172,7 +177,7 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
 
 
 def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
-    """Returns every module's step in order, and the number of classes if it shows."""
+    """Returns every module's step in order, and the number of classes if known."""
     steps: list[_Step] = []
     handles = []
 
@@ -202,9 +207,9 @@ def _is_spatial(output: Tensor, inputs: Tensor) -> bool:
     return output.dim() == inputs.dim() and output.shape[2:].numel() > 1
 
 
-def _weights_after(steps: list[_Step], place: int) -> bool:
-    """Whether a module with weights of its own runs after the place."""
-    later = (step.module.parameters(recurse=False) for step in steps[place + 1 :])
+def _weights_after(steps: list[_Step], index: int) -> bool:
+    """Whether a module with weights of its own runs after the step `index`."""
+    later = (step.module.parameters(recurse=False) for step in steps[index + 1 :])
     return any(next(own, None) is not None for own in later)
 
 
@@ -212,11 +217,15 @@ def token_layer(model: nn.Module) -> tuple[str, nn.Module] | None:
     """Returns the layer of a ViT to explain, and its name; None for other models.
 
     That is the layer norm in front of the last attention: behind it only the class
-    token reaches the head, so nothing at the patches matters any more. The last layers
+    token reaches the head, so the patches have no influence any more. The last layers
     of torchvision's Swin and MaxViT have maps and need no exception.
 
     Args:
         model (torch.nn.Module): Any model.
+
+    Returns:
+        *tuple[str, torch.nn.Module]*: The name, as in `model.named_modules()`, and the
+        module; None where the model is no ViT of torchvision.
 
     Examples::
 

@@ -35,19 +35,23 @@ from captum_iscam.layers import reshape_transform_for
 
 @dataclass(frozen=True)
 class Options:
-    """What can be set for all methods; each takes what concerns it.
+    """What can be set for all methods; each method uses what it takes.
 
     Attributes:
-        n_samples (int): Noisy copies of each input, masked or whole. Default: 35
-        seed (int): Where noise and masks come from, anew for every call. Default: 0
-        internal_batch_size (int or None): Inputs per forward pass; None leaves it to
-            the method. Default: None
-        show_progress (bool): Show a bar on standard error. Default: False
-        n_masks (int): Random masks of each input. Default: 4000
-        stdevs (float or None): Standard deviation of the noise; None leaves it to the
-            method. Default: None
-        screening (float or None): Share of the channels that is scored, the others are
-            predicted; None scores all, and 0.45 of them for IS-CAM. Default: None
+        n_samples (int, optional): Number of noisy copies of each input, masked or
+            whole. Default: 35
+        seed (int, optional): Seed of the noise and of random masks, used anew in every
+            call. Default: 0
+        internal_batch_size (int, optional): Inputs per forward pass. Default: None,
+            that is the method's own default
+        show_progress (bool, optional): Show a progress bar on standard error.
+            Default: False
+        n_masks (int, optional): Number of random masks of each input. Default: 4000
+        stdevs (float, optional): Standard deviation of the noise, in the units of the
+            input. Default: None, that is the method's own default
+        screening (float, optional): Share of the channels, above 0 and up to 1, that is
+            scored; the weights of the others are predicted. Default: None, that is
+            every channel, and for IS-CAM 0.45 of them
     """
 
     n_samples: int = 35
@@ -64,22 +68,24 @@ class Method:
     """One method of the table.
 
     Attributes:
-        title (str): Its name in pictures and tables.
+        title (str): The method's name in figures and tables.
         attribution (type): The attribution class.
-        takes (tuple[str, ...]): Which :class:`Options` it takes.
-        fixed (Mapping[str, Any]): Further arguments of `attribute`.
-        of_layer (bool): Whether the class is built with a layer, else with the model
-            alone. Default: True
+        takes (tuple[str, ...], optional): Names of the :class:`Options` that the method
+            takes. Default: ()
+        fixed (Mapping[str, Any], optional): Further arguments of the class's
+            `attribute`, by name. Default: {}
+        of_layer (bool, optional): Whether the class is built with a layer, else with
+            the model alone. Default: True
         of_tokens (type, optional): The class for layers that need a
-            `reshape_transform`, where `attribution` takes none. Default: None
-        control (bool): Whether it knows nothing of the class and is there to be beaten.
-            Default: False
-        built_with_generator (bool): Whether the class, not `attribute`, takes the
-            generator that the seed makes. Default: False
-        resolved (Mapping[str, Any]): What arguments that are None come to, for the
-            record.
-        finish (Callable): Makes maps `(N, T, *spatial)` of what one call of the class's
-            `attribute` gives.
+            `reshape_transform`. Default: None, that is `attribution`
+        control (bool, optional): Whether the method is a control: its map does not
+            depend on the class, and a method should be better. Default: False
+        built_with_generator (bool, optional): Whether the class, not `attribute`, takes
+            the generator made from the seed. Default: False
+        resolved (Mapping[str, Any], optional): For the record, the value that is used
+            where an argument is None, by argument. Default: {}
+        finish (Callable, optional): Makes maps `(N, T, *spatial)` of what the class's
+            `attribute` returns. Default: `torch.Tensor.detach`
     """
 
     title: str
@@ -104,16 +110,20 @@ class Method:
         """Returns the maps of the inputs.
 
         Args:
-            model (torch.nn.Module): A classifier that gives logits.
+            model (torch.nn.Module): A classifier that gives logits `(N, classes)`.
             layer (torch.nn.Module): The layer to explain; methods that explain the
-                input itself leave it alone. Tokens of torchvision's transformers are
-                turned into maps.
-            inputs (Tensor): Inputs `(N, C, *spatial)`.
-            target (int, tuple, Tensor or list): Captum's target; or several classes for
-                each example, an integer tensor or nested list `(N, T)`, of which one
-                row `[[a, b]]` stands for all examples. A class that takes several
-                targets is called once, any other once per target, with the same noise.
-            options (Options, optional): Default: None, that is `Options()`
+                input itself ignore it. Tokens of torchvision's transformers are turned
+                into maps.
+            inputs (Tensor): Inputs `(N, C, *spatial)`, floating point.
+            target (int, tuple, Tensor or list): The output to explain, in Captum's
+                forms: one index for all examples, a list or 1-D tensor with one per
+                example, tuples for outputs of more than two dimensions. None for a
+                model with one number per example. An integer tensor or nested list
+                `(N, T)`, or one row `(1, T)` for all examples, explains T classes of
+                each example. A class that takes several targets is called once, any
+                other once per target, with the same noise.
+            options (Options, optional): What can be set for all methods; each method
+                uses what it takes. Default: None, that is `Options()`
 
         Returns:
             *Tensor* `(N, 1, *spatial)`, or `(N, T, *spatial)` for T targets, detached,
@@ -162,6 +172,13 @@ class Method:
     def settings(self, options: Options | None = None) -> dict[str, Any]:
         """Returns all arguments the method runs with, as a record of it.
 
+        Args:
+            options (Options, optional): What can be set for all methods; each method
+                uses what it takes. Default: None, that is `Options()`
+
+        Returns:
+            *dict*: Each argument's value by its name, for arguments with plain values.
+
         Examples::
 
             >>> METHODS["ss-cam"].settings(Options(n_samples=8))["n_samples"]
@@ -202,7 +219,7 @@ _NO_SETTING = (
 
 
 def _positive_sum(attributions: Tensor) -> Tensor:
-    """What speaks for the target at each place: channels summed, then rectified."""
+    """What supports the target at each pixel: channels summed, then rectified."""
     return attributions.detach().sum(1, keepdim=True).relu()
 
 
@@ -244,7 +261,7 @@ METHODS: dict[str, Method] = {
         (*_NOISY, "internal_batch_size"),
     ),
     "rise": Method("RISE", RISE, ("n_masks", "seed", *_SCORED), of_layer=False),
-    # Left to itself Captum keeps all its 50 steps in memory at once.
+    # By default Captum keeps all its 50 steps in memory at once.
     "integrated-gradients": Method(
         "Integrated Gradients",
         IntegratedGradients,
@@ -332,8 +349,11 @@ def find_methods(names: str) -> list[str]:
     """Returns the names in a comma-separated list of methods, each once.
 
     Args:
-        names (str): Names from `METHODS`; "all" stands for all that are no controls,
-            "controls" for those that are.
+        names (str): Names from `METHODS`, separated by commas; "all" stands for all
+            that are no controls, "controls" for those that are.
+
+    Returns:
+        *list[str]*: The names, in the order given.
 
     Raises:
         ValueError: If there is none, or one is unknown; the message lists all.

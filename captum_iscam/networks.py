@@ -22,9 +22,9 @@ from torchvision.models import get_model, get_model_weights, list_models
 from captum_iscam._utils.files import read_tensors
 from captum_iscam._utils.files import sha256 as sha256  # a public name of this module
 
-# What their builders need besides: both warn where the initialisation is not chosen,
+# What their builders need in addition: both warn without a chosen initialisation,
 # and with torchvision's own weights both undo the usual normalisation, which no
-# weights file says of itself.
+# weights file records.
 _BUILD: dict[str, dict[str, Any]] = {
     "googlenet": {"init_weights": False, "transform_input": True},
     "inception_v3": {"init_weights": False, "transform_input": True},
@@ -34,12 +34,12 @@ _SUFFIXES = (".pt", ".pth")
 
 @dataclass(frozen=True)
 class Network:
-    """A classifier and what is needed to ask it about a picture.
+    """A classifier and what is needed to classify an image with it.
 
     Attributes:
         name (str): Name of the architecture.
         model (torch.nn.Module): In evaluation mode; gives one logit per class.
-        transform (Callable): Turns an RGB picture (PIL) into its input `(3, H, W)`.
+        transform (Callable): Turns an RGB image (PIL) into its input `(3, H, W)`.
         preprocessing (dict): The same in words: sizes, mean and std.
         classes (tuple[str, ...]): Name of each class, "class 7" where none is known.
         weights (str): Which weights: torchvision's name for them, or the file.
@@ -65,6 +65,9 @@ class Network:
 def model_names() -> list[str]:
     """Returns the names of torchvision's classification models.
 
+    Returns:
+        *list[str]*: The names, in alphabetical order.
+
     Examples::
 
         >>> "squeezenet1_1" in model_names()
@@ -85,15 +88,17 @@ def load_classifier(
     if it has 1000 classes; any other number of classes is read from the file.
 
     Args:
-        name (str): One of :func:`model_names`.
+        name (str): Name of the architecture, such as "resnet50"; :func:`model_names`
+            lists all.
         weights (str or Path, optional): "DEFAULT" or another name of torchvision's
             weights for the model, downloaded once and kept; or a file with a state
             dict, as `torch.save(model.state_dict(), file)` writes it. It is read with
             `weights_only=True`, so it cannot run code. Default: "DEFAULT"
-        device (torch.device or str, optional): Where to put the model. Default: "cpu"
+        device (torch.device or str, optional): Device that the model is moved to.
+            Default: "cpu"
 
     Returns:
-        *Network*
+        *Network*: The model in evaluation mode on the device, and its preprocessing.
 
     Raises:
         ValueError: If the name is unknown, the file is no state dict of the model, or

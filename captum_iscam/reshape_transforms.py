@@ -1,7 +1,7 @@
 """From tokens to maps: `reshape_transform`s for transformers.
 
-Attribution methods want a layer's output as `(N, K, *spatial)`. Convolutions give just
-that; transformers give rows of tokens, or put the channels last.
+Attribution methods need a layer's output as `(N, K, *spatial)`. Convolutions return
+that; transformers return rows of tokens, or have the channels last.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ READY_MADE = (
 def tokens(
     grid: tuple[int, ...] | None = None, extra: int = 1
 ) -> Callable[[Tensor], Tensor]:
-    """Returns a transform of tokens `(N, extra + places, K)` into `(N, K, *grid)`.
+    """Returns a transform of tokens `(N, extra + positions, K)` into `(N, K, *grid)`.
 
     Args:
-        grid (tuple[int, ...], optional): The places in each direction, such as
-            `(14, 14)`, or `(8, 14, 14)` for tokens of a video. None takes a square.
-            Default: None
-        extra (int, optional): Tokens in front that stand for no place: class tokens,
-            distillation tokens, registers. Default: 1
+        grid (tuple[int, ...], optional): Number of positions in each direction, such as
+            `(14, 14)`, or `(8, 14, 14)` for tokens of a video. Default: None, that is a
+            square
+        extra (int, optional): Number of tokens in front that have no position in the
+            grid: class tokens, distillation tokens, registers. Default: 1
 
     Returns:
-        *Callable*, to be passed as `reshape_transform`.
+        *Callable* that turns tokens into maps `(N, K, *grid)`, to be passed as
+        `reshape_transform`.
 
     Raises:
-        ValueError: If `extra` is negative or `grid` holds less than one place; from
+        ValueError: If `extra` is negative or `grid` has no position; from
             the transform itself, if the tokens do not fill the grid.
 
     Examples::
@@ -50,11 +51,11 @@ def tokens(
     if extra < 0:
         raise ValueError(
             f"extra must be at least 0, got {extra}. It counts the tokens in front "
-            "that stand for no place."
+            "that have no position in the grid."
         )
     if grid is not None and (not grid or min(grid) < 1):
         raise ValueError(
-            f"grid must hold at least one place, got {grid}. Pass the number of "
+            f"grid must have at least one position, got {grid}. Pass the number of "
             "patches in each direction."
         )
 
@@ -64,12 +65,12 @@ def tokens(
                 "layer must give tokens (N, tokens, K) for this reshape_transform, got "
                 f"the shape {tuple(output.shape)}. Choose a layer of the encoder."
             )
-        places = output.shape[1] - extra
-        size = grid or (isqrt(max(places, 0)),) * 2
-        if prod(size) != places or places < 1:
+        count = output.shape[1] - extra
+        size = grid or (isqrt(max(count, 0)),) * 2
+        if prod(size) != count or count < 1:
             raise ValueError(
-                f"grid must hold as many places as there are tokens, got {size} for "
-                f"{output.shape[1]} tokens, {extra} of them without a place. Pass "
+                f"grid must have one position for each token, got {size} for "
+                f"{output.shape[1]} tokens, {extra} of them without a position. Pass "
                 "reshape_transforms.tokens(grid, extra) with the numbers of the model."
             )
         maps: Tensor = output[:, extra:].transpose(1, 2).unflatten(2, size)
@@ -86,7 +87,8 @@ def vit(output: Tensor) -> Tensor:
     the input of the last attention, is the layer to explain.
 
     Args:
-        output (Tensor): `(N, 1 + h * h, K)`.
+        output (Tensor): Output of a layer, `(N, 1 + h * h, K)`: the class token and the
+            patches of a square.
 
     Returns:
         *Tensor* `(N, K, h, h)`.
@@ -110,7 +112,7 @@ def swin(output: Tensor) -> Tensor:
     (channels last) and `permute` (channels first, so without a transform) follow.
 
     Args:
-        output (Tensor): `(N, *spatial, K)`.
+        output (Tensor): Output of a layer, `(N, *spatial, K)`, the channels last.
 
     Returns:
         *Tensor* `(N, K, *spatial)`.
@@ -140,13 +142,14 @@ def maxvit_windows(output: Tensor) -> Tensor:
     `blocks.3.layers.1.layers.window_attention.attn_layer.0`.
 
     Args:
-        output (Tensor): `(N, windows, places, K)`, both of them squares.
+        output (Tensor): Output of a layer, `(N, windows, positions, K)`: the windows,
+            and the positions in each, fill a square.
 
     Returns:
         *Tensor* `(N, K, h, h)`.
 
     Raises:
-        ValueError: If windows or places do not fill a square.
+        ValueError: If windows or positions do not fill a square.
 
     Examples::
 
@@ -160,17 +163,19 @@ def maxvit_windows(output: Tensor) -> Tensor:
 def maxvit_grid(output: Tensor) -> Tensor:
     """Returns what the grid attention of torchvision's MaxViT works on as maps.
 
-    As :func:`maxvit_windows`, for the modules inside of a `grid_attention`, whose
-    tokens are spread over the whole map.
+    The blocks of a MaxViT, and the attention layers as a whole, give maps without a
+    transform. This one is for the modules inside of a `grid_attention`, whose tokens
+    are spread over the whole map.
 
     Args:
-        output (Tensor): `(N, places in a tile, tiles, K)`, both of them squares.
+        output (Tensor): Output of a layer, `(N, positions, tiles, K)`: the positions in
+            a tile, and the tiles, fill a square.
 
     Returns:
         *Tensor* `(N, K, h, h)`.
 
     Raises:
-        ValueError: If places or tiles do not fill a square.
+        ValueError: If positions or tiles do not fill a square.
 
     Examples::
 
@@ -184,13 +189,13 @@ def maxvit_grid(output: Tensor) -> Tensor:
 
 
 def _tiles(output: Tensor) -> Tensor:
-    """Puts tiles `(N, tiles, places, K)` together to `(N, K, h, h)`."""
+    """Puts tiles `(N, tiles, positions, K)` together to `(N, K, h, h)`."""
     outer, inner = (isqrt(size) for size in (*output.shape[1:3], 0, 0)[:2])
     if output.dim() != 4 or (outer**2, inner**2) != tuple(output.shape[1:3]):
         raise ValueError(
-            "layer must give tokens in square windows (N, windows, places, K) for this "
-            f"reshape_transform, got the shape {tuple(output.shape)}. Choose a module "
-            "inside of an attention layer of MaxViT."
+            "layer must give tokens in square windows (N, windows, positions, K) for "
+            f"this reshape_transform, got the shape {tuple(output.shape)}. Choose a "
+            "module inside of an attention layer of MaxViT."
         )
     tiles: Tensor = output.unflatten(2, (inner, inner)).unflatten(1, (outer, outer))
     maps = tiles.permute(0, 5, 1, 3, 2, 4)  # (N, K, outer, inner, outer, inner)

@@ -1,9 +1,9 @@
-"""Layer maps as pictures, drawn by Captum's `visualize_image_attr`.
+"""Layer maps over images, drawn by Captum's `visualize_image_attr`.
 
 Captum's function wants a map as large as the image, channels last, that is nowhere NaN
 and somewhere not zero. Maps of a layer are small, channels first, and rectified ones
-can be zero everywhere. The functions here stand in between. They build figures without
-pyplot: nothing is shown, and no figure stays open.
+can be zero everywhere. The functions here convert them. They build figures without
+pyplot: nothing appears on a screen, and no figure stays open.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_iscam._utils import interpolate
+from captum_iscam._utils.validation import require_choice
 from captum_iscam._utils.warn import warn_user
 
 _PANEL = 2.5  # inches
@@ -32,9 +33,14 @@ class Row(NamedTuple):
     """One line of panels: an image and maps over it.
 
     Attributes:
-        title (str): What stands over the image.
-        image (Tensor): The image `(C, H, W)`, as for :func:`visualize`.
-        maps (Mapping[str, Tensor]): Maps by the title that stands over each.
+        title (str): The title above the image.
+        image (Tensor): The image `(C, H, W)` or `(1, C, H, W)`, C = 1 or 3, in [0, 1]
+            or, with `mean` and `std`, normalised by them. `mean` and `std` are passed
+            to the function that draws the row.
+        maps (Mapping[str, Tensor]): A map for each title: `(h, w)`, `(1, h, w)` or
+            `(1, 1, h, w)`, at any size. A map of the image's shape, as gradient methods
+            give one, is summed over its channels. Of the maps of several targets,
+            `(1, T, h, w)`, pass one: `maps[:, t:t+1]`. Each title stands above its map.
 
     Examples::
 
@@ -96,11 +102,12 @@ def display_image(
     """Returns an image as an array that plotting functions take.
 
     Args:
-        image (Tensor): The image `(C, H, W)` or `(1, C, H, W)`, C = 1 or 3; in [0, 1]
+        image (Tensor): The image `(C, H, W)` or `(1, C, H, W)`, C = 1 or 3, in [0, 1]
             or, with `mean` and `std`, normalised by them.
-        mean (Sequence[float], optional): Mean of each channel. Default: None, that is 0
-        std (Sequence[float], optional): Deviation of each channel. Default: None,
-            that is 1
+        mean (Sequence[float], optional): Mean of each channel that the image was
+            normalised with, in the units of its pixels. Default: None, that is 0
+        std (Sequence[float], optional): Standard deviation of each channel that the
+            image was normalised with, in the same units. Default: None, that is 1
 
     Returns:
         *numpy.ndarray* `(H, W, 3)` in [0, 1].
@@ -145,23 +152,34 @@ def visualize(
     title: str = "input",
     **options: Any,
 ) -> Figure:
-    """Returns a figure of the image and, beside it, each map over the image.
+    """Returns a figure of the image and, next to it, each map over the image.
 
     Args:
-        image (Tensor): The image, see :func:`display_image`.
+        image (Tensor): The image `(C, H, W)` or `(1, C, H, W)`, C = 1 or 3, in [0, 1]
+            or, with `mean` and `std`, normalised by them.
         maps (Mapping[str, Tensor]): A map for each title: `(h, w)`, `(1, h, w)` or
-            `(1, 1, h, w)`, at any size. A map of the image's shape, as gradient
-            methods give one, is summed over its channels, as Captum does. Of the maps
-            of several targets, `(1, T, h, w)`, pass one: `maps[:, t:t+1]`.
-        title (str, optional): Stands over the image. Default: "input"
-        **options: See :func:`visualize_rows`.
+            `(1, 1, h, w)`, at any size. A map of the image's shape, as gradient methods
+            give one, is summed over its channels. Of the maps of several targets,
+            `(1, T, h, w)`, pass one: `maps[:, t:t+1]`.
+        title (str, optional): The title above the image. Default: "input"
+        **options (Any): How to draw, the keyword arguments of :func:`visualize_rows`:
+            `mean` and `std` (None), the mean and standard deviation of each channel
+            that the image was normalised with; `sign` ("positive"), what to draw:
+            "positive", "negative", "absolute_value" or "all"; `vmin` and `vmax` (None),
+            the values of the lowest and the highest colour, which give all maps one
+            scale; `outlier_perc` (2.0), without `vmax` the percentage of the map's sum
+            whose largest values all have the highest colour; `cmap` (None),
+            matplotlib's colour map; `alpha_overlay` (0.5), the opacity of the maps from
+            0 to 1; `show_colorbar` (False), whether a scale is drawn under each map.
 
     Returns:
         *matplotlib.figure.Figure*, unknown to pyplot; `figure.savefig` writes it.
 
     Raises:
-        ValueError: As :func:`visualize_rows`.
-        TypeError: As :func:`visualize_rows`.
+        ValueError: If there is nothing to draw, `sign` is unknown, `vmin` is not below
+            `vmax`, a map has several channels or holds NaN or infinity, or `image` is
+            no image in [0, 1].
+        TypeError: If an image is no tensor, or the maps are no mapping.
 
     Examples::
 
@@ -189,26 +207,31 @@ def visualize_rows(
 ) -> Figure:
     """Returns a figure with a line of panels for each row.
 
-    By default each map has its own scale, from 0 to its largest value but for outliers,
-    so colours compare places in one map, not two maps. `vmin` and `vmax` give all maps
-    one scale in their own units. A map without anything of the wanted sign is drawn in
-    the colour of 0, and its title says so. A warning says where a map is stretched, as
-    that of a cropped picture over the whole one would be.
+    By default each map has its own scale, from 0 to its largest value without outliers.
+    Colours then compare pixels of one map, not two maps. `vmin` and `vmax` give all
+    maps one scale in their own units. A map without a value of the chosen sign is drawn
+    in the colour of 0, and its title says so. A warning names a map that is stretched,
+    such as the map of a cropped image that is drawn over the whole image.
 
     Args:
-        rows (Sequence[Row]): The lines, of any lengths.
-        mean (Sequence[float], optional): See :func:`display_image`.
-        std (Sequence[float], optional): See :func:`display_image`.
+        rows (Sequence[Row]): One line of panels each: a title, an image and maps by
+            title. Lines may have different numbers of maps.
+        mean (Sequence[float], optional): Mean of each channel that the image was
+            normalised with, in the units of its pixels. Default: None, that is 0
+        std (Sequence[float], optional): Standard deviation of each channel that the
+            image was normalised with, in the same units. Default: None, that is 1
         sign (str, optional): What to draw: "positive", "negative", "absolute_value" or
-            "all", as in Captum. Default: "positive"
-        vmin (float, optional): Value of the lowest colour; needs `vmax`. Default: None,
-            that is 0, or `-vmax` for "all"
-        vmax (float, optional): Value of the highest colour. Default: None
-        outlier_perc (float, optional): Without `vmax`, the share of the map's sum, in
-            percent, whose largest values all have the highest colour. Default: 2
-        cmap (str, optional): matplotlib's colour map. Default: "jet", "RdBu_r" for
-            "all"
-        alpha_overlay (float, optional): How opaque the maps are. Default: 0.5
+            "all" values, Captum's names. Default: "positive"
+        vmin (float, optional): Value of the lowest colour, in the units of the maps;
+            needs `vmax`. Default: None, that is 0, or `-vmax` for "all"
+        vmax (float, optional): Value of the highest colour, in the units of the maps.
+            Default: None, that is the largest value of each map, without outliers
+        outlier_perc (float, optional): Without `vmax`, the percentage of the map's sum,
+            from 0 to 100, whose largest values all have the highest colour.
+            Default: 2.0
+        cmap (str, optional): Name of matplotlib's colour map. Default: None, that is
+            "jet", or "RdBu_r" for "all"
+        alpha_overlay (float, optional): Opacity of the maps, from 0 to 1. Default: 0.5
         show_colorbar (bool, optional): Draw a scale under each map. Default: False
 
     Returns:
@@ -216,8 +239,8 @@ def visualize_rows(
 
     Raises:
         ValueError: If there is nothing to draw, `sign` is unknown, `vmin` is not below
-            `vmax`, a map has several channels or holds NaN or infinity, or an image is
-            none.
+            `vmax`, a map has several channels or holds NaN or infinity, or `image` is
+            no image in [0, 1].
         TypeError: If an image is no tensor, or the maps are no mapping.
 
     Examples::
@@ -260,8 +283,8 @@ def visualize_rows(
 def _warn_of_stretching(values: Tensor, image: Array, title: str) -> None:
     """Warns where map and image cannot be of one shape.
 
-    A layer's side is the image's over its stride, but for what rounding and padding
-    take or add: of a square map the image's sides differ by less than one stride.
+    A layer's side is the image's over its stride, except for rounding and padding: of
+    a square map the image's sides differ by less than one stride.
     """
     height, width = values.shape[2:]
     high, wide = image.shape[:2]
@@ -270,7 +293,7 @@ def _warn_of_stretching(values: Tensor, image: Array, title: str) -> None:
     if not (flat or (width - 1) * high > wide * (height + spare)):
         return
     warn_user(
-        f"The map {title!r} of {height} x {width} places is stretched over an image of "
+        f"The map {title!r} of {height} x {width} is stretched over an image of "
         f"{high} x {wide}, which has another shape. Pass the image as the model saw "
         "it, cropped by the preprocessing.",
     )
@@ -311,12 +334,7 @@ class _Style:
         alpha_overlay: float,
         show_colorbar: bool,
     ) -> None:
-        if sign not in _SIGNS:
-            known = ", ".join(f'"{name}"' for name in _SIGNS)
-            raise ValueError(
-                f'sign must be one of {known}, got {sign!r}. "positive" shows what '
-                "speaks for the target."
-            )
+        require_choice("sign", sign, _SIGNS, '"positive" is what supports the target.')
         self._limits: tuple[float, float] | None = None
         if vmin is not None or vmax is not None:
             if vmin is None and vmax is not None:
@@ -324,7 +342,7 @@ class _Style:
             if vmin is None or vmax is None or not vmin < vmax:
                 raise ValueError(
                     f"vmax must be above vmin, got vmin {vmin} and vmax {vmax}. "
-                    "Leave both out to scale each map by itself."
+                    "Omit both to scale each map separately."
                 )
             self._limits = (vmin, vmax)
         self._sign = sign

@@ -18,7 +18,7 @@ from captum_iscam._utils.captum_compat import (
     run_forward,
     select_targets,
 )
-from captum_iscam._utils.validation import as_integer
+from captum_iscam._utils.validation import as_integer, require_finite
 from captum_iscam._utils.warn import warn_user
 
 Target: TypeAlias = (
@@ -253,6 +253,16 @@ class TargetScore:
                 f"target must have one entry per example, {count}, got the shape "
                 f"{shape}. Pass an integer for one class in all examples."
             )
+
+    def of_inputs(self, output: Any) -> Tensor:
+        """Returns `s(x)`, `(N, T)`, from the output for the inputs themselves.
+
+        A copy, since a model may write every output to the same memory.
+        """
+        examples = torch.arange(self.num_examples, device=output.device)
+        scores = self.of_output(output, examples).clone().view(self.num_examples, -1)
+        require_finite(scores, "the pass of the unmasked input of example {}".format)
+        return scores
 
     def check(self, output: Any) -> None:
         """Raises or warns of what the first output says of `score` and `target`."""

@@ -1,4 +1,17 @@
-"""Hooks that listen to the passes of one thread, whoever else runs the model."""
+"""Hooks that see the passes of one thread only, and counts of passes.
+
+A hook belongs to the module, so it runs in every thread that uses the model. Two
+threads that explain one model would take each other's activations for their own.
+
+1. `thread_local_layer` returns a stand-in for the layer. Captum registers its hooks
+   through it.
+2. The stand-in wraps each hook: in other threads the wrapper does nothing.
+3. Registering is locked, since torch numbers hooks without a lock and two hooks of one
+   number replace each other.
+
+A lock around the whole attribution was the alternative. It would have made threads wait
+for each other, and would not have helped against threads that use the model otherwise.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,17 @@
-"""Numbers as callers write them: Python's, NumPy's, or a tensor that holds one."""
+"""Checks of single values, each with its error in the usual form.
+
+A number may be Python's, NumPy's or a tensor without dimensions.
+"""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def as_number(value: Any) -> float | None:
@@ -50,4 +55,39 @@ def check_generator(generator: object) -> None:
         raise TypeError(
             f"generator must be a torch.Generator or None, got {generator!r}. "
             "Make one with torch.Generator().manual_seed(0)."
+        )
+
+
+def require_choice(
+    name: str, value: object, known: Iterable[str], repair: str = "Choose one."
+) -> None:
+    """Raises unless the value is one of the known words."""
+    words = tuple(known)
+    if not isinstance(value, str) or value not in words:
+        listed = ", ".join(f'"{word}"' for word in words)
+        raise ValueError(f"{name} must be one of {listed}, got {value!r}. {repair}")
+
+
+def require_floating(name: str, tensor: Tensor, repair: str) -> None:
+    """Raises unless the tensor is floating point."""
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {tensor.dtype}. {repair}")
+
+
+def require_finite(scores: Tensor, name_of: Callable[[int], str]) -> None:
+    """Raises for the first row of scores that holds NaN or infinity.
+
+    This waits for the device, so it belongs after the last pass.
+
+    Args:
+        scores (Tensor): What the model returned, `(rows,)` or `(rows, T)`.
+        name_of (Callable): Takes the number of a row, names its pass in words.
+    """
+    bad = ~torch.isfinite(scores)
+    if bool(bad.any().item()):
+        place = tuple(bad.nonzero()[0].tolist())
+        raise RuntimeError(
+            f"forward_func must return finite scores, got {scores[place].item()} in "
+            f"{name_of(place[0])}. Check the model, and use float32 or bfloat16 where "
+            "float16 overflows."
         )

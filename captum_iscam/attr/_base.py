@@ -28,8 +28,9 @@ from captum_iscam._utils.forward import (
     score_transform,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_of_examples
-from captum_iscam.attr._engine import Channels, WeightingScheme, check_finite
+from captum_iscam.attr._engine import Channels, WeightingScheme
 from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
 from captum_iscam.attr._masking import MaskedInputs
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
@@ -84,21 +85,27 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
     arguments, and calls `_attribute` with what the model is to be shown.
 
     Args:
-        forward_func (Callable): The model, or any function Captum accepts.
-        layer (torch.nn.Module or list[torch.nn.Module]): The layer whose channels are
-            weighed. Where it is called several times, the last call counts.
-        device_ids (list[int], optional): As in Captum, for `DataParallel` models
-            inside a `forward_func`.
-        score (str or Callable, optional): What the model's confidence is: "softmax"
-            (over dimension 1 of the output, the papers' probability), "sigmoid",
-            "identity" (the output itself) or a function of the output. The target is
-            selected afterwards. Default: "softmax"
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): The score `s` of an output: "softmax" over
+            dimension 1 (a probability), "sigmoid", "identity" (the output as it is:
+            logits, regression, models that end in a softmax), or a function of the
+            output. `target` is selected from the result. Default: "softmax"
         reshape_transform (Callable, optional): Turns the layer's output into maps
-            `(N, K, *spatial)`, for layers that give tokens. Default: None
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. Default: None
 
     Raises:
-        TypeError: If `layer` is no module or `reshape_transform` no callable.
-        ValueError: If `score` is unknown.
+        TypeError: If `forward_func` or `reshape_transform` is no callable, or `layer`
+            is no module.
+        ValueError: If `score` is unknown or `layer` is an empty list.
     """
 
     takes_several_targets: ClassVar[bool] = True
@@ -200,14 +207,9 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         score.check(output)
         if task.return_convergence_delta:
             _check_precision(output, batch.device)
-        examples = torch.arange(batch.num_examples, device=batch.device)
-        # A copy, since a model may write every output to the same memory.
-        found = score.of_output(output, examples).to(batch.device, copy=True)
-        input_score = found.view(batch.num_examples, -1)
         shaped = [reshaped(self.reshape_transform, value) for value in evals]
         maps = [check_activations(value, batch) for value in shaped]
-        check_finite(input_score, "the pass of the unmasked input of example {}")
-        return input_score, maps
+        return score.of_inputs(output).to(batch.device), maps
 
     def _explain(self, seen: _Seen, task: _Task) -> tuple[Attributions, Attributions]:
         """Returns the maps, and how far each may be off."""
@@ -222,7 +224,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 input_score,
             )
             found = channels.weigh(
-                task.scheme, partial(self._bar, hidden=not task.show_progress)
+                task.scheme, partial(progress_bar, self.get_name(), task.show_progress)
             )
             weights = channels.to_dense(found.values)
             if task.channel_softmax:
@@ -238,15 +240,12 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             cast(Attributions, format_output(several, tuple(deltas))),
         )
 
-    def _bar(self, passes: int, hidden: bool) -> tqdm[Any]:
-        return tqdm(
-            total=passes,
-            desc=self.get_name(),
-            unit="pass",
-            leave=False,
-            delay=1,
-            disable=hidden,
-        )
+
+def progress_bar(name: str, shown: bool, passes: int) -> tqdm[Any]:
+    """Returns a bar of so many passes, which work of less than a second never shows."""
+    return tqdm(
+        total=passes, desc=name, unit="pass", leave=False, delay=1, disable=not shown
+    )
 
 
 def _check_precision(output: Tensor, device: torch.device) -> None:
@@ -290,11 +289,11 @@ def check_activations(activations: Tensor, batch: Batch) -> Tensor:
             f"{READY_MADE}"
         )
     for tensor in (*same_rank, activations):
-        if not tensor.is_floating_point():
-            raise TypeError(
-                "inputs and the layer's output must be floating point, got "
-                f"{tensor.dtype}. Convert the inputs with inputs.float()."
-            )
+        require_floating(
+            "inputs and the layer's output",
+            tensor,
+            "Convert the inputs with inputs.float().",
+        )
     if not bool(torch.isfinite(activations).all().item()):
         raise RuntimeError(
             "forward_func must give finite activations, got NaN or infinity from "
@@ -309,10 +308,12 @@ def check_integers(batch: Batch) -> None:
     ranks = {x.dim() for x in batch.inputs if x.is_floating_point() and x.dim() > 2}
     for x in batch.inputs:
         masked = not ranks or x.dim() in ranks
-        if masked and not x.is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point to be masked, got {x.dtype}. Convert "
-                "them with inputs.float(), or pass them as additional_forward_args."
+        if masked:
+            require_floating(
+                "inputs",
+                x,
+                "Convert them with inputs.float() to mask them, or pass them as "
+                "additional_forward_args.",
             )
 
 
@@ -337,12 +338,20 @@ def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
     attributions = summed.view(*weights.shape[:2], *activations.shape[2:])
     if not relu:
         return attributions
-    warn_of_examples(
-        (attributions <= 0).flatten(2).all(2),
-        "The map is zero everywhere for {}: what supports the target is in no "
-        "channel. relu_attributions=False shows what opposes it.",
+    return warn_of_zero_maps(
+        attributions.relu(),
+        "what supports the target is in no channel. relu_attributions=False shows what "
+        "opposes it.",
     )
-    return attributions.relu()
+
+
+def warn_of_zero_maps(attributions: Tensor, reason: str) -> Tensor:
+    """Returns rectified maps `(N, T, *spatial)`, and warns of those that are zero."""
+    warn_of_examples(
+        (attributions == 0).reshape(*attributions.shape[:2], -1).all(2),
+        f"The map is zero everywhere for {{}}: {reason}",
+    )
+    return attributions
 
 
 def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import TargetScore
+from captum_iscam._utils.validation import require_finite
 from captum_iscam.attr._masking import MaskedInputs, Noise
 
 
@@ -239,7 +240,7 @@ class Channels:
                 request.noise.draw(self.masked)
             pair = pairs[id(request.rows)]
             self._run(request.noise, pair, strength, sign, part, update)
-        self._check_finite(scores, requests)
+        require_finite(scores, lambda row: self._name_of(row, requests))
         return [
             part.view(len(request.rows), len(request.strengths), targets)
             - self.baseline_score[pairs[id(request.rows)][:, 0]].unsqueeze(1)
@@ -283,22 +284,18 @@ class Channels:
         lengths = [len(tensor) for tensor in tensors]
         return cast(tuple[Tensor, ...], on_device.split(lengths))
 
-    def _check_finite(self, scores: Tensor, requests: Sequence[Request]) -> None:
-        finite = torch.isfinite(scores)
-        if bool(finite.all().item()):
-            return
-        place, target = (~finite).nonzero()[0].tolist()
-        value = scores[place, target]
+    def _name_of(self, row: int, requests: Sequence[Request]) -> str:
+        """Returns a masked pass in words, given its row among those of all requests."""
         for request in requests:
-            if place < request.passes:
-                row, index = divmod(place, len(request.strengths))
-                example, channel = self.active[request.rows[row]].tolist()
-                raise _not_finite(
-                    value,
-                    f"the masked pass of example {example}, channel {channel}, at "
-                    f"strength {request.strengths[index]:g}",
+            if row < request.passes:
+                channel, strength = divmod(row, len(request.strengths))
+                example, number = self.active[request.rows[channel]].tolist()
+                return (
+                    f"the masked pass of example {example}, channel {number}, at "
+                    f"strength {request.strengths[strength]:g}"
                 )
-            place -= request.passes
+            row -= request.passes
+        raise IndexError(row)
 
     def to_dense(self, values: Tensor) -> Tensor:
         """Returns values `(P, T)` of the rows of `active` as weights `(N, T, K)`."""
@@ -317,7 +314,7 @@ class Channels:
             # Some models reshape with view, which needs the usual layout.
             self._masked_inputs.lay_out(channels_last=False)
             found = self._scores_of_baselines()
-        check_finite(found, "the baseline pass of example {}")
+        require_finite(found, "the baseline pass of example {}".format)
         return found
 
     def _scores_of_baselines(self) -> Tensor:
@@ -335,18 +332,3 @@ class Channels:
 
 def _numbers(values: Sequence[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.double, device="cpu")
-
-
-def check_finite(scores: Tensor, where: str) -> None:
-    """Raises for the first score of an example, `(N, T)`, that is NaN or infinite."""
-    finite = torch.isfinite(scores)
-    if not bool(finite.all().item()):
-        example, target = (~finite).nonzero()[0].tolist()
-        raise _not_finite(scores[example, target], where.format(example))
-
-
-def _not_finite(score: Tensor, where: str) -> RuntimeError:
-    return RuntimeError(
-        f"forward_func must return finite scores, got {score.item()} in {where}. "
-        "Check the model, and use float32 or bfloat16 where float16 overflows."
-    )

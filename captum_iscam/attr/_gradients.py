@@ -1,7 +1,20 @@
 """Gradients and activations at a layer: what the gradient methods share.
 
-A method says how each example is perturbed and what becomes of the gradients;
-`LayerGradientMethod` checks the arguments and does the passes.
+A method says how each example is perturbed (`Perturbations`) and what becomes of the
+gradients (`GradientAccumulator`). `LayerGradientMethod` does the rest:
+
+1. It checks the arguments and runs the model once without gradients, which shows the
+   layer's output and whether score and target fit.
+2. It cuts perturbations times examples into chunks. For each chunk `_LayerPass` runs
+   the model once and keeps the graph from the layer to the score.
+3. Each target takes one backward pass over that graph; the last one frees it.
+4. Gradients and activations go to the accumulators, rows of one perturbation at a time.
+5. After the last pass everything is checked for NaN and infinity in one go, since a
+   check in each pass would wait for the device. The pass at fault is named.
+
+When memory runs out, a chunk is tried again in halves. So an accumulator changes
+nothing before all that needs memory is done, and `Totals` remembers how far each output
+is.
 """
 
 from __future__ import annotations
@@ -32,6 +45,7 @@ from captum_iscam._utils.forward import (
 )
 from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.validation import require_floating
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
 from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
@@ -194,20 +208,32 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
     """What all gradient methods share: constructor, checks and passes.
 
     Args:
-        forward_func (Callable): The model, or any function Captum accepts.
-        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain.
-        device_ids (list[int], optional): As in Captum. Default: None
-        score (str or Callable, optional): As in the score methods, but the output
-            itself is the default, as gradient methods use it. Default: "identity"
-        reshape_transform (Callable, optional): Turns the layer's output, and the
-            gradients at it, into `(N, K, *spatial)`. Default: None
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+            Layers without spatial dimensions are allowed.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): The score `s` of an output: "softmax" over
+            dimension 1 (a probability), "sigmoid", "identity" (the output as it is:
+            logits, regression, models that end in a softmax), or a function of the
+            output. `target` is selected from the result. Default: "identity"
+        reshape_transform (Callable, optional): Turns the layer's output into maps
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. The gradients of the layer are transformed
+            in the same way. Default: None
 
     Attributes:
         takes_several_targets (bool): Whether `target` may be `(N, T)`.
 
     Raises:
-        TypeError: If `layer` is no module or `reshape_transform` no callable.
-        ValueError: If `score` is unknown.
+        TypeError: If `forward_func` or `reshape_transform` is no callable, or `layer`
+            is no module.
+        ValueError: If `score` is unknown or `layer` is an empty list.
     """
 
     takes_several_targets = True
@@ -235,11 +261,12 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         """Returns the checked inputs, outside of the caller's graph."""
         batch = check_inputs(inputs, baselines, self.forward_func)
         for tensor in batch.inputs:
-            if not tensor.is_floating_point():
-                raise TypeError(
-                    f"inputs must be floating point, got {tensor.dtype}. Convert them "
-                    "with inputs.float(), or pass them as additional_forward_args."
-                )
+            require_floating(
+                "inputs",
+                tensor,
+                "Convert them with inputs.float(), or pass them as "
+                "additional_forward_args.",
+            )
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
                 "attribute must be called outside torch.inference_mode, since it needs "

@@ -1,5 +1,10 @@
 """Points and weights on the path from the baseline to the input, and their errors.
 
+1. `path_points` and `radau_points` return strengths and weights of a rule.
+2. `Quadrature` requests every channel at these strengths and sums what comes back.
+3. `Checked` requests a few channels at further strengths, compares the two sums, and
+   turns the difference into an error estimate and a warning.
+
 A note on design choices. The increase in confidence is 0 at strength 0 without a pass.
 Gauss-Radau rules use that value: with `n` further points they integrate polynomials of
 degree `2n` exactly, one degree more than Gauss-Legendre. How wrong a rule is cannot be
@@ -25,7 +30,7 @@ from captum_iscam._utils.captum_compat import (
     SUPPORTED_METHODS,
     approximation_parameters,
 )
-from captum_iscam._utils.validation import as_count
+from captum_iscam._utils.validation import as_count, require_choice
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import (
     Channels,
@@ -62,9 +67,7 @@ def path_points(
         extra (tuple[str, ...]): Further rules that the caller knows.
     """
     known = (*SUPPORTED_METHODS, *extra)
-    if method not in known:
-        names = ", ".join(f'"{name}"' for name in known)
-        raise ValueError(f"method must be one of {names}, got {method!r}. Choose one.")
+    require_choice("method", method, known)
     n_steps = as_count(
         "n_steps", n_steps, "It counts the points between baseline and input."
     )

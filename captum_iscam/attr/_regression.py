@@ -9,6 +9,16 @@ masks score alike. `MaskRegression` takes the weights as a Gaussian process on t
 `d` being the mean squared distance of two masks (Rasmussen, Williams 2006, Gaussian
 Processes for Machine Learning, chapter 2).
 
+1. `Screening.prepare` chooses the channels to score: the most important ones, by mean
+   of the mask times norm of the activation. The layer's output alone decides.
+2. The scheme inside is carried out for these channels.
+3. `finish` factors the covariance of the known weights (Cholesky) and predicts the
+   others from it: `MaskRegression.solve`, then `predict`.
+4. If an error is wanted, `variance` sums the expected squared error of the map over all
+   pairs of predicted channels, a block of channels at a time to bound the memory.
+5. Two warnings: of examples with too few channels, and of maps that are the small
+   difference of large parts.
+
 A note on design choices, all tried on recorded scores of real photographs. Powers of
 the product from 1.5 to 3, widths from `d / 2` to `4 d` and nuggets from 0.0001 to 0.1
 were no better on every network. Without the exponential the error grows by 1.2 to 1.7,

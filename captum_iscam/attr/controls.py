@@ -1,7 +1,7 @@
-"""Controls: maps that know nothing of the class, in the dress of a method.
+"""Controls: maps that do not depend on the class, called like a method.
 
-A comparison says little without them. A method that does not beat a random map has
-explained nothing; one that does not beat the channel mean owes its map to the layer.
+A comparison needs them. A method no better than a random map explains nothing. A method
+no better than the channel mean shows the layer, not the class.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from captum_iscam.reshape_transforms import ReshapeTransform
 
 
 class _Control(NamedLayerAttribution, ABC):
-    """What all controls share: they look at the layer's output and nothing else."""
+    """What all controls share: they use the layer's output and nothing else."""
 
     def __init__(
         self,
@@ -56,17 +56,24 @@ class _Control(NamedLayerAttribution, ABC):
         """Returns the control's map of each example.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): See
-                :meth:`captum_iscam.attr.LayerScoreCAM.attribute`.
-            target (int, tuple, Tensor or list, optional): Not used.
-            additional_forward_args (Any, optional): Further arguments of the model.
-            attribute_to_layer_input (bool, optional): Take the layer's input instead
-                of its output. Default: False
-            relu_attributions (bool, optional): Set negative values to zero.
+            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, or with one or
+                three spatial dimensions, floating point.
+            target (int, tuple, Tensor or list, optional): Not used, but accepted so
+                that a control is called like a method. Default: None
+            additional_forward_args (Any, optional): Further arguments of the model, one
+                or a tuple. A tensor whose first dimension is `N` follows its example;
+                everything else is passed on unchanged. Default: None
+            attribute_to_layer_input (bool, optional): Use the layer's input instead of
+                its output. Default: False
+            relu_attributions (bool, optional): Set negative values of the map to 0.
                 Default: True
-            baselines (Tensor, int, float or tuple, optional): Not used.
-            internal_batch_size (int, optional): Not used: the model runs once.
-            show_progress (bool, optional): Not used.
+            baselines (Tensor, int, float or tuple, optional): Not used, but accepted so
+                that a control is called like a method. Default: None
+            internal_batch_size (int, optional): Not used, but accepted so that a
+                control is called like a method. The model runs once, on all inputs.
+                Default: None
+            show_progress (bool, optional): Not used, but accepted so that a control is
+                called like a method. Default: False
 
         Returns:
             **attributions** `(N, 1, *spatial)` of the layer's size, detached; a list
@@ -114,16 +121,26 @@ def _checked(activations: Tensor) -> Tensor:
 
 
 class RandomMap(_Control):
-    r"""Random map: uniform noise in [0, 1) at every place of the layer.
+    r"""Random map: uniform noise in [0, 1) at every position of the layer.
 
     Args:
-        forward_func (Callable): The model.
-        layer (torch.nn.Module): The layer whose size the map has.
-        device_ids (list[int], optional): See :class:`LayerScoreCAM`. Default: None
-        score (str or Callable, optional): Not used.
-        reshape_transform (Callable, optional): See :class:`LayerScoreCAM`.
-        generator (torch.Generator, optional): Where the noise comes from.
-            Default: None, torch's global random state on the CPU
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): Not used, but accepted so that a control is
+            built like a method. Default: "softmax"
+        reshape_transform (Callable, optional): Turns the layer's output into maps
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. Default: None
+        generator (torch.Generator, optional): Source of the noise, on any device. None
+            takes torch's global CPU generator, so that a seed gives one map on every
+            device. Default: None
 
     Examples::
 
@@ -164,14 +181,23 @@ class CenterMap(_Control):
 
     .. math:: \exp\Big(-\tfrac12 \sum_d \Big(\frac{p_d - c_d}{n_d / 4}\Big)^2\Big)
 
-    with `n_d` places along dimension d and `c_d` their middle.
+    with `n_d` positions along dimension d and `c_d` their middle.
 
     Args:
-        forward_func (Callable): The model.
-        layer (torch.nn.Module): The layer whose size the map has.
-        device_ids (list[int], optional): See :class:`LayerScoreCAM`. Default: None
-        score (str or Callable, optional): Not used.
-        reshape_transform (Callable, optional): See :class:`LayerScoreCAM`.
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): Not used, but accepted so that a control is
+            built like a method. Default: "softmax"
+        reshape_transform (Callable, optional): Turns the layer's output into maps
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. Default: None
 
     Examples::
 
@@ -185,27 +211,36 @@ class CenterMap(_Control):
         exponent = activations.new_zeros(1, 1, *activations.shape[2:])
         for dim in range(2, activations.dim()):
             count = activations.shape[dim]
-            place = torch.arange(count, device=activations.device).to(activations)
-            place = place - (count - 1) / 2
+            offset = torch.arange(count, device=activations.device).to(activations)
+            offset = offset - (count - 1) / 2
             line = [-1 if d == dim else 1 for d in range(activations.dim())]
-            exponent = exponent - 0.5 * (place / (count / 4)).square().view(line)
+            exponent = exponent - 0.5 * (offset / (count / 4)).square().view(line)
         repeats = [len(activations)] + [1] * (activations.dim() - 1)
         return exponent.exp().repeat(repeats)
 
 
 class ChannelMean(_Control):
-    r"""Channel mean: what the layer does, whatever the class.
+    r"""Channel mean: the mean activation of the layer, whatever the class.
 
     .. math:: \frac{1}{K} \sum_k A_k
 
-    It is what a method becomes whose channel weights are all equal.
+    It is the map of a method whose channel weights are all equal.
 
     Args:
-        forward_func (Callable): The model.
-        layer (torch.nn.Module): The layer.
-        device_ids (list[int], optional): See :class:`LayerScoreCAM`. Default: None
-        score (str or Callable, optional): Not used.
-        reshape_transform (Callable, optional): See :class:`LayerScoreCAM`.
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): Not used, but accepted so that a control is
+            built like a method. Default: "softmax"
+        reshape_transform (Callable, optional): Turns the layer's output into maps
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. Default: None
 
     Examples::
 

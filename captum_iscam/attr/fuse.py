@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.interpolate import upsample
+from captum_iscam._utils.validation import require_choice
 
 _RULES = ("mean", "max", "product")
 
@@ -27,23 +28,25 @@ def fuse(
         \qquad U_i = \frac{\mathrm{Up}(L_i)}{\max |\mathrm{Up}(L_i)|}
 
     `Up` is linear interpolation (`align_corners=False`). Maps have the units of their
-    layer, so without the scaling the layer with the largest activations would decide.
+    layer, so without the scaling the layer with the largest activations would dominate.
     Zero stays zero, and a map that is zero everywhere stays so. A single map is only
     upsampled and scaled.
 
     Args:
         attributions (Sequence[Tensor]): One map per layer, `(N, 1, *spatial)` each, as
-            `attribute` gives them for a list of layers.
-        how (str, optional): "mean", "max" or "product". The mean keeps what any layer
-            sees, the product what all of them see. Default: "mean"
-        size (Sequence[int], optional): Spatial size of the result. None takes the
-            largest size among the maps in each direction. Default: None
+            `attribute` returns them for a list of layers.
+        how (str, optional): How the maps are combined: "mean", "max" or "product". The
+            mean keeps what supports the target in any layer, the product what does so
+            in all layers. Default: "mean"
+        size (Sequence[int], optional): Spatial size of the result, a number for each
+            spatial dimension. Default: None, that is the largest size among the maps in
+            each direction
         scaled (bool, optional): Divide each map of each example by its largest
             magnitude first. Default: True
 
     Returns:
         *Tensor* `(N, 1, *size)`, from -1 to 1 if `scaled`, else in the maps' own units;
-        higher speaks more for the target.
+        higher supports the target more.
 
     Raises:
         TypeError: If `attributions` is no sequence of tensors.
@@ -57,13 +60,13 @@ def fuse(
         torch.Size([2, 1, 14, 14])
     """
     maps = _check(attributions, how, size)
-    places = tuple(
-        size or (max(sides) for sides in zip(*(m.shape[2:] for m in maps), strict=True))
+    sides = tuple(
+        size or (max(each) for each in zip(*(m.shape[2:] for m in maps), strict=True))
     )
-    shown = [upsample(at_least_single(m), places) for m in maps]
+    resized = [upsample(at_least_single(m), sides) for m in maps]
     if scaled:
-        shown = [_scaled(m) for m in shown]
-    stacked = torch.stack(shown)
+        resized = [_scaled(m) for m in resized]
+    stacked = torch.stack(resized)
     if how == "product":
         return stacked.prod(0)
     return stacked.amax(0) if how == "max" else stacked.mean(0)
@@ -96,9 +99,7 @@ def _check(
             f"to three spatial dimensions, got shapes {shapes}. Explain the layers "
             "with the same inputs."
         )
-    if how not in _RULES:
-        names = ", ".join(f'"{name}"' for name in _RULES)
-        raise ValueError(f"how must be one of {names}, got {how!r}. Choose one.")
+    require_choice("how", how, _RULES)
     if size is not None and len(size) != maps[0].dim() - 2:
         raise ValueError(
             f"size must have {maps[0].dim() - 2} numbers, one for each spatial "

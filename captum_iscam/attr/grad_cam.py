@@ -15,7 +15,7 @@ class TokenGradCAM(LayerGradientMethod):
     """Captum's Grad-CAM, with a `reshape_transform`.
 
     For layers that need none it gives what `captum.attr.LayerGradCam` does. It is there
-    for tables that hold Grad-CAM beside other methods on transformers, and not public.
+    for tables that compare Grad-CAM with other methods on transformers, and not public.
     """
 
     @log_usage
@@ -30,12 +30,22 @@ class TokenGradCAM(LayerGradientMethod):
         """Returns the Grad-CAM map of each example, as `LayerGradCam` does.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): As in Captum.
-            target (int, tuple, Tensor or list, optional): As in Captum, or `T` classes
-                for each example, `(N, T)`, for one forward and `T` backward passes.
-            additional_forward_args (Any, optional): As in Captum.
-            attribute_to_layer_input (bool, optional): As in Captum. Default: False
-            relu_attributions (bool, optional): As in Captum. Default: False
+            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, with one or
+                three spatial dimensions, or `(N, features)`, floating point.
+            target (int, tuple, Tensor or list, optional): The output to explain, in
+                Captum's forms: one index for all examples, a list or 1-D tensor with
+                one per example, tuples for outputs of more than two dimensions. None
+                for a model with one number per example. An integer tensor or nested
+                list `(N, T)`, or one row `(1, T)` for all examples, explains T classes
+                of each example, with T backward passes for each forward pass.
+                Default: None
+            additional_forward_args (Any, optional): Further arguments of the model, one
+                or a tuple. A tensor whose first dimension is `N` follows its example;
+                everything else is passed on unchanged. Default: None
+            attribute_to_layer_input (bool, optional): Explain the layer's input instead
+                of its output. Default: False
+            relu_attributions (bool, optional): Set negative values of the map to 0.
+                Default: False
 
         Returns:
             **attributions** `(N, 1, *spatial)`, or `(N, T, *spatial)`, at the layer's

@@ -1,4 +1,4 @@
-"""Grad-CAM++: Grad-CAM whose weights tell the places of a channel apart."""
+"""Grad-CAM++: Grad-CAM with weights that depend on the position in a channel."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor
 from captum_iscam._utils.captum_compat import log_usage
 from captum_iscam._utils.forward import Target
 from captum_iscam._utils.inputs import Batch
-from captum_iscam._utils.warn import warn_of_examples
-from captum_iscam.attr._base import Attributions
+from captum_iscam._utils.validation import require_choice
+from captum_iscam.attr._base import Attributions, warn_of_zero_maps
 from captum_iscam.attr._gradients import GradientAccumulator, LayerGradientMethod
 
 DENOMINATORS = ("activations", "products")
 
 
 class LayerGradCAMPlusPlus(LayerGradientMethod):
-    r"""Grad-CAM++: channels weighed by their positive gradients, place by place.
+    r"""Grad-CAM++: channels weighed by their positive gradients at each position.
 
     .. math::
         L = \mathrm{ReLU}\Big(\sum_k w_k A_k\Big), \qquad
@@ -35,10 +35,10 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
     choices made:
 
     - `denominator="activations"` is equation 19 as printed: `A` is summed over the map
-      by itself. `denominator="products"` sums `A g^3` instead, as many ports do;
+      without `g`. `denominator="products"` sums `A g^3` instead, as many ports do;
     - the paper explains `Y = exp(S)`, whose derivatives bring a factor `exp(S)` into
       `w_k` (equation 13). It is one number per example, which only rescales the map,
-      and is left out. The derivatives hold for a score `S` that is piecewise linear in
+      and is omitted. The derivatives hold for a score `S` that is piecewise linear in
       `A`, as a logit often is;
     - where the denominator is zero, alpha is zero. It can come close to zero, or below
       it, for layers with negative values alone: take the layer after the ReLU;
@@ -47,19 +47,30 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
       that number, so that the map stays the same.
 
     Args:
-        forward_func (Callable): The model, or any function Captum accepts.
-        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain. A list
-            gives a list of maps. Layers without spatial dimensions are allowed.
-        device_ids (list[int], optional): As in Captum. Default: None
-        score (str or Callable, optional): `S`. As in
-            :class:`~captum_iscam.attr.LayerScoreCAM`, but the raw output is the
-            default, as in the paper. Default: "identity"
-        reshape_transform (Callable, optional): Turns the layer's output, and the
-            gradients at it, into `(N, K, *spatial)`. Default: None
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+            Layers without spatial dimensions are allowed.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): The score `s` of an output: "softmax" over
+            dimension 1 (a probability), "sigmoid", "identity" (the output as it is:
+            logits, regression, models that end in a softmax), or a function of the
+            output. `target` is selected from the result. The raw output is the default,
+            as in the source. Default: "identity"
+        reshape_transform (Callable, optional): Turns the layer's output into maps
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. The gradients of the layer are transformed
+            in the same way. Default: None
 
     Raises:
-        TypeError: If `layer` is no module or `reshape_transform` no callable.
-        ValueError: If `score` is unknown.
+        TypeError: If `forward_func` or `reshape_transform` is no callable, or `layer`
+            is no module.
+        ValueError: If `score` is unknown or `layer` is an empty list.
 
     Examples::
 
@@ -93,31 +104,37 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
         """Returns the Grad-CAM++ map of each example.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, or with one
-                or three spatial dimensions, floating point.
+            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, with one or
+                three spatial dimensions, or `(N, features)`, floating point.
             target (int, tuple, Tensor or list, optional): The output to explain, in
                 Captum's forms: one index for all examples, a list or 1-D tensor with
-                one per example, tuples for outputs of more than two dimensions. Or
-                `T` classes for each example, a tensor or nested list `(N, T)`, of which
-                one row stands for all examples. None for a model with one number per
-                example. Default: None
-            additional_forward_args (Any, optional): See
-                :meth:`LayerScoreCAM.attribute`.
-            attribute_to_layer_input (bool, optional): Explain the layer's input
-                instead of its output. Default: False
-            relu_attributions (bool, optional): Keep only what supports the target,
-                as the paper does. Default: True
-            denominator (str, optional): "activations" for equation 19 as printed,
-                "products" for the sum of `A g^3`. Default: "activations"
-            internal_batch_size (int, optional): Examples per forward and backward
-                pass. None picks a number and halves it when memory runs out.
+                one per example, tuples for outputs of more than two dimensions. None
+                for a model with one number per example. An integer tensor or nested
+                list `(N, T)`, or one row `(1, T)` for all examples, explains T classes
+                of each example, with T backward passes for each forward pass.
                 Default: None
+            additional_forward_args (Any, optional): Further arguments of the model, one
+                or a tuple. A tensor whose first dimension is `N` follows its example;
+                everything else is passed on unchanged. Default: None
+            attribute_to_layer_input (bool, optional): Explain the layer's input instead
+                of its output. Default: False
+            relu_attributions (bool, optional): Set negative values of the map to 0 and
+                so keep only what supports the target, as in the papers. False returns
+                the signed map. Captum's `LayerGradCam` has the default False.
+                Default: True
+            denominator (str, optional): What the third power of the gradient is
+                multiplied by: "activations" for the sum of `A` as in equation 19,
+                "products" for the sum of `A g^3` instead. Default: "activations"
+            internal_batch_size (int, optional): Inputs per forward and backward pass.
+                It bounds the memory. None picks a number for the device and halves it
+                when memory runs out. Default: None
 
         Returns:
-            **attributions** `(N, 1, *spatial)` at the layer's size, or
-            `(N, T, *spatial)` for `T` targets, detached, in units of the score up to a
-            factor per example; higher values support the target more. A tuple for a
-            layer with several outputs, a list for a list of layers.
+            *Tensor*, *tuple[Tensor, ...]* or a *list* of these of **attributions**:
+            `(N, 1, *spatial)`, or `(N, T, *spatial)` for T targets, at the layer's
+            size, detached, in units of the score up to a factor per example; higher
+            values support the target more. A tuple for a layer with several outputs, a
+            list for a list of layers.
 
         Raises:
             ValueError: If the layer did not run or gives tokens, the target is out of
@@ -162,7 +179,7 @@ class IdentityPerturbation:
         return tuple(x[rows] for x in self._batch.inputs)
 
     def name(self, index: int) -> str:
-        """Returns what sets the perturbation apart."""
+        """Returns how the pass differs from the one without gradients."""
         return "with gradients"
 
     def accumulator(self, activations: Tensor) -> GradientAccumulator:
@@ -173,13 +190,11 @@ class IdentityPerturbation:
         """Returns the maps, rectified on request."""
         if not self._relu:
             return maps
-        maps = maps.relu()
-        warn_of_examples(
-            (maps == 0).reshape(*maps.shape[:2], -1).all(2),
-            "The map is zero everywhere for {}: no place of the layer has both an "
-            "activation and a positive gradient of the score.",
+        return warn_of_zero_maps(
+            maps.relu(),
+            "no position of the layer has both an activation and a positive gradient "
+            "of the score.",
         )
-        return maps
 
 
 class PowersOfGradients:
@@ -190,7 +205,7 @@ class PowersOfGradients:
 
     Args:
         activations (Tensor): `A` of the inputs as they are, `(N, K, *spatial)`.
-        count (int): How many perturbations there are.
+        count (int): Number of perturbations.
         denominator (str): One of `DENOMINATORS`.
     """
 
@@ -234,9 +249,5 @@ class PowersOfGradients:
 
 
 def check_denominator(denominator: str) -> None:
-    """Raises for an unknown reading of equation 19."""
-    if denominator not in DENOMINATORS:
-        names = ", ".join(f'"{name}"' for name in DENOMINATORS)
-        raise ValueError(
-            f"denominator must be one of {names}, got {denominator!r}. Choose one."
-        )
+    """Raises for an unknown variant of equation 19."""
+    require_choice("denominator", denominator, DENOMINATORS)

@@ -21,32 +21,43 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
             \big(A_k(x_i) - A_k(b)\big)\Big), \qquad x_i = b + t_i (x - b)
 
     GAP is the mean over the map. With one point at `t = 1`
-    (`method="riemann_right", n_steps=1`) and a baseline that leaves the layer at zero
-    it is Grad-CAM with `relu_attributions=True`. The cost is `n_steps` forward passes
-    per example, each with a backward pass for each of its `T` targets.
+    (`method="riemann_right", n_steps=1`) and a baseline whose activations are zero it
+    is Grad-CAM with `relu_attributions=True`. The cost is `n_steps` forward passes per
+    example, each with a backward pass for each of its `T` targets.
 
     Source: S. Sattarzadeh, M. Sudhakar, K. N. Plataniotis, J. Jang, Y. Jeong, H. Kim,
     "Integrated Grad-CAM: Sensitivity-Aware Visual Explanation of Deep Convolutional
     Networks via Integrated Gradient-Based Scoring", ICASSP 2021,
     https://arxiv.org/abs/2102.07805, after the figure of the method, whose sum is a
     right Riemann sum (`method="riemann_right"`). The authors' code takes the left sum
-    and leaves out `A_k(b)`. A sum of rectified maps has no completeness property.
+    and omits `A_k(b)`. A sum of rectified maps has no completeness property.
 
     Args:
-        forward_func (Callable): The model, or any function Captum accepts.
-        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain. A list
-            gives a list of maps. Layers without spatial dimensions are allowed: there
-            GAP is the gradient itself.
-        device_ids (list[int], optional): As in Captum. Default: None
-        score (str or Callable, optional): As in
-            :class:`~captum_iscam.attr.LayerScoreCAM`, but the raw output is the
-            default, as in the authors' code. Default: "identity"
-        reshape_transform (Callable, optional): Turns the layer's output, and the
-            gradients at it, into `(N, K, *spatial)`. Default: None
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+            Layers without spatial dimensions are allowed. For them GAP is the gradient
+            itself.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): The score `s` of an output: "softmax" over
+            dimension 1 (a probability), "sigmoid", "identity" (the output as it is:
+            logits, regression, models that end in a softmax), or a function of the
+            output. `target` is selected from the result. The raw output is the default,
+            as in the source. Default: "identity"
+        reshape_transform (Callable, optional): Turns the layer's output into maps
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. The gradients of the layer are transformed
+            in the same way. Default: None
 
     Raises:
-        TypeError: If `layer` is no module or `reshape_transform` no callable.
-        ValueError: If `score` is unknown.
+        TypeError: If `forward_func` or `reshape_transform` is no callable, or `layer`
+            is no module.
+        ValueError: If `score` is unknown or `layer` is an empty list.
 
     Examples::
 
@@ -78,45 +89,52 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
         The order of the arguments is that of `captum.attr.LayerIntegratedGradients`.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): Inputs with `N` examples in the
-                first dimension; all of them move along the path.
+            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, with one or
+                three spatial dimensions, or `(N, features)`, floating point. Of several
+                inputs all move along the path.
             baselines (Tensor, int, float or tuple, optional): `b`, where the path
-                begins: a number, or a tensor like the input or with one example.
-                Default: None, that is 0
+                begins: a number, or a tensor like the input or with one example; a
+                tuple has one entry for each input. For normalised images 0 is the mean
+                colour. Default: None, that is 0
             target (int, tuple, Tensor or list, optional): The output to explain, in
                 Captum's forms: one index for all examples, a list or 1-D tensor with
-                one per example, tuples for outputs of more than two dimensions. Or
-                `T` classes for each example, a tensor or nested list `(N, T)`, of which
-                one row stands for all examples. None for a model with one number per
-                example. Default: None
-            additional_forward_args (Any, optional): See
-                :meth:`LayerScoreCAM.attribute`.
-            n_steps (int, optional): Points on the path. Default: 50
-            method (str, optional): The rule that places them, one of Captum's:
+                one per example, tuples for outputs of more than two dimensions. None
+                for a model with one number per example. An integer tensor or nested
+                list `(N, T)`, or one row `(1, T)` for all examples, explains T classes
+                of each example, with T backward passes for each forward pass.
+                Default: None
+            additional_forward_args (Any, optional): Further arguments of the model, one
+                or a tuple. A tensor whose first dimension is `N` follows its example;
+                everything else is passed on unchanged. Default: None
+            n_steps (int, optional): Number of points on the path. Default: 50
+            method (str, optional): The rule that chooses the points, one of Captum's:
                 "gausslegendre", "riemann_left", "riemann_right", "riemann_middle" or
                 "riemann_trapezoid". Default: "gausslegendre"
-            internal_batch_size (int, optional): Points per forward and backward pass,
-                over examples and steps alike. None picks a number and halves it when
-                memory runs out. Default: None
-            attribute_to_layer_input (bool, optional): Explain the layer's input
-                instead of its output. Default: False
-            relu_attributions (bool, optional): Rectify the map of every point, as in
-                the paper. False sums the signed maps. Default: True
+            internal_batch_size (int, optional): Inputs per forward and backward pass.
+                It bounds the memory. None picks a number for the device and halves it
+                when memory runs out. Each point of each example is one input.
+                Default: None
+            attribute_to_layer_input (bool, optional): Explain the layer's input instead
+                of its output. Default: False
+            relu_attributions (bool, optional): Set negative values of the map to 0 and
+                so keep only what supports the target, as in the papers. False returns
+                the signed map. Captum's `LayerGradCam` has the default False. This is
+                done in the map of each point, before the sum. Default: True
 
         Returns:
-            **attributions** `(N, 1, *spatial)` at the layer's size, or
-            `(N, T, *spatial)` for `T` targets, detached, in units of the score; higher
-            values support the target more. A tuple for a layer with several outputs, a
-            list for a list of layers.
+            *Tensor*, *tuple[Tensor, ...]* or a *list* of these of **attributions**:
+            `(N, 1, *spatial)`, or `(N, T, *spatial)` for T targets, at the layer's
+            size, detached, in units of the score; higher values support the target
+            more. A tuple for a layer with several outputs, a list for a list of layers.
 
         Raises:
-            ValueError: If the layer did not run, the target is out of range, or an
-                argument has a wrong value or shape.
+            ValueError: If the layer did not run or gives tokens, the target is out of
+                range, or an argument has a wrong value or shape.
             TypeError: If an input is no floating point tensor, `target` holds no
                 integers, or the model's output is no tensor.
             AssertionError: From Captum, if the form of `target` does not fit.
             RuntimeError: Under `torch.inference_mode`, and if the model gives NaN or
-                infinity; the message says at which point.
+                infinity; the message says for which example and point.
         """
         points = path_points(n_steps, method)
         batch = self._batch(inputs, baselines)
@@ -147,7 +165,7 @@ class _Path:
         return tuple(b.expand_as(x).contiguous() for b, x in pairs)
 
     def __len__(self) -> int:
-        """As many as points."""
+        """Returns the number of points."""
         return len(self._points)
 
     def make(self, index: int, rows: slice) -> tuple[Tensor, ...]:

@@ -9,13 +9,14 @@ from captum_iscam._utils.forward import Baselines, Target
 
 
 class WindowOcclusion:
-    """Occlusion: how much the score falls where a square hides the input.
+    """Occlusion: the decrease of the score where a square hides the input.
 
     :class:`captum.attr.Occlusion` wants the window in pixels; here it is a share of
     each side, so that one setting suits inputs of all sizes.
 
     Args:
-        forward_func (torch.nn.Module): The model.
+        forward_func (torch.nn.Module): The model. It is called with `inputs` and
+            returns a tensor with one row per example.
     """
 
     def __init__(self, forward_func: nn.Module) -> None:
@@ -32,18 +33,27 @@ class WindowOcclusion:
         internal_batch_size: int = 16,
         show_progress: bool = False,
     ) -> Tensor:
-        """Returns the fall of the score at each place, of the inputs' shape.
+        """Returns the decrease of the score at each pixel, of the inputs' shape.
 
         Args:
-            inputs (Tensor): Inputs `(N, C, *spatial)`; the window hides all channels.
-            target (int, tuple, Tensor or list, optional): Captum's target.
-            baselines (Tensor, int, float or tuple, optional): What the window shows.
-                Default: None, that is 0
-            window (float, optional): Side of the window, a share of the input's.
-            stride (float, optional): How far it moves, a share of the input's side.
-            internal_batch_size (int, optional): Inputs per forward pass, or one for
-                each example where that is more. Default: 16
-            show_progress (bool, optional): Show a bar on standard error.
+            inputs (Tensor): Inputs `(N, C, *spatial)`, floating point; the window hides
+                all channels.
+            target (int, tuple, Tensor or list, optional): The output to explain, in
+                Captum's forms: one index for all examples, a list or 1-D tensor with
+                one per example, tuples for outputs of more than two dimensions. None
+                for a model with one number per example. Default: None
+            baselines (Tensor, int, float or tuple, optional): `b`, the value of masked
+                pixels: a number, or a tensor like the input or with one example; a
+                tuple has one entry for each input. For normalised images 0 is the mean
+                colour. Default: None, that is 0
+            window (float, optional): Side of the window, as a share of the input's
+                side. Default: 0.125
+            stride (float, optional): Distance between neighbouring windows, as a share
+                of the input's side. Default: 0.0625
+            internal_batch_size (int, optional): Masked inputs per forward pass; at
+                least one for each example. Default: 16
+            show_progress (bool, optional): Show a progress bar on standard error.
+                Default: False
         """
         channels, *sides = inputs.shape[1:]
         sizes = (channels, *(max(1, round(window * side)) for side in sides))

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.captum_compat import (
@@ -27,8 +26,14 @@ from captum_iscam._utils.forward import (
 )
 from captum_iscam._utils.inputs import Batch, check_inputs, rows_of
 from captum_iscam._utils.interpolate import upsample
-from captum_iscam._utils.validation import as_count, as_number, check_generator
-from captum_iscam.attr._base import Attributions
+from captum_iscam._utils.validation import (
+    as_count,
+    as_number,
+    check_generator,
+    require_finite,
+    require_floating,
+)
+from captum_iscam.attr._base import Attributions, progress_bar
 from captum_iscam.attr._layer import eager
 
 
@@ -40,21 +45,25 @@ class RISE(PerturbationAttribution):
 
     The masks start as a coarse grid whose cells are 1 with the probability `p`. They
     are upsampled linearly to one cell more than the input's size and cropped at a
-    random place. `s` is the score of the target and `b` the baseline. The cost is
-    `n_masks` forward passes per example. A constant score gives each place the mean of
-    its masks over `p`, about that constant everywhere; its scatter falls with the
-    square root of `n_masks`, and so does that of every map.
+    random position. `s` is the score of the target and `b` the baseline. The cost is
+    `n_masks` forward passes per example. A constant score gives each pixel the mean of
+    its masks over `p`, about that constant everywhere. The noise of every map falls
+    with the square root of `n_masks`.
 
     Source: V. Petsiuk, A. Das, K. Saenko, "RISE: Randomized Input Sampling for
     Explanation of Black-box Models", BMVC 2018, https://arxiv.org/abs/1806.07421, and
     the authors' code, for the division by `n p` and the cells of `ceil(H / grid)`
     pixels. Their notebooks take 2000 to 6000 masks, grids of 8 and 10, and `p` of 0.1
-    or 0.5; the defaults here are the numbers others quote for the paper's VGG16.
+    or 0.5; the defaults here are the numbers that others cite for the paper's VGG16.
 
     Args:
-        forward_func (Callable): The model, or any function Captum accepts.
-        score (str or Callable, optional): As in
-            :class:`~captum_iscam.attr.LayerScoreCAM`. Default: "softmax"
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        score (str or Callable, optional): The score `s` of an output: "softmax" over
+            dimension 1 (a probability), "sigmoid", "identity" (the output as it is:
+            logits, regression, models that end in a softmax), or a function of the
+            output. `target` is selected from the result. Default: "softmax"
 
     Raises:
         ValueError: If `score` is unknown.
@@ -110,30 +119,38 @@ class RISE(PerturbationAttribution):
         """Returns the RISE map of each example.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, or with one
-                or three spatial dimensions, floating point. Several inputs must have
-                as many dimensions each; they are shown with the same masks, each at
-                its own size. Pass anything else as `additional_forward_args`.
-            target (int, tuple, Tensor or list, optional): Captum's target forms, as in
-                :meth:`LayerScoreCAM.attribute`; or several classes for each example,
-                an integer tensor or nested list `(N, T)`, of which one row stands for
-                all examples. T targets cost the passes of one.
-            additional_forward_args (Any, optional): See
-                :meth:`LayerScoreCAM.attribute`.
-            n_masks (int, optional): `n`, the masks all examples share. Default: 4000
-            grid (int or tuple[int, ...], optional): Cells of a mask in each spatial
-                direction; it sets how small a thing can be found. Default: 7
-            keep_probability (float, optional): `p`, the share of the input that masks
-                keep, above 0 and at most 1. Default: 0.5
-            baselines (Tensor, int, float or tuple, optional): See
-                :meth:`LayerScoreCAM.attribute`. Default: None, that is 0
+            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, or with one or
+                three spatial dimensions, floating point. Several inputs must have the
+                same number of dimensions; all are masked with the same masks, each at
+                its own size. Pass any other tensor as `additional_forward_args`.
+            target (int, tuple, Tensor or list, optional): The output to explain, in
+                Captum's forms: one index for all examples, a list or 1-D tensor with
+                one per example, tuples for outputs of more than two dimensions. None
+                for a model with one number per example. An integer tensor or nested
+                list `(N, T)`, or one row `(1, T)` for all examples, explains T classes
+                of each example with the passes of one. Default: None
+            additional_forward_args (Any, optional): Further arguments of the model, one
+                or a tuple. A tensor whose first dimension is `N` follows its example;
+                everything else is passed on unchanged. Default: None
+            n_masks (int, optional): `n`, the number of masks, shared by all examples.
+                Default: 4000
+            grid (int or tuple[int, ...], optional): Number of cells of a mask in each
+                spatial direction; more cells find smaller objects. Default: 7
+            keep_probability (float, optional): `p`, the mean share of the input that a
+                mask keeps, above 0 and at most 1. Default: 0.5
+            baselines (Tensor, int, float or tuple, optional): `b`, the value of masked
+                pixels: a number, or a tensor like the input or with one example; a
+                tuple has one entry for each input. For normalised images 0 is the mean
+                colour. Default: None, that is 0
             generator (torch.Generator, optional): Source of the masks, on any device.
-                None takes torch's global one of the CPU. Default: None
-            internal_batch_size (int, optional): Masked inputs per forward pass, over
-                examples and masks alike; the masks are made for one pass at a time.
-                None picks a number and halves it when memory runs out. Default: None
-            show_progress (bool, optional): Show a bar on standard error for work of
-                more than a second. Default: False
+                None takes torch's global CPU generator, so that a seed gives one map on
+                every device. Default: None
+            internal_batch_size (int, optional): Masked inputs per forward pass; a pass
+                may hold several examples and masks. It bounds the memory. None picks a
+                number for the device and halves it when memory runs out. The masks are
+                made for one pass at a time. Default: None
+            show_progress (bool, optional): Show a progress bar on standard error for
+                work of more than a second. Default: False
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**: `(N, 1, *spatial)` at
@@ -169,14 +186,8 @@ class RISE(PerturbationAttribution):
         with torch.no_grad():
             found = self._input_scores(batch, score, chunks)
             masks = RandomMasks(n_masks, cells, kept, generator, batch.device)
-            with tqdm(
-                total=n_masks * batch.num_examples,
-                desc=self.get_name(),
-                unit="pass",
-                leave=False,
-                delay=1,
-                disable=not show_progress,
-            ) as bar:
+            passes = n_masks * batch.num_examples
+            with progress_bar(self.get_name(), show_progress, passes) as bar:
                 sums = weighted_sums(batch, masks, score, found, chunks, bar.update)
         maps = tuple(total.div_(n_masks * kept) for total in sums)
         return cast(Attributions, format_output(isinstance(inputs, tuple), maps))
@@ -190,11 +201,7 @@ class RISE(PerturbationAttribution):
                 self.forward_func, inputs, additional_forward_args=score.additional
             )
         score.check(output)
-        examples = torch.arange(batch.num_examples, device=batch.device)
-        scores = score.of_output(output, examples).to(batch.device)
-        scores = scores.view(batch.num_examples, -1)
-        check_finite(scores, "the unmasked input of example {}".format)
-        return scores
+        return score.of_inputs(output).to(batch.device)
 
 
 def _check_masks(n_masks: int, keep_probability: float) -> float:
@@ -219,11 +226,7 @@ def _grid(grid: int | tuple[int, ...], batch: Batch) -> tuple[int, ...]:
             f"masked, got shapes {shapes}. Pass others as additional_forward_args."
         )
     for x in batch.inputs:
-        if not x.is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point, got {x.dtype}. Convert them with "
-                "inputs.float()."
-            )
+        require_floating("inputs", x, "Convert them with inputs.float().")
     spatial = len(shapes[0]) - 2
     cells = grid if isinstance(grid, tuple) else (grid,) * spatial
     if len(cells) != spatial or not all(type(n) is int and n > 0 for n in cells):
@@ -243,7 +246,7 @@ class RandomMasks:
     they select windows.
 
     Args:
-        count (int): How many masks.
+        count (int): Number of masks.
         grid (tuple[int, ...]): Cells in each spatial direction.
         keep_probability (float): Probability of a cell to be 1.
         generator (torch.Generator or None): Where the numbers come from. None takes
@@ -268,7 +271,7 @@ class RandomMasks:
         self._shifts: list[list[float]] = shifts.tolist()
 
     def __len__(self) -> int:
-        """How many masks there are."""
+        """Returns the number of masks."""
         return len(self._shifts)
 
     def make(self, first: int, last: int, like: Tensor) -> Tensor:
@@ -302,8 +305,8 @@ def weighted_sums(
         masks (RandomMasks): The masks, shared by all examples.
         score (TargetScore): Scores the masked inputs.
         like (Tensor): `s(x)`, `(N, T)`.
-        chunks (Chunks): How many masked inputs go into one forward pass.
-        update (Callable): Takes how many were done.
+        chunks (Chunks): Sets the number of masked inputs in one forward pass.
+        update (Callable): Takes the number of passes that were done.
 
     Raises:
         RuntimeError: If a score is not finite. The scores are looked at after the last
@@ -346,18 +349,7 @@ def weighted_sums(
         update(stop - start)
 
     chunks.run(len(scores), body)
-    check_finite(scores, lambda i: f"example {i % count} with mask {i // count}")
-    return sums
-
-
-def check_finite(scores: Tensor, pass_of: Callable[[int], str]) -> None:
-    """Raises for the first of scores `(rows, T)` that is NaN or infinite."""
-    finite = torch.isfinite(scores)
-    if bool(finite.all().item()):
-        return
-    row, target = (~finite).nonzero()[0].tolist()
-    raise RuntimeError(
-        f"forward_func must return finite scores, got {scores[row, target].item()} in "
-        f"the pass of {pass_of(row)}. Check the model, and use float32 or bfloat16 "
-        "where float16 overflows."
+    require_finite(
+        scores, lambda i: f"the pass of example {i % count} with mask {i // count}"
     )
+    return sums

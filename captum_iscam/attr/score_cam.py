@@ -27,25 +27,32 @@ class LayerScoreCAM(LayerScoreMethod):
     Convolutional Neural Networks", CVPR Workshops 2020, https://arxiv.org/abs/1910.01279
     (equations 6 to 10), with the probability the text argues for. Its Algorithm 1
     instead takes a softmax of logits over the channels: `score="identity"` and
-    `channel_softmax=True`. The authors' code leaves out `s(b)`.
+    `channel_softmax=True`. The authors' code omits `s(b)`.
 
     A constant channel has the mask zero and so the weight zero.
 
     Args:
-        forward_func (Callable): The model, or any function Captum accepts.
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
         layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
-            the last one with a spatial output. A list gives a list of maps, one
-            scoring run per layer. Where a layer is called several times, its last
-            call counts.
-        device_ids (list[int], optional): As in Captum, where `forward_func` hides a
-            `DataParallel` model. Default: None
-        score (str or Callable, optional): What confidence means: "softmax" over
-            dimension 1 of the output (a probability), "sigmoid", "identity" (the
-            output itself: logits, regression, models that end in a softmax), or a
-            function of the output. `target` is selected from the result.
-            Default: "softmax"
-        reshape_transform (Callable, optional): Turns the layer's output into
-            `(N, K, *spatial)`, for layers that give tokens. Default: None
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): The score `s` of an output: "softmax" over
+            dimension 1 (a probability), "sigmoid", "identity" (the output as it is:
+            logits, regression, models that end in a softmax), or a function of the
+            output. `target` is selected from the result. Default: "softmax"
+        reshape_transform (Callable, optional): Turns the layer's output into maps
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. Default: None
+
+    Raises:
+        TypeError: If `forward_func` or `reshape_transform` is no callable, or `layer`
+            is no module.
+        ValueError: If `score` is unknown or `layer` is an empty list.
 
     Examples::
 
@@ -84,47 +91,50 @@ class LayerScoreCAM(LayerScoreMethod):
         r"""Returns the Score-CAM map of each example.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, or with one
-                or three spatial dimensions. Of several inputs, each with as many
-                spatial dimensions as the layer is masked, at its own size; the others
-                are passed on as they are.
+            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, or with one or
+                three spatial dimensions, floating point. Of several inputs, each with
+                as many spatial dimensions as the layer is masked, at its own size; the
+                others are passed on unchanged.
             target (int, tuple, Tensor or list, optional): The output to explain, in
                 Captum's forms: one index for all examples, a list or 1-D tensor with
                 one per example, tuples for outputs of more than two dimensions. None
                 for a model with one number per example. An integer tensor or nested
                 list `(N, T)`, or one row `(1, T)` for all examples, explains T classes
                 of each example with the passes of one. Default: None
-            additional_forward_args (Any, optional): Further arguments of the model. A
-                tensor whose first dimension is `N` follows its example; everything
-                else is passed on as it is. Default: None
-            attribute_to_layer_input (bool, optional): Explain the layer's input
-                instead of its output. Default: False
-            relu_attributions (bool, optional): Keep only what supports the target,
-                as the papers do. Unlike in `captum.attr.LayerGradCam` this is the
-                default. False gives the signed map. Default: True
-            baselines (Tensor, int, float or tuple, optional): `b`, what a masked
-                place shows: a number, or a tensor like the input or with one example.
-                For normalised images 0 is the mean colour. Default: None, that is 0
-            channel_softmax (bool, optional): Replace the weights by their softmax over
-                the channels. Over probabilities this makes them all but equal.
-                Default: False
-            screening (float, optional): The share of the channels, above 0 and up to
-                1, that is scored: those with the largest mean of the mask times norm
-                of the activation. The weights of the others are predicted from theirs
-                by a Gaussian process on the masks. It cuts the cost to that share. At
-                0.4 the error of the map is 1 to 3 % in the median on layers of 500
-                channels and more, and far larger where channels that support and
-                oppose the target cancel. Examples with fewer than 128 active
-                (non-constant) channels are scored in full, with a warning. None scores
-                every active channel. Default: None
+            additional_forward_args (Any, optional): Further arguments of the model, one
+                or a tuple. A tensor whose first dimension is `N` follows its example;
+                everything else is passed on unchanged. Default: None
+            attribute_to_layer_input (bool, optional): Explain the layer's input instead
+                of its output. Default: False
+            relu_attributions (bool, optional): Set negative values of the map to 0 and
+                so keep only what supports the target, as in the papers. False returns
+                the signed map. Captum's `LayerGradCam` has the default False.
+                Default: True
+            baselines (Tensor, int, float or tuple, optional): `b`, the value of masked
+                pixels: a number, or a tensor like the input or with one example; a
+                tuple has one entry for each input. For normalised images 0 is the mean
+                colour. Default: None, that is 0
+            channel_softmax (bool, optional): Replace the channel weights by their
+                softmax over the channels. For scores that are probabilities the softmax
+                makes the weights almost equal. Default: False
+            screening (float, optional): Share of the channels, above 0 and up to 1,
+                that is scored: those with the largest mean of the mask times norm of
+                the activation. The weights of the others are predicted from theirs by a
+                Gaussian process on the masks. It cuts the cost to that share. At 0.4
+                the error of the map is 1 to 3 % in the median on layers of 500 channels
+                and more, and far larger where channels that support and oppose the
+                target cancel. Examples with fewer than 128 active (non-constant)
+                channels are scored in full, with a warning. Default: None, that is
+                every active channel
             return_convergence_delta (bool, optional): Return, next to the maps, an
-                estimate of the relative error that screening left in each. Refused
-                in half precision, whose rounding it does not know. Default: False
-            internal_batch_size (int, optional): Masked inputs per forward pass, over
-                examples, channels and steps alike. It bounds the memory. None picks a
-                number and halves it when memory runs out. Default: None
-            show_progress (bool, optional): Show a bar on standard error for work of
-                more than a second. Default: False
+                estimate of the relative error of each. Not available with
+                `channel_softmax=True`, nor in half precision, whose rounding the
+                estimate does not include. Default: False
+            internal_batch_size (int, optional): Masked inputs per forward pass; a pass
+                may hold several examples and masks. It bounds the memory. None picks a
+                number for the device and halves it when memory runs out. Default: None
+            show_progress (bool, optional): Show a progress bar on standard error for
+                work of more than a second. Default: False
 
         Returns:
             *Tensor*, *tuple[Tensor, ...]* or a *list* of these of **attributions**:
@@ -135,7 +145,8 @@ class LayerScoreCAM(LayerScoreMethod):
             several outputs, a list for a list of layers.
             With `return_convergence_delta=True` a pair: the maps and **delta**, `(N,)`
             or `(N, T)`: twice the standard error of the map relative to its norm, a
-            share from 0, lower is better, 0 where every channel was scored.
+            share from 0, lower is better. It is the error that `screening` leaves, 0
+            where every channel was scored.
 
         Raises:
             ValueError: If the layer did not run or has no spatial output, the target is

@@ -30,7 +30,7 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
             \quad e_i \sim \mathcal{N}(0, \sigma^2)
 
     `A_k` is channel k of the layer for the input itself and `g(z)` the gradient of the
-    score at the layer when the model is shown `z`. With `stdevs=0` it is
+    score at the layer for the input `z`. With `stdevs=0` it is
     :class:`LayerGradCAMPlusPlus`. The cost is `n_samples` forward passes per example,
     each with a backward pass for each of its `T` targets, and three means of the
     layer's size for each target.
@@ -38,17 +38,17 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
     Source: D. Omeiza, S. Speakman, C. Cintas, K. Weldermariam, "Smooth Grad-CAM++: An
     Enhanced Inference Level Visualization Technique for Deep Convolutional Neural
     Network Models", 2019, https://arxiv.org/abs/1908.01224. Where the idea alone does
-    not settle it, this is what is computed:
+    not decide, the choices are:
 
     - the numerator of alpha is `D^2`, so that without noise the method is Grad-CAM++.
       torch-cam reports that the paper prints `D^1` and corrects it likewise;
     - the rectified gradient is that of the mean `D^1`. torch-cam takes the last noisy
       copy's, the notebooks of the SS-CAM authors the input's own;
     - `A_k` comes from the input itself, without noise;
-    - a factor `exp(S)` is left out of every copy, as in Grad-CAM++;
+    - a factor `exp(S)` is omitted from every copy, as in Grad-CAM++;
     - `n_samples=35` is the number in the SS-CAM authors' notebooks and `stdevs=0.3`,
       in the units of a normalised image, torch-cam's deviation; the paper's own are not
-      known to us. Choosing single channels or neurons is left to the caller.
+      known to us. Single channels or neurons cannot be chosen.
 
     The noise is drawn once per pair of samples, `e` and `-e`, and shared by all
     examples and targets: it depends on `generator` alone, neither on the batch, the
@@ -57,17 +57,30 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
     half of `n_samples` fields of the size of one example.
 
     Args:
-        forward_func (Callable): See :class:`LayerGradCAMPlusPlus`.
-        layer (torch.nn.Module or list[torch.nn.Module]): See
-            :class:`LayerGradCAMPlusPlus`.
-        device_ids (list[int], optional): See :class:`LayerGradCAMPlusPlus`.
-        score (str or Callable, optional): See :class:`LayerGradCAMPlusPlus`.
-            Default: "identity"
-        reshape_transform (Callable, optional): See :class:`LayerGradCAMPlusPlus`.
+        forward_func (Callable): The model, or any function Captum accepts. It is called
+            with `inputs` and `additional_forward_args` and returns a tensor with one
+            row per example.
+        layer (torch.nn.Module or list[torch.nn.Module]): The layer to explain, usually
+            the last one with a spatial output. A list of layers gives a list of maps.
+            If a layer runs several times in a forward pass, its last call counts.
+            Layers without spatial dimensions are allowed.
+        device_ids (list[int], optional): Device ids of the `DataParallel` model that a
+            `forward_func` contains, in the order in which its outputs are joined. Not
+            needed where `forward_func` is that model. Default: None
+        score (str or Callable, optional): The score `s` of an output: "softmax" over
+            dimension 1 (a probability), "sigmoid", "identity" (the output as it is:
+            logits, regression, models that end in a softmax), or a function of the
+            output. `target` is selected from the result. The raw output is the default,
+            as in the source. Default: "identity"
+        reshape_transform (Callable, optional): Turns the layer's output into maps
+            `(N, K, *spatial)`, for layers that return tokens or have the channels last.
+            None takes the output as it is. The gradients of the layer are transformed
+            in the same way. Default: None
 
     Raises:
-        TypeError: If `layer` is no module or `reshape_transform` no callable.
-        ValueError: If `score` is unknown.
+        TypeError: If `forward_func` or `reshape_transform` is no callable, or `layer`
+            is no module.
+        ValueError: If `score` is unknown or `layer` is an empty list.
 
     Examples::
 
@@ -102,50 +115,68 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
         """Returns the Smooth Grad-CAM++ map of each example.
 
         Args:
-            inputs (Tensor or tuple[Tensor, ...]): See
-                :meth:`LayerGradCAMPlusPlus.attribute`.
+            inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, with one or
+                three spatial dimensions, or `(N, features)`, floating point.
             target (int, tuple, Tensor or list, optional): The output to explain, in
                 Captum's forms: one index for all examples, a list or 1-D tensor with
-                one per example, tuples for outputs of more than two dimensions. Or
-                `T` classes for each example, a tensor or nested list `(N, T)`, of which
-                one row stands for all examples. None for a model with one number per
-                example. Default: None
-            additional_forward_args (Any, optional): See
-                :meth:`LayerScoreCAM.attribute`.
-            attribute_to_layer_input (bool, optional): See
-                :meth:`LayerGradCAMPlusPlus.attribute`.
-            relu_attributions (bool, optional): See
-                :meth:`LayerGradCAMPlusPlus.attribute`.
-            n_samples (int, optional): `S`, noisy copies of each input. Default: 35
+                one per example, tuples for outputs of more than two dimensions. None
+                for a model with one number per example. An integer tensor or nested
+                list `(N, T)`, or one row `(1, T)` for all examples, explains T classes
+                of each example, with T backward passes for each forward pass.
+                Default: None
+            additional_forward_args (Any, optional): Further arguments of the model, one
+                or a tuple. A tensor whose first dimension is `N` follows its example;
+                everything else is passed on unchanged. Default: None
+            attribute_to_layer_input (bool, optional): Explain the layer's input instead
+                of its output. Default: False
+            relu_attributions (bool, optional): Set negative values of the map to 0 and
+                so keep only what supports the target, as in the papers. False returns
+                the signed map. Captum's `LayerGradCam` has the default False.
+                Default: True
+            n_samples (int, optional): `S`, the number of noisy copies of each input.
+                Default: 35
             stdevs (float or tuple[float, ...], optional): `sigma`, in the units of the
                 input; a tuple has one for each input tensor. Default: 0.3
             generator (torch.Generator, optional): Source of the noise, on any device.
-                None takes torch's global one of the CPU. Default: None
-            denominator (str, optional): See :meth:`LayerGradCAMPlusPlus.attribute`.
-            internal_batch_size (int, optional): Noisy copies per forward and backward
-                pass, over examples and samples alike. None picks a number and halves
-                it when memory runs out. Default: None
+                None takes torch's global CPU generator, so that a seed gives one map on
+                every device. Default: None
+            denominator (str, optional): What the third power of the gradient is
+                multiplied by: "activations" for the sum of `A` as in equation 19,
+                "products" for the sum of `A g^3` instead. Default: "activations"
+            internal_batch_size (int, optional): Inputs per forward and backward pass.
+                It bounds the memory. None picks a number for the device and halves it
+                when memory runs out. Each noisy copy is one input. Default: None
 
         Returns:
-            **attributions** as of :meth:`LayerGradCAMPlusPlus.attribute`.
+            *Tensor*, *tuple[Tensor, ...]* or a *list* of these of **attributions**:
+            `(N, 1, *spatial)`, or `(N, T, *spatial)` for T targets, at the layer's
+            size, detached, in units of the score up to a factor per example; higher
+            values support the target more. A tuple for a layer with several outputs, a
+            list for a list of layers.
 
         Raises:
-            ValueError: If `n_samples` is below 1 or `stdevs` negative, and as in
-                :meth:`LayerGradCAMPlusPlus.attribute`.
-            TypeError: As in :meth:`LayerGradCAMPlusPlus.attribute`.
-            AssertionError: As in :meth:`LayerGradCAMPlusPlus.attribute`.
-            RuntimeError: As in :meth:`LayerGradCAMPlusPlus.attribute`.
+            ValueError: If `n_samples` is below 1, `stdevs` is negative, the layer did
+                not run or gives tokens, the target is out of range, or an argument has
+                a wrong value or shape.
+            TypeError: If an input is no floating point tensor, `target` holds no
+                integers, or the model's output is no tensor.
+            AssertionError: From Captum, if the form of `target` does not fit.
+            RuntimeError: Under `torch.inference_mode`, and if the model gives NaN or
+                infinity; the message says for which example and sample.
         """
         check_denominator(denominator)
         check_generator(generator)
-        deviations = _check(n_samples, stdevs)
+        as_count("n_samples", n_samples, "It counts the noisy copies of each input.")
+        if stdevs is None:
+            raise ValueError("stdevs must be a number, got None. Leave it out for 0.3.")
+        check_noise("input", stdevs)
         batch = self._batch(inputs)
         perturbations = _NoisyCopies(
             batch,
             denominator,
             relu_attributions,
             n_samples,
-            stdevs_for(batch.inputs, deviations) or (),
+            stdevs_for(batch.inputs, stdevs) or (),
             generator,
         )
         return self._attribute(
@@ -173,7 +204,7 @@ class _NoisyCopies(IdentityPerturbation):
         super().__init__(batch, denominator, relu)
         self._n_samples = n_samples
         self._stdevs = stdevs
-        # Without a generator that of the CPU, so that a seed is one map on all devices.
+        # Without a generator torch's of the CPU: a seed gives one map on all devices.
         self._device = generator.device if generator else torch.device("cpu")
         # A seed per pair, so that every chunk can make the fields it needs.
         self._seeds = torch.randint(
@@ -186,7 +217,7 @@ class _NoisyCopies(IdentityPerturbation):
         self._moved = None if self._device == batch.device else self._all(batch.device)
 
     def __len__(self) -> int:
-        """As many as samples."""
+        """Returns the number of samples."""
         return self._n_samples
 
     def make(self, index: int, rows: slice) -> tuple[Tensor, ...]:
@@ -227,13 +258,3 @@ class _NoisyCopies(IdentityPerturbation):
     def name(self, index: int) -> str:
         """Returns which of the noisy copies it is."""
         return f"with the noise of sample {index}"
-
-
-def _check(
-    n_samples: int, stdevs: float | tuple[float, ...]
-) -> float | tuple[float, ...]:
-    as_count("n_samples", n_samples, "It counts the noisy copies of each input.")
-    if stdevs is None:
-        raise ValueError("stdevs must be a number, got None. Leave it out for 0.3.")
-    check_noise("input", stdevs)
-    return stdevs

@@ -1,4 +1,4 @@
-"""A small network and pictures whose right explanation is known.
+"""A small network and images whose right explanation is known.
 
 Scenes are drawn with the mask of every object; the bundled network was trained on such
 scenes by ``python tools/train_scene_net.py``. A map for a class should lie on that

@@ -1,4 +1,4 @@
-"""The bundled network and pictures, whose right explanation is known."""
+"""The bundled network for the drawn scenes, and how images become its input."""
 
 from importlib import resources
 
@@ -21,14 +21,14 @@ def preprocess(images: torch.Tensor) -> torch.Tensor:
     """Normalise RGB pixels for the network: `(images - 0.5) / 0.25`.
 
     As with torchvision's networks the caller normalises. The input 0, Captum's default
-    baseline, then is mid grey, in which the network sees no class: training showed it
-    pictures faded to that grey.
+    baseline, then is mid grey, in which the network sees no class: it was also trained
+    on images faded to that grey.
 
     Args:
-        images (Tensor): Pixels in [0, 1], float, of shape (3, H, W) or (N, 3, H, W).
+        images (Tensor): Pixels `(3, H, W)` or `(N, 3, H, W)` in [0, 1], floating point.
 
     Returns:
-        *Tensor*: Network input of shape (N, 3, H, W) in [-2, 2]; one picture has N = 1.
+        *Tensor*: Network input `(N, 3, H, W)` in [-2, 2]; a single image has N = 1.
 
     Raises:
         TypeError: If `images` is not a floating point tensor.
@@ -65,7 +65,7 @@ def _block(n_in: int, n_out: int, kernel: int = 3, stride: int = 1) -> list[nn.M
 class SceneNet(nn.Module):
     """A small CNN for the drawn scenes.
 
-    `features` ends in the layer to explain: maps of 12 x 12 for pictures of 96 x 96,
+    `features` ends in the layer to explain: maps of 12 x 12 for images of 96 x 96,
     never negative, each cell seeing at most 63 pixels across, so that a map can be as
     local as an object. `head` is linear over the maps' means.
     """
@@ -87,7 +87,7 @@ class SceneNet(nn.Module):
         self.head = nn.Linear(96, len(CLASSES))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes) of normalised pictures (N, 3, H, W)."""
+        """Logits (N, classes) of normalised images (N, 3, H, W)."""
         pooled: torch.Tensor = self.pool(self.features(images)).flatten(1)
         logits: torch.Tensor = self.head(pooled)
         return logits

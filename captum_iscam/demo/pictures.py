@@ -1,4 +1,4 @@
-"""The bundled pictures: a few drawn scenes, kept as files so that they never change."""
+"""The bundled images: a few drawn scenes, kept as files so that they never change."""
 
 from importlib import resources
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 
 from captum_iscam.demo.scenes import CLASSES, Scene, draw_scene
 
-# (seed, classes) of each picture; `write_scenes` draws them.
+# (seed, classes) of each image; `write_scenes` draws them.
 RECIPES: tuple[tuple[int, tuple[str, ...]], ...] = (
     (70, ("star", "crescent")),
     (61, ("flower", "heart")),
@@ -40,10 +40,10 @@ def _read(name: str) -> torch.Tensor:
 
 
 def load_scenes() -> list[Scene]:
-    """The bundled pictures, most of which hold two or three objects.
+    """The bundled images, most of which hold two or three objects.
 
     Returns:
-        *list* of *Scene*: Eight pictures of 96 x 96 pixels, labels in ascending order.
+        *list* of *Scene*: Eight images of 96 x 96 pixels, labels in ascending order.
 
     Examples::
 

@@ -263,13 +263,13 @@ _MIN_CONTRAST = 0.38
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture with the truth about it.
+    """One image and the objects in it.
 
     Attributes:
-        image (Tensor): RGB picture of shape (3, H, W), float32 in [0, 1].
-        labels (tuple): Class index of each object, all different.
-        masks (Tensor): The pixels of each object, bool of shape (objects, H, W); no
-            pixel belongs to two objects.
+        image (Tensor): RGB image `(3, H, W)`, float32 in [0, 1].
+        labels (tuple[int, ...]): Class index of each object, all different.
+        masks (Tensor): The pixels of each object, bool `(objects, H, W)`; no pixel
+            belongs to two objects.
 
     Examples::
 
@@ -284,7 +284,7 @@ class Scene:
 
 
 def _radii_and_centres(rng: np.random.Generator, count: int) -> tuple[Array, Array]:
-    """Circles that lie inside the picture and do not touch."""
+    """Circles that lie inside the image and do not touch."""
     radii = rng.uniform(_MIN_RADIUS, _MAX_RADIUS[count], count)
     while True:
         for _ in range(50):
@@ -315,7 +315,7 @@ def _object_colours(rng: np.random.Generator, behind: Array) -> tuple[Array, Arr
 def _draw_object(
     rng: np.random.Generator, picture: Array, name: str, radius: float, centre: Array
 ) -> npt.NDArray[np.bool_]:
-    """Paint one object into the picture, in place, and return its mask."""
+    """Paint one object into the image, in place, and return its mask."""
     outline, pattern = SHAPES[name]
     rows, columns = (
         slice(int(c - radius) - 1, int(c + radius) + 3) for c in (centre[1], centre[0])
@@ -353,7 +353,7 @@ def _checked_labels(
         if not 0 <= n_objects <= MAX_OBJECTS:
             raise ValueError(
                 f"n_objects must be from 0 to {MAX_OBJECTS}, got {n_objects}. "
-                "Draw several scenes to show more objects."
+                "Draw several scenes for more objects."
             )
         return tuple(int(i) for i in rng.permutation(len(CLASSES))[:n_objects])
     labels = tuple(int(label) for label in labels)
@@ -380,21 +380,22 @@ def draw_scene(
 ) -> Scene:
     """Draw one scene: a textured background and objects of different classes on it.
 
-    Position, size, rotation and colours are random; the class shows only in the form.
-    The same seed and arguments give the same picture, bit for bit.
+    Position, size, rotation and colours are random; only the form depends on the class.
+    The same seed and arguments give the same image, bit for bit.
 
     Args:
-        seed (int or numpy.random.Generator): Where the randomness comes from. A
-            generator is advanced by the call.
-        labels (sequence of int, optional): The classes to draw, at most three different
-            indices into :data:`CLASSES`. Default: None, random classes.
-        n_objects (int, optional): Number of objects from 0 to 3 when `labels` is None.
-            Default: None, one to three at random.
-        clutter (bool, optional): Whether thin strokes and dots lie behind the objects.
-            Default: True.
+        seed (int or numpy.random.Generator): Seed of the random numbers, or their
+            generator, which the call advances.
+        labels (Sequence[int], optional): The classes to draw, at most three different
+            indices into :data:`CLASSES`. Default: None, that is random classes
+        n_objects (int, optional): Number of objects in a scene, from 0 to 3.
+            Default: None, that is the number of `labels`, or one to three at random
+            without them
+        clutter (bool, optional): Draw thin strokes and dots behind the objects.
+            Default: True
 
     Returns:
-        *Scene*: A picture of 96 x 96 pixels, its labels and the objects' masks.
+        *Scene*: An image of 96 x 96 pixels, its labels and the objects' masks.
 
     Raises:
         ValueError: If `labels` or `n_objects` is out of range, or the two disagree.
@@ -431,9 +432,11 @@ def draw_scenes(
 
     Args:
         n_scenes (int): Number of scenes, at least 0.
-        seed (int, optional): Seed of the whole list. Default: 0.
-        n_objects (int, optional): See :func:`draw_scene`.
-        clutter (bool, optional): See :func:`draw_scene`.
+        seed (int, optional): Seed of the whole list. Default: 0
+        n_objects (int, optional): Number of objects in a scene, from 0 to 3.
+            Default: None, that is one to three at random
+        clutter (bool, optional): Draw thin strokes and dots behind the objects.
+            Default: True
 
     Returns:
         *list* of *Scene*: The scenes.

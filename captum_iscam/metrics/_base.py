@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,8 +20,8 @@ from captum_iscam._utils.forward import (
     several_targets,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
-from captum_iscam._utils.validation import as_count
-from captum_iscam.metrics._maps import Attributions, check_count, check_maps, finite
+from captum_iscam._utils.validation import as_count, require_finite, require_floating
+from captum_iscam.metrics._maps import Attributions, check_count, check_maps, is_finite
 
 _P = ParamSpec("_P")
 _R_co = TypeVar("_R_co", covariant=True)
@@ -31,10 +31,11 @@ class Metric(Protocol[_P, _R_co]):
     """A metric: a function that declares its direction and its unit.
 
     Attributes:
-        higher_is_better (bool): Whether a larger value speaks for the map.
-        unit (str): "percent" (0 to 100), "score" (the unit of `score`, by default a
-            probability), "score squared", "share" (0 to 1), "correlation distance"
-            (0 to 2) or "relative change" (from 0).
+        higher_is_better (bool): Whether a larger value means a better map.
+        unit (str): "percent" (0 to 100), "score" (the unit of the metric's `score`, by
+            default a probability), "score squared", "share" (0 to 1), "correlation"
+            (-1 to 1), "correlation distance" (0 to 2) or "relative change" (0 and
+            above).
 
     Examples::
 
@@ -56,7 +57,7 @@ class Metric(Protocol[_P, _R_co]):
 def metric(
     *, higher_is_better: bool, unit: str
 ) -> Callable[[Callable[_P, _R_co]], Metric[_P, _R_co]]:
-    """Declares direction and unit of a function, which otherwise stays as it is."""
+    """Sets the direction and the unit of a function, which is otherwise unchanged."""
 
     def declare(function: Callable[_P, _R_co]) -> Metric[_P, _R_co]:
         declared = cast(Metric[_P, _R_co], function)
@@ -69,45 +70,49 @@ def metric(
 
 Inputs = Tensor | tuple[Tensor, ...]
 Perturbation = Callable[[Tensor, Tensor], Mapping[int, Tensor]]
-"""Takes each row's example and its index, returns the inputs that differ from `x`."""
+"""Perturbs the rows of one forward pass.
+
+It takes the example and the index of the perturbation of each row, and returns the
+perturbed inputs by their index in `inputs`. An input it does not return is passed
+unchanged.
+"""
 
 
 def unperturbed(examples: Tensor, index: Tensor) -> Mapping[int, Tensor]:
-    """The identity: every input as it is."""
+    """The identity: every input is passed unchanged."""
     return {}
 
 
 def check_batch_and_maps(
     inputs: Inputs, attributions: Attributions, baselines: Baselines
 ) -> tuple[Batch, Tensor, list[int]]:
-    """Returns the examples, their maps, and which inputs the maps speak of."""
+    """Returns the examples, their maps, and the indices of the inputs to perturb.
+
+    These are the inputs with as many dimensions as the maps.
+    """
     batch = check_inputs(inputs, baselines)
     maps = check_maps(attributions)
     check_count(maps, batch.num_examples, batch.device)
-    positions = [i for i, x in enumerate(batch.inputs) if x.dim() == maps.dim()]
-    if not positions:
+    indices = [i for i, x in enumerate(batch.inputs) if x.dim() == maps.dim()]
+    if not indices:
         shapes = [tuple(x.shape) for x in batch.inputs]
         raise ValueError(
             "attributions must have as many dimensions as an input, got "
             f"{tuple(maps.shape)} for inputs of shape {shapes}. "
             "Pass maps of the shape (N, 1, ...)."
         )
-    for i in positions:
-        if not batch.inputs[i].is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point, got {batch.inputs[i].dtype}. "
-                "Convert them with inputs.float()."
-            )
-    return batch, maps, positions
+    for i in indices:
+        require_floating("inputs", batch.inputs[i], "Convert them with inputs.float().")
+    return batch, maps, indices
 
 
 def one_target(target: Target) -> Target:
-    """Returns the target, or raises where it holds several for an example."""
+    """Returns the target, and raises if it holds several classes per example."""
     nested = isinstance(target, list) and any(isinstance(row, list) for row in target)
     found = in_integers(target) if nested else target
     if not isinstance(found, Tensor) or found.dim() != 2:
         return target
-    several_targets(found, len(found))  # one-hot rows have a better repair
+    several_targets(found, len(found))  # raises an error of its own for one-hot rows
     if found.shape[1] == 1:
         return found[:, 0]
     raise ValueError(
@@ -120,50 +125,68 @@ def one_target(target: Target) -> Target:
 def checked_forward(
     forward_func: Callable[..., Any], score: Score, target: Target
 ) -> Callable[..., Any]:
-    """Returns the model, which on its first output checks `score` and `target`."""
-    seen = False
+    """Returns the model, which checks `score` and `target` on its first output."""
+    checked = False
 
     def forward(*args: Any) -> Any:
-        nonlocal seen
+        nonlocal checked
         output = forward_func(*args)
-        if not seen and isinstance(output, Tensor) and output.dim() > 0:
-            seen = True
+        if not checked and isinstance(output, Tensor) and output.dim() > 0:
+            checked = True
             TargetScore(forward_func, score, target, None, len(output)).check(output)
         return output
 
     return forward
 
 
+class ScoredModel(NamedTuple):
+    """The model, and how a score is taken from its output.
+
+    Attributes:
+        forward_func (Callable): The model, or any function Captum accepts.
+        target (int, tuple, Tensor or list, optional): Captum's target forms.
+        additional_forward_args (Any): Further arguments of the model.
+        score (str or Callable): The transform between output and target.
+    """
+
+    forward_func: Callable[..., Any]
+    target: Target
+    additional_forward_args: object
+    score: Score
+
+
 class MetricInputs:
-    """The arguments that metrics share, checked once, and the model behind them.
+    """The arguments that metrics share, checked once, and scores of perturbed inputs.
 
     Args:
-        forward_func (Callable): The model, or any function Captum accepts.
+        model (ScoredModel): The model and how its output is scored.
         inputs (Tensor or tuple[Tensor, ...]): The examples.
         attributions (Tensor): Their maps `(N, 1, *spatial)`.
-        target (int, tuple, Tensor or list, optional): Captum's target forms.
-        additional_forward_args (Any, optional): Further arguments of the model.
-        score (str or Callable): The transform between output and target.
-        baselines (Tensor, int, float or tuple, optional): What a hidden place shows.
         internal_batch_size (int, optional): Perturbed inputs per forward pass.
+        baselines (Tensor, int, float or tuple, optional): What replaces a removed
+            pixel. Default: None, that is 0
+
+    Attributes:
+        batch (Batch): Inputs and baselines as tuples of tensors.
+        maps (Tensor): The maps in single precision or better, detached.
+        indices (list[int]): Indices in `inputs` of those that are perturbed.
+        valid (Tensor): Which examples have a finite map, `(N,)`.
     """
 
     def __init__(
         self,
-        forward_func: Callable[..., Any],
+        model: ScoredModel,
         inputs: Inputs,
         attributions: Attributions,
-        target: Target,
-        additional_forward_args: object,
-        score: Score,
-        baselines: Baselines,
         internal_batch_size: int | None,
+        baselines: Baselines = None,
     ) -> None:
+        forward_func, target, additional_forward_args, score = model
         target = one_target(target)
-        batch, maps, positions = check_batch_and_maps(inputs, attributions, baselines)
-        self.batch, self.maps, self.positions = batch, maps, positions
-        self.valid = finite(self.maps)
-        self.score = TargetScore(
+        batch, maps, indices = check_batch_and_maps(inputs, attributions, baselines)
+        self.batch, self.maps, self.indices = batch, maps, indices
+        self.valid = is_finite(self.maps)
+        self._score = TargetScore(
             checked_forward(forward_func, score, target),
             score,
             target,
@@ -171,48 +194,44 @@ class MetricInputs:
             self.batch.num_examples,
             self.batch.device,
         )
-        self.score.check_form()
-        self._chunks = Chunks(
+        self._score.check_form()
+        self.chunks = Chunks(
             internal_batch_size, self.batch.inputs, forward_func=forward_func
         )
         self._unchecked: list[tuple[Tensor, Tensor]] = []
         check_training_mode(forward_func)
 
     @property
-    def masked(self) -> list[Tensor]:
-        """The inputs that the maps speak of."""
-        return [self.batch.inputs[i] for i in self.positions]
+    def perturbed(self) -> list[Tensor]:
+        """The inputs that are perturbed."""
+        return [self.batch.inputs[i] for i in self.indices]
 
     def score_of(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
-        """Returns the score of each row; `check_scores` follows the last pass."""
+        """Returns the score of each row. Call `check_scores` after the last pass."""
         # A copy, since a model may return the same memory in every pass.
-        scores = self.score(inputs, examples).clone()
+        scores = self._score(inputs, examples).clone()
         self._unchecked.append((scores, examples))
         return scores
 
     def check_scores(self) -> None:
-        """Raises for a score since the last check that is not finite.
+        """Raises if a score since the last check is not finite.
 
-        A check in each pass would wait for the device each time.
+        One check after all passes, as each check waits for the device.
         """
         if not self._unchecked:
             return
         scores, examples = map(torch.cat, zip(*self._unchecked, strict=True))
         self._unchecked.clear()
-        strange = ~torch.isfinite(scores)
-        if bool(strange.any().item()):
-            row = strange.nonzero()[0, 0]
-            raise RuntimeError(
-                f"forward_func must give finite scores, got {scores[row].item()} for "
-                f"an input made from example {int(examples[row])}. Check the inputs, "
-                "and use float32 or bfloat16 where float16 overflows."
-            )
+        require_finite(
+            scores,
+            lambda row: f"the pass of an input made from example {examples[row]}",
+        )
 
     def scores(self, count: int, *perturbations: Perturbation) -> list[Tensor]:
         """Returns the scores of `count` perturbed inputs of each example, `(N, count)`.
 
-        One table for each perturbation. Examples whose map is not finite are not given
-        to the model; their scores are NaN.
+        There is one table per perturbation. Examples whose map is not finite are not
+        passed to the model; their scores are NaN.
         """
         examples = self.valid.nonzero().reshape(-1)
         with torch.no_grad():
@@ -235,7 +254,7 @@ class MetricInputs:
             )
             found.append(self.score_of(inputs, example_index))
 
-        self._chunks.run(len(examples) * count, body)
+        self.chunks.run(len(examples) * count, body)
         if not found:
             shape = (self.batch.num_examples, count)
             return self.maps.new_full(shape, torch.nan)
@@ -245,11 +264,11 @@ class MetricInputs:
         return result
 
 
-# Calls of the caller's explanation function, where a metric needs new maps. A function
-# that has an attribute `takes_several_targets = True` promises that for a target
-# `(N, T)` it gives maps `(N, T, *spatial)`, those that `T` calls would give. The
-# attribute may also be that of the object whose bound method the function is, or of
-# what `functools.partial` holds. A metric that compares two targets asks once for both.
+# Metrics that need new maps call the caller's explanation function. With an attribute
+# `takes_several_targets = True` a function promises that for a target `(N, T)` it
+# returns maps `(N, T, *spatial)`, equal to those of `T` calls. The attribute may also
+# be on the object whose bound method the function is, or on the function inside a
+# `functools.partial`. A metric that compares two targets then calls the function once.
 
 ExplanationFunc = Callable[..., Any]
 
@@ -260,10 +279,10 @@ def explain(
     target: Target,
     additional_forward_args: object,
 ) -> Tensor:
-    """Returns the maps `(N, 1, *spatial)` the function gives, checked and detached."""
+    """Returns the function's maps `(N, 1, *spatial)`, checked and detached."""
     target = one_target(target)
     maps = _call(explanation_func, inputs, target, additional_forward_args)
-    return _checked(maps)
+    return _checked_copy(maps)
 
 
 def explain_both(
@@ -272,7 +291,7 @@ def explain_both(
     targets: tuple[Target, Target],
     additional_forward_args: object,
 ) -> tuple[Tensor, Tensor]:
-    """Returns the maps of two targets, by one call where the function takes both."""
+    """Returns the maps of two targets, by one call if the function takes both."""
     both = None
     if takes_several_targets(explanation_func):
         both = _in_columns(
@@ -288,11 +307,11 @@ def explain_both(
     if not isinstance(maps, Tensor) or maps.dim() < 3 or maps.shape[1] != 2:
         got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise ValueError(
-            "explanation_func must give maps (N, 2, ...) for two targets of each "
-            f"example, as its takes_several_targets promises, got {got}. Give a map "
+            "explanation_func must return maps (N, 2, ...) for two targets of each "
+            f"example, as its takes_several_targets promises, got {got}. Return a map "
             "for each target, or remove the attribute."
         )
-    return _checked(maps[:, :1]), _checked(maps[:, 1:])
+    return _checked_copy(maps[:, :1]), _checked_copy(maps[:, 1:])
 
 
 def takes_several_targets(explanation_func: ExplanationFunc) -> bool:
@@ -315,8 +334,8 @@ def _call(
     return explanation_func(inputs, target=target, **further)
 
 
-def _checked(maps: Any) -> Tensor:
-    # A copy, since a model whose output is the map may return the same memory again.
+def _checked_copy(maps: Any) -> Tensor:
+    # A copy, since a function may return its maps in the same memory in every call.
     return check_maps(maps, "the maps of explanation_func").clone()
 
 
@@ -330,7 +349,8 @@ def _in_columns(targets: tuple[Target, Target], num_examples: int) -> Tensor | N
 def _column(target: Target, num_examples: int) -> Tensor | None:
     """Returns the class of each example, `(N,)`, or None for a target of another form.
 
-    A negative class is another form: only a single one for all counts from the end.
+    A negative class is one of these: it counts from the end, which Captum allows only
+    for a single integer for all examples.
     """
     target = in_integers(one_target(target))
     entries = target if isinstance(target, list) else [target]
@@ -344,10 +364,10 @@ def _column(target: Target, num_examples: int) -> Tensor | None:
 
 
 def check_samples(n_perturb_samples: int) -> None:
-    """Raises unless there is at least one perturbed sample per example."""
-    as_count("n_perturb_samples", n_perturb_samples, "Leave it out for the default.")
+    """Raises unless there is at least one perturbed input per example."""
+    as_count("n_perturb_samples", n_perturb_samples, "Omit it for the default.")
 
 
-def home_of(generator: torch.Generator | None) -> torch.device:
-    """Returns the generator's device, or the CPU, where a seed is alike everywhere."""
+def generator_device(generator: torch.Generator | None) -> torch.device:
+    """Returns the generator's device, or the CPU, so that a seed suits every device."""
     return torch.device("cpu") if generator is None else generator.device

@@ -1,4 +1,4 @@
-"""Maps as the metrics see them: checked, brought to a size, scaled and ranked."""
+"""Maps in the metrics: checks, resizing, ranks, and similarity of two maps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.interpolate import upsample
+from captum_iscam._utils.validation import require_floating
 
 Attributions = Tensor | tuple[Tensor, ...]
 
@@ -36,11 +37,7 @@ def check_maps(attributions: Attributions, name: str = "attributions") -> Tensor
             "there are maps of several targets, maps.sum(1, keepdim=True) where they "
             "have the channels of the input, or maps.unsqueeze(1) where they have none."
         )
-    if not attributions.is_floating_point():
-        raise TypeError(
-            f"{name} must be floating point, got {attributions.dtype}. "
-            "Convert them with attributions.float()."
-        )
+    require_floating(name, attributions, "Convert them with attributions.float().")
     return at_least_single(attributions.detach())
 
 
@@ -58,16 +55,16 @@ def check_count(maps: Tensor, num_examples: int, device: torch.device) -> None:
         )
 
 
-def finite(maps: Tensor) -> Tensor:
+def is_finite(maps: Tensor) -> Tensor:
     """Returns which maps hold neither NaN nor infinity, `(N,)`."""
     return torch.isfinite(maps).flatten(1).all(1)
 
 
-def fit(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Returns maps brought to `size` by linear interpolation (align_corners=False).
+def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Returns maps resized to `size` by linear interpolation (align_corners=False).
 
-    A map of that size stays as it is, bit for bit, and a constant map stays constant:
-    rounding in the interpolation must not give it an order.
+    A map of that size is returned unchanged, bit for bit. A constant map stays
+    constant: rounding in the interpolation must not give it a ranking.
     """
     size = tuple(size)
     spatial = tuple(maps.shape[2:])
@@ -76,45 +73,62 @@ def fit(maps: Tensor, size: Sequence[int]) -> Tensor:
     ):
         raise ValueError(
             f"attributions must be of the layer's size or of the input's size {size}, "
-            f"got {spatial}. Larger maps fit neither: pass the map as the method "
-            "returned it."
+            f"got {spatial}. Pass the map as the method returned it; a map larger than "
+            "the input has neither size."
         )
     if spatial == size:
         return maps
-    brought = upsample(maps, size)
-    over = tuple(range(2, maps.dim()))
-    low, high = maps.amin(over, keepdim=True), maps.amax(over, keepdim=True)
-    return torch.where(low == high, low, brought)
+    resized = upsample(maps, size)
+    spatial_dims = tuple(range(2, maps.dim()))
+    low = maps.amin(spatial_dims, keepdim=True)
+    high = maps.amax(spatial_dims, keepdim=True)
+    return torch.where(low == high, low, resized)
 
 
 def ranks(maps: Tensor) -> Tensor:
-    """Returns each place's rank, `(N, P)`: 0 for the highest value, ties in row order.
+    """Returns the rank of each position, `(N, P)`: 0 for the highest value.
 
-    Row order means the order of `flatten`: the top left place of a tie comes first.
+    Equal values are ranked in row order, that of `flatten`: top left first.
     """
     order = torch.argsort(maps.flatten(1), dim=1, descending=True, stable=True)
-    places = torch.arange(order.shape[1], device=maps.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places)
+    positions = torch.arange(order.shape[1], device=maps.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, positions)
 
 
-def only_finite(values: Tensor, valid: Tensor) -> Tensor:
+def mean_ranks(values: Tensor) -> Tensor:
+    """Returns ranks from the lowest value up, in double precision on the CPU.
+
+    `values` are `(rows, P)`, ranked within each row. Equal values share their mean
+    rank.
+    """
+    values = values.cpu().contiguous()
+    ordered = values.sort(1).values
+    # Equal values occupy the ranks `first` to `after - 1`, counted from 0. Half the sum
+    # of `first` and `after` is their mean rank plus 0.5; a correlation ignores the 0.5.
+    first = torch.searchsorted(ordered, values)
+    after = torch.searchsorted(ordered, values, right=True)
+    return (first + after).double() / 2
+
+
+def nan_if_invalid(values: Tensor, valid: Tensor) -> Tensor:
     """Returns the values with NaN for the examples whose map is not finite."""
     return torch.where(valid, values, torch.nan)
 
 
-_SIGMA, _REACH = 1.5, 5
+# The SSIM's Gaussian window: 2 * 5 + 1 = 11 positions along each dimension.
+_SSIM_SIGMA, _SSIM_RADIUS = 1.5, 5
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
     """Returns Pearson's correlation of each pair of maps, `(N,)`.
 
-    Equal maps have 1; otherwise a constant map correlates with nothing and has 0.
+    It is 1 for two equal maps, and otherwise 0 where one of the two is constant.
     """
     a, b = (_in_double(maps.flatten(1)) for maps in (first, second))
-    same = (a == b).all(1)
+    equal = (a == b).all(1)
     a, b = (_standardised(values) for values in (a, b))
-    found = (a * b).sum(1).clamp(-1, 1)
-    return _as(torch.where(same, 1, found), first)
+    coefficient = (a * b).sum(1).clamp(-1, 1)
+    return _as(torch.where(equal, 1, coefficient), first)
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -122,7 +136,8 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
     It is Pearson's correlation of the ranks; equal values share their mean rank.
     """
-    return _as(correlation(_mean_ranks(first), _mean_ranks(second)), first)
+    ranked = (mean_ranks(maps.flatten(1)) for maps in (first, second))
+    return _as(correlation(*ranked), first)
 
 
 def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
@@ -130,18 +145,18 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
 
     Z. Wang, A. Bovik, H. Sheikh, E. Simoncelli, "Image Quality Assessment: From Error
     Visibility to Structural Similarity", IEEE TIP 2004: a Gaussian window of sigma 1.5
-    over 11 places along each dimension (fewer where the map is smaller), K1 = 0.01,
-    K2 = 0.03, range 1, averaged over the places where the window fits.
+    over 11 positions along each dimension (fewer where the map is smaller), K1 = 0.01,
+    K2 = 0.03, range 1, averaged over the positions where the window fits.
     """
     a, b = _in_double(first), _in_double(second)
     mean_a, mean_b = _blurred(a), _blurred(b)
     var_a = _blurred(a * a) - mean_a**2
     var_b = _blurred(b * b) - mean_b**2
-    both = _blurred(a * b) - mean_a * mean_b
+    covariance = _blurred(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
-    light = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    structure = (2 * both + c2) / (var_a + var_b + c2)
-    return _as((light * structure).flatten(1).mean(1), first)
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    structure = (2 * covariance + c2) / (var_a + var_b + c2)
+    return _as((luminance * structure).flatten(1).mean(1), first)
 
 
 def _in_double(maps: Tensor) -> Tensor:
@@ -150,7 +165,7 @@ def _in_double(maps: Tensor) -> Tensor:
 
 
 def _as(values: Tensor, maps: Tensor) -> Tensor:
-    """Returns values in the type of the maps, on their device."""
+    """Returns values in the dtype of the maps, on their device."""
     return values.to(maps.dtype).to(maps.device)
 
 
@@ -163,20 +178,12 @@ def _standardised(values: Tensor) -> Tensor:
     return torch.where(constant, 0, unit)
 
 
-def _mean_ranks(maps: Tensor) -> Tensor:
-    values = maps.cpu().flatten(1)
-    ordered = values.sort(1).values
-    first = torch.searchsorted(ordered, values.contiguous())
-    last = torch.searchsorted(ordered, values.contiguous(), right=True)
-    return (first + last).double() / 2
-
-
 def _blurred(maps: Tensor) -> Tensor:
-    """Returns the windows' weighted means, where the window fits."""
+    """Returns the weighted mean in each window that lies inside the map."""
     for dim in range(2, maps.dim()):
-        reach = min(_REACH, (maps.shape[dim] - 1) // 2)
-        place = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
-        window = torch.exp(-0.5 * (place / _SIGMA) ** 2)
+        radius = min(_SSIM_RADIUS, (maps.shape[dim] - 1) // 2)
+        offset = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+        window = torch.exp(-0.5 * (offset / _SSIM_SIGMA) ** 2)
         lines = maps.movedim(dim, -1)
         flat = lines.reshape(-1, 1, lines.shape[-1])
         flat = F.conv1d(flat, (window / window.sum()).view(1, 1, -1))

@@ -1,4 +1,4 @@
-"""Coherency and ADCC: does a method explain what its own map shows by the same map?"""
+"""Coherency and ADCC: whether a method returns the same map for the masked input."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ from captum_iscam.metrics._base import (
     ExplanationFunc,
     Inputs,
     MetricInputs,
+    ScoredModel,
     check_batch_and_maps,
     explain,
     metric,
 )
-from captum_iscam.metrics._maps import Attributions, correlation, finite, only_finite
+from captum_iscam.metrics._maps import (
+    Attributions,
+    correlation,
+    is_finite,
+    nan_if_invalid,
+)
 from captum_iscam.metrics.complexity import complexity
 from captum_iscam.metrics.faithfulness import (
     apply_mask,
-    before_and_after,
     explanation_mask,
+    input_and_masked_scores,
     relative_drop,
 )
 
@@ -37,35 +43,65 @@ def coherency(
     *,
     baselines: Baselines = None,
 ) -> Tensor:
-    r"""Coherency: whether what the map shows is explained by the same map.
+    r"""Coherency: how similar the maps of the input and of the masked input are.
+
+    Higher is better. Unit: share, from 0 to 1.
 
     .. math::
         \frac{1 + \rho\big(L(x),\, L(b + M \odot (x - b))\big)}{2}
 
-    `L(x)` is the map of the example, `L(.)` that of its explanation map, `ρ` Pearson's
-    correlation of both at the layer's size; `M` as in :func:`average_drop`. If one of
-    the two maps is constant the value is 0: it agrees with nothing.
+    `x` is the example and `b + M * (x - b)` its masked input. The mask `M` is the map,
+    resized to the input's size by linear interpolation (align_corners=False) and then
+    min-max scaled to [0, 1] per example; a constant map has the mask 0 everywhere. Of
+    several inputs, those with as many dimensions as the maps are masked, each at its
+    own size; the others are passed unchanged.
 
-    The source is that of :func:`complexity` (https://arxiv.org/abs/2104.10252). The
-    rescaling from [-1, 1] is that of the authors' code.
+    `L(.)` is the map that `explanation_func` returns, `ρ` Pearson's correlation of two
+    maps at the size at which they are returned. Where one of the two maps is constant,
+    the value is 0.
+
+    S. Poppi, M. Cornia, L. Baraldi, R. Cucchiara, "Revisiting The Evaluation of Class
+    Activation Mapping for Explainability: A Novel Metric and Experimental Analysis",
+    CVPR Workshops 2021, https://arxiv.org/abs/2104.10252. The rescaling of the
+    correlation from [-1, 1] is that of the authors' code.
 
     Args:
-        explanation_func (Callable): The method: called as `explanation_func(inputs,
-            target=...)`, with `additional_forward_args` where there are any; gives
-            maps like `attributions`, as `LayerScoreCAM(model, layer).attribute` does.
-        inputs (Tensor or tuple[Tensor, ...]): See :func:`average_drop`.
-        attributions (Tensor): What the method gave for the inputs, `(N, 1, h, w)`.
-        target (int, tuple, Tensor or list, optional): See :func:`average_drop`.
-        additional_forward_args (Any, optional): See :func:`average_drop`.
-        baselines (Tensor, int, float or tuple, optional): See :func:`average_drop`.
+        explanation_func (Callable): The attribution method, for example
+            `LayerScoreCAM(model, layer).attribute`. It is called as
+            `explanation_func(inputs, target=target)`, with the keyword
+            `additional_forward_args` if there are any, and must return one map per
+            example, `(N, 1, *spatial)`.
+        inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
+            `(N, C, *spatial)` with one to three spatial dimensions, for example images
+            `(N, C, H, W)`. A tuple for a model with several inputs.
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size. The maps must be those that `explanation_func` returns for
+            `inputs`.
+        target (int, tuple, Tensor or list, optional): The output that is explained, in
+            Captum's forms: an integer for all examples, a tensor or list of `N`
+            integers, or, for outputs with more than two dimensions, a tuple of indices
+            or a list of `N` tuples. None suits a model with one number per example. It
+            is passed on to `explanation_func`. Default: None
+        additional_forward_args (Any, optional): Further positional arguments of the
+            model, one or a tuple of them. A tensor whose first dimension is `N` has a
+            row per example; anything else is passed unchanged. They are passed on to
+            `explanation_func`. Default: None
+        baselines (Tensor, int, float or tuple, optional): `b`, what replaces a removed
+            pixel, in the unit of the inputs: a number, a tensor of the input's shape or
+            with one example, `(1, C, *spatial)`, or a tuple with one of these per
+            input. Default: None, that is 0
 
     Returns:
-        *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where a map holds NaN
-        or infinity.
+        *Tensor* `(N,)`: share in [0, 1]. NaN where one of the two maps holds NaN or
+        infinity.
 
     Raises:
-        ValueError: If shapes do not fit, or the method gives maps of another size.
-        TypeError: If inputs or maps are no floating point tensors.
+        ValueError: If a shape does not fit, `target` holds several classes per example,
+            or `explanation_func` returns maps of another shape than `attributions`.
+        TypeError: If `inputs`, `attributions` or the maps of `explanation_func` are not
+            floating point tensors, or `baselines` holds something other than numbers
+            and tensors.
 
     Examples::
 
@@ -76,25 +112,27 @@ def coherency(
         >>> coherency(method, image, method(image, target=None))
         tensor([1.])
     """
-    batch, maps, positions = check_batch_and_maps(inputs, attributions, baselines)
-    valid = finite(maps)
-    # The method may refuse NaN, so such a map shows it nothing.
-    safe = torch.where(valid.view(-1, *[1] * (maps.dim() - 1)), maps, 0)
-    shown = list(batch.inputs)
-    for i in positions:
-        masks = explanation_mask(safe, tuple(shown[i].shape[2:]), None, False)
-        shown[i] = apply_mask(shown[i], batch.baselines[i], masks)
-    masked = tuple(shown) if isinstance(inputs, tuple) else shown[0]
-    again = explain(explanation_func, masked, target, additional_forward_args)
-    if again.shape != maps.shape:
+    batch, maps, indices = check_batch_and_maps(inputs, attributions, baselines)
+    valid = is_finite(maps)
+    # The method may refuse NaN: the mask of a map that is not finite is 0 everywhere.
+    finite_maps = torch.where(valid.view(-1, *[1] * (maps.dim() - 1)), maps, 0)
+    tensors = list(batch.inputs)
+    for i in indices:
+        x = batch.inputs[i]
+        masks = explanation_mask(finite_maps, tuple(x.shape[2:]), None, False)
+        tensors[i] = apply_mask(x, batch.baselines[i], masks)
+    masked = tuple(tensors) if isinstance(inputs, tuple) else tensors[0]
+    masked_maps = explain(explanation_func, masked, target, additional_forward_args)
+    if masked_maps.shape != maps.shape:
         raise ValueError(
-            f"explanation_func must give maps of the shape {tuple(maps.shape)} of "
-            f"attributions, got {tuple(again.shape)}. Pass the maps as it gave them."
+            f"explanation_func must return maps of the shape {tuple(maps.shape)} of "
+            f"attributions, got {tuple(masked_maps.shape)}. Pass the maps that it "
+            "returned."
         )
-    varies = [(m.flatten(1) != m.flatten(1)[:, :1]).any(1) for m in (maps, again)]
-    value = (1 + correlation(maps, again)) / 2
-    value = torch.where(varies[0] & varies[1], value, 0)
-    return only_finite(value, valid & finite(again))
+    values = (1 + correlation(maps, masked_maps)) / 2
+    constant = _is_constant(maps) | _is_constant(masked_maps)
+    values = torch.where(constant, 0, values)
+    return nan_if_invalid(values, valid & is_finite(masked_maps))
 
 
 @metric(higher_is_better=True, unit="share")
@@ -110,43 +148,90 @@ def adcc(
     baselines: Baselines = None,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    r"""ADCC: average drop, coherency and complexity in one number.
+    r"""ADCC: the harmonic mean of average drop, coherency and complexity.
+
+    Higher is better. Unit: share, from 0 to 1.
 
     .. math::
         3 \left( \frac{1}{\text{coherency}} + \frac{1}{1 - \text{complexity}}
         + \frac{1}{1 - \text{drop}} \right)^{-1}
 
-    the harmonic mean of :func:`coherency`, of 1 minus :func:`complexity` at the input's
-    size and of 1 minus the relative drop (:func:`average_drop` divided by 100) of one
-    example. Where one of the three is 0, so is the value. Where the example's score is
-    0 the drop is undefined, and so is the value, unless the coherency is 0: then the
-    value is 0 whatever the drop.
+    The three parts of one example are:
 
-    The source is that of :func:`complexity` (https://arxiv.org/abs/2104.10252), whose
-    code takes the harmonic mean per example, as here.
+    - coherency (:func:`coherency`): `(1 + ρ) / 2`, where `ρ` is Pearson's correlation
+      of the maps of the input and of the masked input;
+    - complexity (:func:`complexity`): the mean of the mask `M` over the pixels;
+    - drop (:func:`average_drop`): `max(0, Y - O) / Y`, at most 1, where `Y` is the
+      score of the target for the input and `O` that for the masked input.
+
+    They use the masked input `b + M * (x - b)`. The mask `M` is the map, resized to the
+    input's size by linear interpolation (align_corners=False) and then min-max scaled
+    to [0, 1] per example; a constant map has the mask 0 everywhere. Of several inputs,
+    those with as many dimensions as the maps are masked, each at its own size; the
+    others are passed unchanged.
+
+    Where `1 - drop`, `1 - complexity` or the coherency is 0, so is the value. Where `Y`
+    is 0 the drop is undefined, and the value is NaN unless the coherency is 0.
+
+    S. Poppi, M. Cornia, L. Baraldi, R. Cucchiara, "Revisiting The Evaluation of Class
+    Activation Mapping for Explainability: A Novel Metric and Experimental Analysis",
+    CVPR Workshops 2021, https://arxiv.org/abs/2104.10252. As in the authors' code, the
+    harmonic mean is taken per example.
 
     Args:
-        forward_func (Callable): See :func:`average_drop`.
-        inputs (Tensor or tuple[Tensor, ...]): See :func:`average_drop`; the complexity
-            is measured at the size of the first that is masked.
-        attributions (Tensor): See :func:`coherency`.
-        target (int, tuple, Tensor or list, optional): See :func:`average_drop`.
-        additional_forward_args (Any, optional): See :func:`average_drop`.
-        explanation_func (Callable): See :func:`coherency`.
-        score (str or Callable, optional): See :func:`average_drop`.
-        baselines (Tensor, int, float or tuple, optional): See :func:`average_drop`.
-        internal_batch_size (int, optional): Inputs per forward pass for the drop; the
-            method is called once, with all examples. Default: None
+        forward_func (Callable): The model, or any function Captum accepts: called with
+            the inputs and then `additional_forward_args`, it returns a tensor with one
+            row per example, for example logits `(N, classes)`.
+        inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
+            `(N, C, *spatial)` with one to three spatial dimensions, for example images
+            `(N, C, H, W)`. A tuple for a model with several inputs. The complexity is
+            measured at the size of the first masked one.
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size. The maps must be those that `explanation_func` returns for
+            `inputs`.
+        target (int, tuple, Tensor or list, optional): The output that is explained, in
+            Captum's forms: an integer for all examples, a tensor or list of `N`
+            integers, or, for outputs with more than two dimensions, a tuple of indices
+            or a list of `N` tuples. None suits a model with one number per example.
+            Default: None
+        additional_forward_args (Any, optional): Further positional arguments of the
+            model, one or a tuple of them. A tensor whose first dimension is `N` has a
+            row per example; anything else is passed unchanged. Default: None
+        explanation_func (Callable): The attribution method, for example
+            `LayerScoreCAM(model, layer).attribute`. It is called as
+            `explanation_func(inputs, target=target)`, with the keyword
+            `additional_forward_args` if there are any, and must return one map per
+            example, `(N, 1, *spatial)`.
+        score (str or Callable, optional): `s`, the transform of the model's output from
+            which `target` is selected: "softmax" (over dimension 1, a probability),
+            "sigmoid", "identity" (the output itself), or a function that takes the
+            output and returns a tensor. Default: "softmax"
+        baselines (Tensor, int, float or tuple, optional): `b`, what replaces a removed
+            pixel, in the unit of the inputs: a number, a tensor of the input's shape or
+            with one example, `(1, C, *spatial)`, or a tuple with one of these per
+            input. Default: None, that is 0
+        internal_batch_size (int, optional): Largest number of perturbed inputs
+            evaluated at once, at least 1; a smaller number needs less memory. It
+            applies to the drop; `explanation_func` is called once, with all examples.
+            Default: None, which picks a number for the device and halves it when memory
+            runs out
 
     Returns:
-        *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where a map holds NaN
-        or infinity, and where the score of the example is 0 and the coherency is not.
+        *Tensor* `(N,)`: share in [0, 1]. NaN where a map holds NaN or infinity, and
+        where `Y` is 0 and the coherency is not.
 
     Raises:
-        ValueError: As in :func:`average_drop` and :func:`coherency`.
-        TypeError: As in :func:`average_drop`.
-        AssertionError: As in :func:`average_drop`.
-        RuntimeError: As in :func:`average_drop`.
+        ValueError: If a shape does not fit, `target`, `score` or `internal_batch_size`
+            is invalid, a score `Y` is negative, or `explanation_func` returns maps of
+            another shape than `attributions`.
+        TypeError: If `inputs`, `attributions` or the maps of `explanation_func` are not
+            floating point tensors, `target` does not hold integers, `baselines` holds
+            something other than numbers and tensors, or the model does not return a
+            tensor.
+        AssertionError: If the form of `target` does not fit the examples or the model's
+            output.
+        RuntimeError: If the model returns NaN or infinity.
 
     Examples::
 
@@ -160,18 +245,11 @@ def adcc(
         >>> adcc(model, image, maps, explanation_func=method, score="identity")
         tensor([0.7500])
     """
-    given = MetricInputs(
-        forward_func,
-        inputs,
-        attributions,
-        target,
-        additional_forward_args,
-        score,
-        baselines,
-        internal_batch_size,
-    )
-    drop = relative_drop(*before_and_after(given, None, False)).clamp_max(1)
-    coherent = coherency(
+    model = ScoredModel(forward_func, target, additional_forward_args, score)
+    data = MetricInputs(model, inputs, attributions, internal_batch_size, baselines)
+    scores = input_and_masked_scores(data, keep=None, binary=False)
+    drop = relative_drop(*scores).clamp_max(1)
+    coherencies = coherency(
         explanation_func,
         inputs,
         attributions,
@@ -179,8 +257,15 @@ def adcc(
         additional_forward_args,
         baselines=baselines,
     )
-    covered = complexity(given.maps, size=given.masked[0].shape[2:])
-    parts = torch.stack([coherent, 1 - covered, 1 - drop])
-    # 1 / 0 is infinite, and the mean then 0, as it should be.
+    complexities = complexity(data.maps, size=data.perturbed[0].shape[2:])
+    parts = torch.stack([coherencies, 1 - complexities, 1 - drop])
+    # Where a part is 0 its inverse is infinite, and the harmonic mean 0.
     mean = 3 / (1 / parts).sum(0)
-    return torch.where(coherent == 0, 0, mean)  # beside an undefined drop as well
+    # The drop may be NaN where the coherency is 0.
+    return torch.where(coherencies == 0, 0, mean)
+
+
+def _is_constant(maps: Tensor) -> Tensor:
+    """Returns which maps hold one value everywhere, `(N,)`."""
+    values = maps.flatten(1)
+    return (values == values[:, :1]).all(1)

@@ -1,4 +1,4 @@
-"""Qualities of a map by itself: how much it covers, and how peaked it is."""
+"""Complexity: how much of the image a map covers, and how sparse it is."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from captum_iscam.metrics._base import metric
 from captum_iscam.metrics._maps import (
     Attributions,
     check_maps,
-    finite,
-    fit,
-    only_finite,
+    is_finite,
+    nan_if_invalid,
+    resize,
 )
 
 
@@ -22,32 +22,37 @@ from captum_iscam.metrics._maps import (
 def complexity(
     attributions: Attributions, *, size: Sequence[int] | None = None
 ) -> Tensor:
-    r"""Complexity: how much of the image the map covers.
+    r"""Complexity: how much of the image the map covers, the mean of the scaled map.
+
+    Lower is better. Unit: share, from 0 to 1.
 
     .. math:: \frac{1}{P} \sum_p M_p
 
-    `M` is the map brought to `size` by linear interpolation (align_corners=False) and
-    min-max scaled to [0, 1], `P` its number of pixels: the L1 norm, divided by the
-    pixels. A constant map is scaled to zero and has the value 0, so that this metric
-    alone praises a map that says nothing.
+    `M` is the map at `size`, min-max scaled to [0, 1] per example, `P` its number of
+    pixels: the L1 norm divided by the number of pixels. A constant map is scaled to 0
+    and has the value 0, so this metric alone prefers a map without information.
 
     S. Poppi, M. Cornia, L. Baraldi, R. Cucchiara, "Revisiting The Evaluation of Class
     Activation Mapping for Explainability: A Novel Metric and Experimental Analysis",
-    CVPR Workshops 2021, https://arxiv.org/abs/2104.10252.
+    CVPR Workshops 2021, https://arxiv.org/abs/2104.10252, who measure at the input's
+    size.
 
     Args:
-        attributions (Tensor): Maps `(N, 1, h, w)`, or with one or three spatial
-            dimensions.
-        size (sequence of int, optional): `H, W` of the input, at which the authors
-            measure. Default: None, the size of the map
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size.
+        size (sequence of int, optional): Spatial size of the image in pixels, `(H, W)`.
+            The map is resized to it by linear interpolation (align_corners=False)
+            first; it must not be smaller than the map. Default: None, the size of the
+            map
 
     Returns:
-        *Tensor* `(N,)`: share in [0, 1], lower is better, NaN where the map holds NaN
-        or infinity.
+        *Tensor* `(N,)`: share in [0, 1]. NaN where the map holds NaN or infinity.
 
     Raises:
-        ValueError: If the shape of the maps or `size` does not fit.
-        TypeError: If the maps are no floating point tensor.
+        ValueError: If the shape of the maps is not `(N, 1, *spatial)`, or `size` does
+            not fit it.
+        TypeError: If `attributions` is not a floating point tensor.
 
     Examples::
 
@@ -56,8 +61,8 @@ def complexity(
         tensor([0.2500])
     """
     maps = check_maps(attributions)
-    scaled = scale(fit(maps, maps.shape[2:] if size is None else size))
-    return only_finite(scaled.flatten(1).mean(1), finite(maps))
+    scaled = scale(resize(maps, maps.shape[2:] if size is None else size))
+    return nan_if_invalid(scaled.flatten(1).mean(1), is_finite(maps))
 
 
 @metric(higher_is_better=True, unit="share")
@@ -66,27 +71,35 @@ def sparseness(
 ) -> Tensor:
     r"""Sparseness: the Gini index of the map's absolute values.
 
+    Higher is better. Unit: share, from 0 to below 1.
+
     .. math::
         \frac{\sum_{i=1}^{P} (2 i - P - 1)\, a_{(i)}}{P \sum_i a_{(i)}}
 
-    :math:`a_{(1)} \le \dots \le a_{(P)}` are the absolute values in order. Equal values
-    everywhere have 0, a single pixel that is not zero :math:`1 - 1/P`. An all-zero map
-    has 0: nothing stands out of it.
+    :math:`a_{(1)} \le \dots \le a_{(P)}` are the absolute values of the map at `size`
+    in ascending order, `P` is its number of pixels. A map with the same absolute value
+    everywhere has 0, a map with one pixel that is not zero :math:`1 - 1/P`, and an
+    all-zero map 0.
 
     P. Chalasani, J. Chen, A. Chowdhury, S. Jha, X. Wu, "Concise Explanations of Neural
     Networks using Adversarial Training", ICML 2020, https://arxiv.org/abs/1810.06583.
 
     Args:
-        attributions (Tensor): See :func:`complexity`.
-        size (sequence of int, optional): See :func:`complexity`.
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size.
+        size (sequence of int, optional): Spatial size of the image in pixels, `(H, W)`.
+            The map is resized to it by linear interpolation (align_corners=False)
+            first; it must not be smaller than the map. Default: None, the size of the
+            map
 
     Returns:
-        *Tensor* `(N,)`: share in [0, 1), higher is better, NaN where the map holds NaN
-        or infinity.
+        *Tensor* `(N,)`: share in [0, 1). NaN where the map holds NaN or infinity.
 
     Raises:
-        ValueError: As in :func:`complexity`.
-        TypeError: As in :func:`complexity`.
+        ValueError: If the shape of the maps is not `(N, 1, *spatial)`, or `size` does
+            not fit it.
+        TypeError: If `attributions` is not a floating point tensor.
 
     Examples::
 
@@ -95,14 +108,15 @@ def sparseness(
         tensor([0.7500])
     """
     maps = check_maps(attributions)
-    values = fit(maps, maps.shape[2:] if size is None else size).flatten(1).abs()
+    values = resize(maps, maps.shape[2:] if size is None else size).flatten(1).abs()
     largest = values.amax(1, keepdim=True)
     ordered = (values / torch.where(largest > 0, largest, 1)).sort(1).values
     count = ordered.shape[1]
-    # The i-th lowest and the i-th highest value have opposite weights. Their
-    # differences are never negative, so nothing cancels in single precision.
+    # The i-th lowest and the i-th highest value have opposite weights, so the sum runs
+    # over their differences. These are never negative: no term cancels another, which
+    # would cost digits in single precision.
     weights = torch.arange(count - 1, 0, -2, device=maps.device, dtype=ordered.dtype)
     spread = (ordered.flip(1) - ordered)[:, : len(weights)]
     total = ordered.sum(1)
     gini = (spread * weights).sum(1) / (count * torch.where(total > 0, total, 1))
-    return only_finite(gini, finite(maps))
+    return nan_if_invalid(gini, is_finite(maps))

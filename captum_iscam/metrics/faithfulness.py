@@ -1,4 +1,4 @@
-"""Drop, increase and gain: what the model makes of what the map lets through."""
+"""Faithfulness: how the score changes when the map masks the input."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from captum_iscam.metrics._base import (
     Inputs,
     MetricInputs,
     Perturbation,
+    ScoredModel,
     metric,
     unperturbed,
 )
-from captum_iscam.metrics._maps import Attributions, fit, ranks
+from captum_iscam.metrics._maps import Attributions, ranks, resize
 
 
 @metric(higher_is_better=False, unit="percent")
@@ -37,60 +38,87 @@ def average_drop(
     absolute: bool = False,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    r"""Average drop: the share of the score that is lost where only the map shows.
+    r"""Average drop: the share of the score that is lost under the map's mask.
+
+    Lower is better. Unit: percent, from 0 to 100.
 
     .. math::
         100 \cdot \frac{\max(0, Y - O)}{Y}, \qquad
         Y = s(x), \quad O = s(b + M \odot (x - b))
 
-    for one example; the mean over examples is the published number. `M` is the map
-    brought to the input's size by linear interpolation (align_corners=False) and then
-    min-max scaled to [0, 1]; a constant map has the mask zero and shows the baseline. A
-    gain counts as no drop. With scores of zero or above the mean never exceeds
-    100 minus :func:`average_increase`.
+    `Y` is the score of the target for the input `x`, `O` that for the masked input. The
+    mask `M` is the map, resized to the input's size by linear interpolation
+    (align_corners=False) and then min-max scaled to [0, 1] per example. A constant map
+    has the mask 0 everywhere, so that the masked input is the baseline `b`. Of several
+    inputs, those with as many dimensions as the maps are masked, each at its own size;
+    the others are passed unchanged.
+
+    This is the value of one example; the mean over examples is the published number. A
+    score that rises counts as a drop of 0. For scores of zero or above, the mean is at
+    most 100 minus the mean of :func:`average_increase`.
 
     The definition is that of A. Chattopadhay, A. Sarkar, P. Howlader, V. N.
     Balasubramanian, "Grad-CAM++: Improved Visual Explanations for Deep Convolutional
-    Networks", WACV 2018, https://arxiv.org/abs/1710.11063, section 4.1, whose target is
-    the class the model predicts. `absolute=True` does not divide by `Y`, as grad-cam's
-    DropInConfidence. `keep=0.5` mutes half of the pixels, as H. Wang et al.,
-    "Score-CAM", CVPR Workshops 2020, https://arxiv.org/abs/1910.01279.
+    Networks", WACV 2018, https://arxiv.org/abs/1710.11063, section 4.1, for the class
+    that the model predicts. `absolute=True` does not divide by `Y`, as grad-cam's
+    DropInConfidence. `keep=0.5` mutes half of the pixels, as in H. Wang et al.,
+    "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks",
+    CVPR Workshops 2020, https://arxiv.org/abs/1910.01279.
 
     Args:
-        forward_func (Callable): The model, or any function Captum accepts.
-        inputs (Tensor or tuple[Tensor, ...]): Inputs `(N, C, H, W)`, or with one or
-            three spatial dimensions. Of several inputs, each with as many dimensions
-            as the maps is masked, at its own size.
-        attributions (Tensor): Maps `(N, 1, h, w)` of the layer's or the input's size.
-        target (int, tuple, Tensor or list, optional): The output in question, in
-            Captum's forms. Default: None
-        additional_forward_args (Any, optional): Further arguments of the model; a
-            tensor whose first dimension is `N` follows its example. Default: None
-        score (str or Callable, optional): `s`: "softmax", "sigmoid", "identity" or a
-            function of the output, from which `target` is selected. Default: "softmax"
-        baselines (Tensor, int, float or tuple, optional): `b`, what a hidden place
-            shows. Default: None, that is 0
-        keep (float, optional): Share of pixels that stay, those of the highest map
-            values; the others get the mask 0. Of equal values the first in row order
-            stay. Default: None, which cuts nothing
-        binary (bool, optional): Whether kept pixels get the mask 1 instead of their
-            scaled map value. Default: False
-        absolute (bool, optional): Return `100 * max(0, Y - O)`. Default: False
-        internal_batch_size (int, optional): Inputs per forward pass. None picks a
-            number and halves it when memory runs out. Default: None
+        forward_func (Callable): The model, or any function Captum accepts: called with
+            the inputs and then `additional_forward_args`, it returns a tensor with one
+            row per example, for example logits `(N, classes)`.
+        inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
+            `(N, C, *spatial)` with one to three spatial dimensions, for example images
+            `(N, C, H, W)`. A tuple for a model with several inputs.
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size.
+        target (int, tuple, Tensor or list, optional): The output that is explained, in
+            Captum's forms: an integer for all examples, a tensor or list of `N`
+            integers, or, for outputs with more than two dimensions, a tuple of indices
+            or a list of `N` tuples. None suits a model with one number per example.
+            Default: None
+        additional_forward_args (Any, optional): Further positional arguments of the
+            model, one or a tuple of them. A tensor whose first dimension is `N` has a
+            row per example; anything else is passed unchanged. Default: None
+        score (str or Callable, optional): `s`, the transform of the model's output from
+            which `target` is selected: "softmax" (over dimension 1, a probability),
+            "sigmoid", "identity" (the output itself), or a function that takes the
+            output and returns a tensor. Default: "softmax"
+        baselines (Tensor, int, float or tuple, optional): `b`, what replaces a removed
+            pixel, in the unit of the inputs: a number, a tensor of the input's shape or
+            with one example, `(1, C, *spatial)`, or a tuple with one of these per
+            input. Default: None, that is 0
+        keep (float, optional): Share of the pixels that stay, above 0 and at most 1:
+            those with the highest map values, at least one; the others get the mask 0.
+            Of equal values the first in row order stay. Default: None, which keeps the
+            mask of every pixel
+        binary (bool, optional): Whether the pixels that stay get the mask 1 instead of
+            their scaled map value; it needs `keep`. Default: False
+        absolute (bool, optional): Whether to return `100 * max(0, Y - O)`, hundredths
+            of the score, which is defined for every score. Default: False
+        internal_batch_size (int, optional): Largest number of perturbed inputs
+            evaluated at once, at least 1; a smaller number needs less memory.
+            Default: None, which picks a number for the device and halves it when memory
+            runs out
 
     Returns:
-        *Tensor* `(N,)`: percent in [0, 100] for scores that are not negative, lower is
-        better. With `absolute=True`, hundredths of the score's unit. NaN where the map
-        holds NaN or infinity, and where a relative drop is asked and `Y` is 0.
+        *Tensor* `(N,)`: percent in [0, 100] for scores of zero or above. With
+        `absolute=True`, hundredths of the unit of the score. NaN where the map holds
+        NaN or infinity, and where `Y` is 0 unless `absolute=True`.
 
     Raises:
-        ValueError: If shapes, `keep` or `target` do not fit, or `Y` is negative and a
-            relative drop is asked.
-        TypeError: If inputs or maps are no floating point tensors, or `target` holds
-            no integers.
-        AssertionError: From Captum, if the form of `target` does not fit.
-        RuntimeError: If the model gives NaN or infinity.
+        ValueError: If a shape does not fit, `target`, `score` or `internal_batch_size`
+            is invalid, `keep` is out of range, `binary` comes without `keep`, or `Y` is
+            negative and `absolute` is False.
+        TypeError: If `inputs` or `attributions` are not floating point tensors,
+            `target` does not hold integers, `baselines` holds something other than
+            numbers and tensors, or the model does not return a tensor.
+        AssertionError: If the form of `target` does not fit the examples or the model's
+            output.
+        RuntimeError: If the model returns NaN or infinity.
 
     Examples::
 
@@ -104,20 +132,12 @@ def average_drop(
         >>> average_drop.unit, average_drop.higher_is_better
         ('percent', False)
     """
-    given = MetricInputs(
-        forward_func,
-        inputs,
-        attributions,
-        target,
-        additional_forward_args,
-        score,
-        baselines,
-        internal_batch_size,
-    )
-    before, after = before_and_after(given, keep, binary)
+    model = ScoredModel(forward_func, target, additional_forward_args, score)
+    data = MetricInputs(model, inputs, attributions, internal_batch_size, baselines)
+    input_score, masked_score = input_and_masked_scores(data, keep, binary)
     if absolute:
-        return 100 * (before - after).clamp_min(0)
-    return 100 * relative_drop(before, after)
+        return 100 * (input_score - masked_score).clamp_min(0)
+    return 100 * relative_drop(input_score, masked_score)
 
 
 @metric(higher_is_better=True, unit="percent")
@@ -134,35 +154,79 @@ def average_increase(
     binary: bool = False,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    r"""Increase in confidence: whether the score rises where only the map shows.
+    r"""Increase in confidence: whether the score rises under the map's mask.
 
-    .. math:: 100 \cdot [O > Y]
+    Higher is better. Unit: percent, 0 or 100 for each example.
 
-    for one example, with `Y` and `O` of :func:`average_drop`; the mean over examples is
-    the published "% increase in confidence". An equal score is no increase. The source
-    is that of :func:`average_drop` (Grad-CAM++, https://arxiv.org/abs/1710.11063).
+    .. math::
+        100 \cdot [O > Y], \qquad Y = s(x), \quad O = s(b + M \odot (x - b))
+
+    `Y` is the score of the target for the input `x`, `O` that for the masked input. The
+    mask `M` is the map, resized to the input's size by linear interpolation
+    (align_corners=False) and then min-max scaled to [0, 1] per example. A constant map
+    has the mask 0 everywhere, so that the masked input is the baseline `b`. Of several
+    inputs, those with as many dimensions as the maps are masked, each at its own size;
+    the others are passed unchanged.
+
+    This is the value of one example; the mean over examples is the published "%
+    increase in confidence". An equal score is no increase.
+
+    The definition is that of A. Chattopadhay, A. Sarkar, P. Howlader, V. N.
+    Balasubramanian, "Grad-CAM++: Improved Visual Explanations for Deep Convolutional
+    Networks", WACV 2018, https://arxiv.org/abs/1710.11063, section 4.1, for the class
+    that the model predicts. `keep=0.5` mutes half of the pixels, as in H. Wang et al.,
+    "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks",
+    CVPR Workshops 2020, https://arxiv.org/abs/1910.01279.
 
     Args:
-        forward_func (Callable): See :func:`average_drop`.
-        inputs (Tensor or tuple[Tensor, ...]): See :func:`average_drop`.
-        attributions (Tensor): See :func:`average_drop`.
-        target (int, tuple, Tensor or list, optional): See :func:`average_drop`.
-        additional_forward_args (Any, optional): See :func:`average_drop`.
-        score (str or Callable, optional): See :func:`average_drop`.
-        baselines (Tensor, int, float or tuple, optional): See :func:`average_drop`.
-        keep (float, optional): See :func:`average_drop`.
-        binary (bool, optional): See :func:`average_drop`.
-        internal_batch_size (int, optional): See :func:`average_drop`.
+        forward_func (Callable): The model, or any function Captum accepts: called with
+            the inputs and then `additional_forward_args`, it returns a tensor with one
+            row per example, for example logits `(N, classes)`.
+        inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
+            `(N, C, *spatial)` with one to three spatial dimensions, for example images
+            `(N, C, H, W)`. A tuple for a model with several inputs.
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size.
+        target (int, tuple, Tensor or list, optional): The output that is explained, in
+            Captum's forms: an integer for all examples, a tensor or list of `N`
+            integers, or, for outputs with more than two dimensions, a tuple of indices
+            or a list of `N` tuples. None suits a model with one number per example.
+            Default: None
+        additional_forward_args (Any, optional): Further positional arguments of the
+            model, one or a tuple of them. A tensor whose first dimension is `N` has a
+            row per example; anything else is passed unchanged. Default: None
+        score (str or Callable, optional): `s`, the transform of the model's output from
+            which `target` is selected: "softmax" (over dimension 1, a probability),
+            "sigmoid", "identity" (the output itself), or a function that takes the
+            output and returns a tensor. Default: "softmax"
+        baselines (Tensor, int, float or tuple, optional): `b`, what replaces a removed
+            pixel, in the unit of the inputs: a number, a tensor of the input's shape or
+            with one example, `(1, C, *spatial)`, or a tuple with one of these per
+            input. Default: None, that is 0
+        keep (float, optional): Share of the pixels that stay, above 0 and at most 1:
+            those with the highest map values, at least one; the others get the mask 0.
+            Of equal values the first in row order stay. Default: None, which keeps the
+            mask of every pixel
+        binary (bool, optional): Whether the pixels that stay get the mask 1 instead of
+            their scaled map value; it needs `keep`. Default: False
+        internal_batch_size (int, optional): Largest number of perturbed inputs
+            evaluated at once, at least 1; a smaller number needs less memory.
+            Default: None, which picks a number for the device and halves it when memory
+            runs out
 
     Returns:
-        *Tensor* `(N,)`: 0 or 100 percent, higher is better, NaN where the map holds NaN
-        or infinity.
+        *Tensor* `(N,)`: 0 or 100 percent. NaN where the map holds NaN or infinity.
 
     Raises:
-        ValueError: As in :func:`average_drop`, but for any sign of `Y`.
-        TypeError: As in :func:`average_drop`.
-        AssertionError: As in :func:`average_drop`.
-        RuntimeError: As in :func:`average_drop`.
+        ValueError: If a shape does not fit, `target`, `score` or `internal_batch_size`
+            is invalid, `keep` is out of range, or `binary` comes without `keep`.
+        TypeError: If `inputs` or `attributions` are not floating point tensors,
+            `target` does not hold integers, `baselines` holds something other than
+            numbers and tensors, or the model does not return a tensor.
+        AssertionError: If the form of `target` does not fit the examples or the model's
+            output.
+        RuntimeError: If the model returns NaN or infinity.
 
     Examples::
 
@@ -174,19 +238,11 @@ def average_increase(
         >>> average_increase(model, image, attributions, score="identity")
         tensor([100.])
     """
-    given = MetricInputs(
-        forward_func,
-        inputs,
-        attributions,
-        target,
-        additional_forward_args,
-        score,
-        baselines,
-        internal_batch_size,
-    )
-    before, after = before_and_after(given, keep, binary)
-    rises = 100 * (after > before).to(before.dtype)
-    return torch.where(before.isnan(), before, rises)
+    model = ScoredModel(forward_func, target, additional_forward_args, score)
+    data = MetricInputs(model, inputs, attributions, internal_batch_size, baselines)
+    input_score, masked_score = input_and_masked_scores(data, keep, binary)
+    increase = 100 * (masked_score > input_score).to(input_score.dtype)
+    return torch.where(input_score.isnan(), input_score, increase)
 
 
 @metric(higher_is_better=True, unit="percent")
@@ -203,39 +259,83 @@ def average_gain(
     binary: bool = False,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    r"""Average gain: how much of the room above the score the map's share fills.
+    r"""Average gain: the share of the missing score that is gained under the mask.
 
-    .. math:: 100 \cdot \frac{\max(0, O - Y)}{1 - Y}
+    Higher is better. Unit: percent, from 0 to 100.
 
-    for one example, with `Y` and `O` of :func:`average_drop`; the mean over examples is
-    the published number. Where `Y` is 1 nothing can be gained and the value is 0.
+    .. math::
+        100 \cdot \frac{\max(0, O - Y)}{1 - Y}, \qquad
+        Y = s(x), \quad O = s(b + M \odot (x - b))
+
+    `Y` is the score of the target for the input `x`, `O` that for the masked input. The
+    mask `M` is the map, resized to the input's size by linear interpolation
+    (align_corners=False) and then min-max scaled to [0, 1] per example. A constant map
+    has the mask 0 everywhere, so that the masked input is the baseline `b`. Of several
+    inputs, those with as many dimensions as the maps are masked, each at its own size;
+    the others are passed unchanged.
+
+    This is the value of one example; the mean over examples is the published number. A
+    score that drops counts as a gain of 0. Where `Y` is 1 nothing can be gained, and
+    the value is 0.
 
     H. Zhang, F. Torres, R. Sicre, Y. Avrithis, S. Ayache, "Opti-CAM: Optimizing
-    saliency maps for interpretability", 2023, https://arxiv.org/abs/2301.07002. The
-    increase in confidence counts rises; this also counts their size.
+    saliency maps for interpretability", 2023, https://arxiv.org/abs/2301.07002.
+    :func:`average_increase` counts how often the score rises; this metric also counts
+    by how much. `keep=0.5` mutes half of the pixels, as in H. Wang et al., "Score-CAM:
+    Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
+    Workshops 2020, https://arxiv.org/abs/1910.01279.
 
     Args:
-        forward_func (Callable): See :func:`average_drop`.
-        inputs (Tensor or tuple[Tensor, ...]): See :func:`average_drop`.
-        attributions (Tensor): See :func:`average_drop`.
-        target (int, tuple, Tensor or list, optional): See :func:`average_drop`.
-        additional_forward_args (Any, optional): See :func:`average_drop`.
-        score (str or Callable, optional): See :func:`average_drop`; the scores must be
-            probabilities.
-        baselines (Tensor, int, float or tuple, optional): See :func:`average_drop`.
-        keep (float, optional): See :func:`average_drop`.
-        binary (bool, optional): See :func:`average_drop`.
-        internal_batch_size (int, optional): See :func:`average_drop`.
+        forward_func (Callable): The model, or any function Captum accepts: called with
+            the inputs and then `additional_forward_args`, it returns a tensor with one
+            row per example, for example logits `(N, classes)`.
+        inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
+            `(N, C, *spatial)` with one to three spatial dimensions, for example images
+            `(N, C, H, W)`. A tuple for a model with several inputs.
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size.
+        target (int, tuple, Tensor or list, optional): The output that is explained, in
+            Captum's forms: an integer for all examples, a tensor or list of `N`
+            integers, or, for outputs with more than two dimensions, a tuple of indices
+            or a list of `N` tuples. None suits a model with one number per example.
+            Default: None
+        additional_forward_args (Any, optional): Further positional arguments of the
+            model, one or a tuple of them. A tensor whose first dimension is `N` has a
+            row per example; anything else is passed unchanged. Default: None
+        score (str or Callable, optional): `s`, the transform of the model's output from
+            which `target` is selected: "softmax" (over dimension 1, a probability),
+            "sigmoid", "identity" (the output itself), or a function that takes the
+            output and returns a tensor. The scores must be probabilities, in [0, 1].
+            Default: "softmax"
+        baselines (Tensor, int, float or tuple, optional): `b`, what replaces a removed
+            pixel, in the unit of the inputs: a number, a tensor of the input's shape or
+            with one example, `(1, C, *spatial)`, or a tuple with one of these per
+            input. Default: None, that is 0
+        keep (float, optional): Share of the pixels that stay, above 0 and at most 1:
+            those with the highest map values, at least one; the others get the mask 0.
+            Of equal values the first in row order stay. Default: None, which keeps the
+            mask of every pixel
+        binary (bool, optional): Whether the pixels that stay get the mask 1 instead of
+            their scaled map value; it needs `keep`. Default: False
+        internal_batch_size (int, optional): Largest number of perturbed inputs
+            evaluated at once, at least 1; a smaller number needs less memory.
+            Default: None, which picks a number for the device and halves it when memory
+            runs out
 
     Returns:
-        *Tensor* `(N,)`: percent in [0, 100], higher is better, NaN where the map holds
-        NaN or infinity.
+        *Tensor* `(N,)`: percent in [0, 100]. NaN where the map holds NaN or infinity.
 
     Raises:
-        ValueError: If a score is below 0 or above 1, and as in :func:`average_drop`.
-        TypeError: As in :func:`average_drop`.
-        AssertionError: As in :func:`average_drop`.
-        RuntimeError: As in :func:`average_drop`.
+        ValueError: If a shape does not fit, `target`, `score` or `internal_batch_size`
+            is invalid, `keep` is out of range, `binary` comes without `keep`, or a
+            score is below 0 or above 1.
+        TypeError: If `inputs` or `attributions` are not floating point tensors,
+            `target` does not hold integers, `baselines` holds something other than
+            numbers and tensors, or the model does not return a tensor.
+        AssertionError: If the form of `target` does not fit the examples or the model's
+            output.
+        RuntimeError: If the model returns NaN or infinity.
 
     Examples::
 
@@ -247,28 +347,21 @@ def average_gain(
         >>> average_gain(model, image, attributions, score="identity")
         tensor([50.])
     """
-    given = MetricInputs(
-        forward_func,
-        inputs,
-        attributions,
-        target,
-        additional_forward_args,
-        score,
-        baselines,
-        internal_batch_size,
-    )
-    before, after = before_and_after(given, keep, binary)
-    both = torch.stack([before, after])
-    # A softmax in single precision may end a rounding error above 1.
+    model = ScoredModel(forward_func, target, additional_forward_args, score)
+    data = MetricInputs(model, inputs, attributions, internal_batch_size, baselines)
+    input_score, masked_score = input_and_masked_scores(data, keep, binary)
+    both = torch.stack([input_score, masked_score])
+    # A softmax in single precision may exceed 1 by a rounding error.
     outside = (both < -1e-6) | (both > 1 + 1e-6)
     if bool(outside.any().item()):
         raise ValueError(
             "score must be a probability for a gain, got "
             f'{both[outside][0].item():g}. Use score="softmax" or score="sigmoid".'
         )
-    room = 1 - before
-    gain = (after - before).clamp_min(0) / torch.where(room > 0, room, torch.inf)
-    return torch.where(before.isnan(), before, 100 * gain)
+    missing = 1 - input_score
+    gain = (masked_score - input_score).clamp_min(0)
+    gain = 100 * (gain / torch.where(missing > 0, missing, torch.inf))
+    return torch.where(input_score.isnan(), input_score, gain)
 
 
 @metric(higher_is_better=True, unit="percent")
@@ -286,42 +379,86 @@ def win_rate(
     binary: bool = False,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    r"""Win rate: whether a map loses less of the score than a rival's map.
+    r"""Win rate: whether the score drops less under a map than under a rival's map.
 
-    .. math:: 100 \cdot \big([D < D'] + \tfrac12 [D = D']\big), \qquad
-        D = \max(0, Y - O)
+    Higher is better. Unit: percent, 0, 50 or 100 for each example.
 
-    for one example, `D'` with the rival's map, `Y` and `O` of :func:`average_drop`; the
-    mean over examples is the published "win %". The score's sign does not matter, as
-    dividing both drops by `Y` would not change their order.
+    .. math::
+        100 \cdot \big([D < D'] + \tfrac12 [D = D']\big), \qquad
+        D = \max(0, Y - O), \quad Y = s(x), \quad O = s(b + M \odot (x - b))
 
-    The source is that of :func:`average_drop` (Grad-CAM++,
-    https://arxiv.org/abs/1710.11063), which does not say what a tie is. Two maps under
-    both of which the score rises tie often; here a tie counts half for each, so that a
-    method and its rival together have 100.
+    `Y` is the score of the target for the input `x`, `O` that for the masked input. The
+    mask `M` is the map, resized to the input's size by linear interpolation
+    (align_corners=False) and then min-max scaled to [0, 1] per example. A constant map
+    has the mask 0 everywhere, so that the masked input is the baseline `b`. Of several
+    inputs, those with as many dimensions as the maps are masked, each at its own size;
+    the others are passed unchanged.
+
+    `D` is the drop under the map, `D'` that under the rival's map. This is the value of
+    one example; the mean over examples is the published "win %". The score may be
+    negative: dividing both drops by `Y` would not change their order.
+
+    The definition is that of A. Chattopadhay, A. Sarkar, P. Howlader, V. N.
+    Balasubramanian, "Grad-CAM++: Improved Visual Explanations for Deep Convolutional
+    Networks", WACV 2018, https://arxiv.org/abs/1710.11063, section 4.1, which does not
+    say what a tie counts. Two maps under both of which the score rises tie often. Here
+    a tie counts half for each, so that the win rates of a method and its rival add up
+    to 100. `keep=0.5` mutes half of the pixels, as in H. Wang et al., "Score-CAM:
+    Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
+    Workshops 2020, https://arxiv.org/abs/1910.01279.
 
     Args:
-        forward_func (Callable): See :func:`average_drop`.
-        inputs (Tensor or tuple[Tensor, ...]): See :func:`average_drop`.
-        attributions (Tensor): See :func:`average_drop`.
-        target (int, tuple, Tensor or list, optional): See :func:`average_drop`.
-        additional_forward_args (Any, optional): See :func:`average_drop`.
-        rival (Tensor): The other method's maps, in the forms of `attributions`.
-        score (str or Callable, optional): See :func:`average_drop`.
-        baselines (Tensor, int, float or tuple, optional): See :func:`average_drop`.
-        keep (float, optional): See :func:`average_drop`.
-        binary (bool, optional): See :func:`average_drop`.
-        internal_batch_size (int, optional): See :func:`average_drop`.
+        forward_func (Callable): The model, or any function Captum accepts: called with
+            the inputs and then `additional_forward_args`, it returns a tensor with one
+            row per example, for example logits `(N, classes)`.
+        inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
+            `(N, C, *spatial)` with one to three spatial dimensions, for example images
+            `(N, C, H, W)`. A tuple for a model with several inputs.
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size.
+        target (int, tuple, Tensor or list, optional): The output that is explained, in
+            Captum's forms: an integer for all examples, a tensor or list of `N`
+            integers, or, for outputs with more than two dimensions, a tuple of indices
+            or a list of `N` tuples. None suits a model with one number per example.
+            Default: None
+        additional_forward_args (Any, optional): Further positional arguments of the
+            model, one or a tuple of them. A tensor whose first dimension is `N` has a
+            row per example; anything else is passed unchanged. Default: None
+        rival (Tensor): The maps of the method to compare with, one per example,
+            floating point, `(N, 1, *spatial)`, at the layer's size or the input's size.
+        score (str or Callable, optional): `s`, the transform of the model's output from
+            which `target` is selected: "softmax" (over dimension 1, a probability),
+            "sigmoid", "identity" (the output itself), or a function that takes the
+            output and returns a tensor. Default: "softmax"
+        baselines (Tensor, int, float or tuple, optional): `b`, what replaces a removed
+            pixel, in the unit of the inputs: a number, a tensor of the input's shape or
+            with one example, `(1, C, *spatial)`, or a tuple with one of these per
+            input. Default: None, that is 0
+        keep (float, optional): Share of the pixels that stay, above 0 and at most 1:
+            those with the highest map values, at least one; the others get the mask 0.
+            Of equal values the first in row order stay. Default: None, which keeps the
+            mask of every pixel
+        binary (bool, optional): Whether the pixels that stay get the mask 1 instead of
+            their scaled map value; it needs `keep`. Default: False
+        internal_batch_size (int, optional): Largest number of perturbed inputs
+            evaluated at once, at least 1; a smaller number needs less memory.
+            Default: None, which picks a number for the device and halves it when memory
+            runs out
 
     Returns:
-        *Tensor* `(N,)`: 0, 50 or 100 percent, higher is better, NaN where either map
-        holds NaN or infinity.
+        *Tensor* `(N,)`: 0, 50 or 100 percent. NaN where one of the two maps holds NaN
+        or infinity.
 
     Raises:
-        ValueError: As in :func:`average_drop`, but for any sign of `Y`.
-        TypeError: As in :func:`average_drop`.
-        AssertionError: As in :func:`average_drop`.
-        RuntimeError: As in :func:`average_drop`.
+        ValueError: If a shape does not fit, `target`, `score` or `internal_batch_size`
+            is invalid, `keep` is out of range, or `binary` comes without `keep`.
+        TypeError: If `inputs`, `attributions` or `rival` are not floating point
+            tensors, `target` does not hold integers, `baselines` holds something other
+            than numbers and tensors, or the model does not return a tensor.
+        AssertionError: If the form of `target` does not fit the examples or the model's
+            output.
+        RuntimeError: If the model returns NaN or infinity.
 
     Examples::
 
@@ -333,50 +470,42 @@ def win_rate(
         >>> win_rate(model, image, good, rival=1 - good, score="identity")
         tensor([100.])
     """
-    ours, theirs = (
-        MetricInputs(
-            forward_func,
-            inputs,
-            attributed,
-            target,
-            additional_forward_args,
-            score,
-            baselines,
-            internal_batch_size,
-        )
-        for attributed in (attributions, rival)
+    model = ScoredModel(forward_func, target, additional_forward_args, score)
+    own, other = (
+        MetricInputs(model, inputs, maps, internal_batch_size, baselines)
+        for maps in (attributions, rival)
     )
-    ours.valid &= theirs.valid
-    perturbations = (
-        explanation_perturbation(of, keep, binary) for of in (ours, theirs)
+    own.valid &= other.valid
+    masks = (explanation_perturbation(data, keep, binary) for data in (own, other))
+    input_score, *masked_scores = own.scores(1, unperturbed, *masks)
+    drop, rival_drop = (
+        (input_score - masked).clamp_min(0).squeeze(1) for masked in masked_scores
     )
-    before, *after = ours.scores(1, unperturbed, *perturbations)
-    drop, rivals = ((before - score).clamp_min(0).squeeze(1) for score in after)
-    half = (drop < rivals).to(drop.dtype) + 0.5 * (drop == rivals)
-    return torch.where(ours.valid, 100 * half, torch.nan)
+    wins = (drop < rival_drop).to(drop.dtype) + 0.5 * (drop == rival_drop)
+    return torch.where(own.valid, 100 * wins, torch.nan)
 
 
 def explanation_mask(
     maps: Tensor, size: tuple[int, ...], keep: float | None, binary: bool
 ) -> Tensor:
-    """Returns `M`, `(N, 1, *size)` in [0, 1]: scaled, and cut where `keep` says so."""
-    brought = fit(maps, size)
-    masks = scale(brought)
+    """Returns `M`, `(N, 1, *size)` in [0, 1]: scaled, and 0 where `keep` removes it."""
+    resized = resize(maps, size)
+    masks = scale(resized)
     if keep is None:
         return masks
-    total = brought[0].numel()
-    kept = ranks(brought).view_as(brought) < max(1, round(float(keep) * total))
+    total = resized[0].numel()
+    kept = ranks(resized).view_as(resized) < max(1, round(float(keep) * total))
     return kept.to(masks.dtype) if binary else masks * kept
 
 
 def apply_mask(inputs: Tensor, baselines: Tensor, masks: Tensor) -> Tensor:
-    """Returns `b + M * (x - b)` in the type of the inputs."""
-    shown, hidden = at_least_single(inputs), at_least_single(baselines)
-    return (hidden + masks * (shown - hidden)).to(inputs.dtype)
+    """Returns `b + M * (x - b)` in the dtype of the inputs."""
+    x, b = at_least_single(inputs), at_least_single(baselines)
+    return (b + masks * (x - b)).to(inputs.dtype)
 
 
 def check_keep(keep: float | None, binary: bool) -> None:
-    """Raises what is wrong with the arguments that cut the map."""
+    """Raises unless `keep` is None or a share, and `binary` comes with `keep`."""
     share = as_number(keep)
     if keep is not None and not (share is not None and 0 < share <= 1):
         raise ValueError(
@@ -391,14 +520,14 @@ def check_keep(keep: float | None, binary: bool) -> None:
 
 
 def explanation_perturbation(
-    given: MetricInputs, keep: float | None, binary: bool
+    data: MetricInputs, keep: float | None, binary: bool
 ) -> Perturbation:
-    """Returns what shows the explanation map of each example."""
+    """Returns the perturbation that masks each example by its map."""
     check_keep(keep, binary)
-    inputs, baselines = given.batch.inputs, given.batch.baselines
+    inputs, baselines = data.batch.inputs, data.batch.baselines
     masks = {
-        i: explanation_mask(given.maps, tuple(inputs[i].shape[2:]), keep, binary)
-        for i in given.positions
+        i: explanation_mask(data.maps, tuple(inputs[i].shape[2:]), keep, binary)
+        for i in data.indices
     }
 
     def perturb(examples: Tensor, index: Tensor) -> Mapping[int, Tensor]:
@@ -412,24 +541,24 @@ def explanation_perturbation(
     return perturb
 
 
-def before_and_after(
-    given: MetricInputs, keep: float | None, binary: bool
+def input_and_masked_scores(
+    data: MetricInputs, keep: float | None, binary: bool
 ) -> tuple[Tensor, Tensor]:
-    """Returns `Y`, the scores of the examples, and `O`, those of what is left."""
-    before, after = given.scores(
-        1, unperturbed, explanation_perturbation(given, keep, binary)
+    """Returns `Y`, the scores of the inputs, and `O`, those of the masked inputs."""
+    input_score, masked_score = data.scores(
+        1, unperturbed, explanation_perturbation(data, keep, binary)
     )
-    return before.squeeze(1), after.squeeze(1)
+    return input_score.squeeze(1), masked_score.squeeze(1)
 
 
-def relative_drop(before: Tensor, after: Tensor) -> Tensor:
+def relative_drop(input_score: Tensor, masked_score: Tensor) -> Tensor:
     """Returns `max(0, Y - O) / Y`, NaN where `Y` is 0."""
-    if bool((before < 0).any().item()):
-        worst = int(before.nan_to_num(0.0).argmin())
+    if bool((input_score < 0).any().item()):
+        worst = int(input_score.nan_to_num(0.0).argmin())
         raise ValueError(
-            "score must not be negative where a relative drop is asked, got "
-            f'{before[worst].item():g} for example {worst}. Use score="softmax" for a '
-            "probability, or absolute=True where the metric offers it."
+            "score must not be negative for a relative drop, got "
+            f'{input_score[worst].item():g} for example {worst}. Use score="softmax" '
+            "for a probability, or absolute=True where the metric offers it."
         )
-    drop = (before - after).clamp_min(0) / before
-    return torch.where(before > 0, drop, torch.nan)
+    drop = (input_score - masked_score).clamp_min(0) / input_score
+    return torch.where(input_score > 0, drop, torch.nan)

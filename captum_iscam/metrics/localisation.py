@@ -1,4 +1,4 @@
-"""Localisation: whether the map lies where the object is known to be."""
+"""Localisation: whether the map is high where the object is annotated."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from captum_iscam.metrics._maps import (
     Attributions,
     check_count,
     check_maps,
-    finite,
-    fit,
-    only_finite,
+    is_finite,
+    nan_if_invalid,
+    resize,
 )
 
 
@@ -25,30 +25,36 @@ from captum_iscam.metrics._maps import (
 def energy_pointing_game(attributions: Attributions, masks: Tensor) -> Tensor:
     r"""Energy-based pointing game: the share of the map that lies on the object.
 
+    Higher is better. Unit: share, from 0 to 1.
+
     .. math:: \frac{\sum_{p \in m} \max(0, L_p)}{\sum_p \max(0, L_p)}
 
-    `L` is the map brought to the mask's size by linear interpolation
-    (align_corners=False), `m` the mask. What is negative counts as nothing. A map
-    without a positive value has the value 0: it points nowhere.
+    `L` is the map at the mask's size, `m` the mask. The map is resized to the mask's
+    size by linear interpolation (align_corners=False); negative values count as 0. A
+    map without a positive value has the value 0.
 
-    H. Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional
-    Neural Networks", CVPR Workshops 2020, https://arxiv.org/abs/1910.01279, for boxes
-    that cover at most half of the image.
+    H. Wang, Z. Wang, M. Du, F. Yang, Z. Zhang, S. Ding, P. Mardziel, X. Hu, "Score-CAM:
+    Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
+    Workshops 2020, https://arxiv.org/abs/1910.01279, who use it for boxes that cover at
+    most half of the image.
 
     Args:
-        attributions (Tensor): Maps `(N, 1, h, w)` of the layer's or the mask's size, or
-            with one or three spatial dimensions.
-        masks (Tensor): Where the object is: `(N, 1, H, W)` or `(N, H, W)`, true (or 1)
-            inside. :func:`boxes_to_masks` makes them from boxes.
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size.
+        masks (Tensor): Where the object is, at the input's size: `(N, 1, H, W)` or
+            `(N, H, W)`, bool or numbers, true or 1 on the object and false or 0
+            elsewhere. Each mask must mark at least one pixel. :func:`boxes_to_masks`
+            makes masks from boxes.
 
     Returns:
-        *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where the map holds NaN
-        or infinity.
+        *Tensor* `(N,)`: share in [0, 1]. NaN where the map holds NaN or infinity.
 
     Raises:
-        ValueError: If shapes do not fit, the masks hold anything but 0 and 1, or one
-            is empty.
-        TypeError: If maps or masks are no tensors, or the maps no floating point ones.
+        ValueError: If a shape does not fit, or a mask is empty or holds values other
+            than 0 and 1.
+        TypeError: If `attributions` is not a floating point tensor, or `masks` is not a
+            tensor.
 
     Examples::
 
@@ -59,45 +65,56 @@ def energy_pointing_game(attributions: Attributions, masks: Tensor) -> Tensor:
         tensor([0.7500])
     """
     maps, inside, valid = maps_and_masks(attributions, masks)
-    energy = fit(maps, inside.shape[2:]).clamp_min(0)
-    # Divided by the largest first, so that no sum overflows.
+    energy = resize(maps, inside.shape[2:]).clamp_min(0)
+    # Divided by the largest value first, so that no sum overflows.
     largest = energy.flatten(1).amax(1).view(-1, *[1] * (energy.dim() - 1))
     energy = energy / torch.where(largest > 0, largest, 1)
     total = energy.flatten(1).sum(1)
     found = torch.where(inside, energy, 0).flatten(1).sum(1)
-    return only_finite(found / torch.where(total > 0, total, 1), valid)
+    return nan_if_invalid(found / torch.where(total > 0, total, 1), valid)
 
 
 @metric(higher_is_better=True, unit="share")
 def pointing_game(
     attributions: Attributions, masks: Tensor, *, tolerance: float = 0.0
 ) -> Tensor:
-    r"""Pointing game: whether the map's maximum hits the object.
+    r"""Pointing game: whether the maximum of the map lies on the object.
+
+    Higher is better. Unit: share, from 0 to 1.
 
     .. math:: \frac{|\{p : L_p = \max L\} \cap m_\tau|}{|\{p : L_p = \max L\}|}
 
-    `L` is the map brought to the mask's size by linear interpolation
-    (align_corners=False), `m_τ` all pixels at most `tolerance` away from the mask. With
-    one maximum this is a hit (1) or a miss (0); with several it is the chance to hit
-    with one drawn at random, so that a constant map scores the area of the mask.
+    `L` is the map at the mask's size, `m_τ` the mask together with all pixels at most
+    `tolerance` away from it. The map is resized to the mask's size by linear
+    interpolation (align_corners=False).
+
+    With one maximum the value is 1 (a hit) or 0 (a miss). With several it is the
+    probability that one of them, drawn at random, is a hit, so that a constant map has
+    the area of the mask.
 
     J. Zhang, S. Bargal, Z. Lin, J. Brandt, X. Shen, S. Sclaroff, "Top-down Neural
-    Attention by Excitation Backprop", IJCV 2018, https://arxiv.org/abs/1608.00507, with
-    a tolerance of 15 pixels, and hits counted per class before they are averaged.
+    Attention by Excitation Backprop", IJCV 2018, https://arxiv.org/abs/1608.00507, who
+    use a tolerance of 15 pixels, and count hits per class before they average them.
 
     Args:
-        attributions (Tensor): See :func:`energy_pointing_game`.
-        masks (Tensor): See :func:`energy_pointing_game`.
-        tolerance (float, optional): Distance from the mask, in pixels between pixel
-            centres, that still counts as a hit. Default: 0.0
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size.
+        masks (Tensor): Where the object is, at the input's size: `(N, 1, H, W)` or
+            `(N, H, W)`, bool or numbers, true or 1 on the object and false or 0
+            elsewhere. Each mask must mark at least one pixel. :func:`boxes_to_masks`
+            makes masks from boxes.
+        tolerance (float, optional): Distance from the mask that still counts as a hit,
+            in pixels between pixel centres, at least 0. Default: 0.0
 
     Returns:
-        *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where the map holds NaN
-        or infinity.
+        *Tensor* `(N,)`: share in [0, 1]. NaN where the map holds NaN or infinity.
 
     Raises:
-        ValueError: If `tolerance` is negative, and as in :func:`energy_pointing_game`.
-        TypeError: As in :func:`energy_pointing_game`.
+        ValueError: If a shape does not fit, a mask is empty or holds values other than
+            0 and 1, or `tolerance` is negative.
+        TypeError: If `attributions` is not a floating point tensor, or `masks` is not a
+            tensor.
 
     Examples::
 
@@ -109,45 +126,55 @@ def pointing_game(
         >>> pointing_game(attributions, masks, tolerance=1)
         tensor([1.])
     """
-    reach = as_number(tolerance)
-    if reach is None or not 0 <= reach < torch.inf:
+    distance = as_number(tolerance)
+    if distance is None or not 0 <= distance < torch.inf:
         raise ValueError(
             f"tolerance must be a distance of 0 or more pixels, got {tolerance!r}. "
-            "Pass 0 to ask for the mask itself."
+            "Pass 0 for the mask itself."
         )
     maps, inside, valid = maps_and_masks(attributions, masks)
-    return only_finite(_top_share(maps, widened(inside, reach), None), valid)
+    return nan_if_invalid(_top_share(maps, dilated(inside, distance), None), valid)
 
 
 @metric(higher_is_better=True, unit="share")
 def mask_iou(
     attributions: Attributions, masks: Tensor, *, threshold: float = 0.5
 ) -> Tensor:
-    r"""Intersection over union of the mask and the map above a threshold.
+    r"""Intersection over union of the mask and of the map above a threshold.
+
+    Higher is better. Unit: share, from 0 to 1.
 
     .. math:: \frac{|B \cap m|}{|B \cup m|}, \qquad B = \{p : M_p > \delta\}
 
-    `M` is the map brought to the mask's size by linear interpolation
-    (align_corners=False) and then min-max scaled to [0, 1]; a constant map is zero
-    everywhere, so that `B` is empty and the value 0.
+    `m` is the mask, `δ` the threshold. The map is resized to the mask's size by linear
+    interpolation (align_corners=False) and then min-max scaled to [0, 1], which gives
+    `M`. A constant map is scaled to 0, so that `B` is empty and the value 0.
 
-    A. Chattopadhay et al., "Grad-CAM++", WACV 2018, https://arxiv.org/abs/1710.11063,
-    with `δ` of 0, 0.25 and 0.5 and boxes for masks (the area inside over
-    the area of the box and what is outside, which is the same).
+    A. Chattopadhay, A. Sarkar, P. Howlader, V. N. Balasubramanian, "Grad-CAM++:
+    Improved Visual Explanations for Deep Convolutional Networks", WACV 2018,
+    https://arxiv.org/abs/1710.11063, who use thresholds of 0, 0.25 and 0.5 and boxes as
+    masks. They divide the area inside the box by the area of the box plus the area
+    outside it, which is the same.
 
     Args:
-        attributions (Tensor): See :func:`energy_pointing_game`.
-        masks (Tensor): See :func:`energy_pointing_game`.
-        threshold (float, optional): `δ`, from 0 to below 1. Default: 0.5
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size.
+        masks (Tensor): Where the object is, at the input's size: `(N, 1, H, W)` or
+            `(N, H, W)`, bool or numbers, true or 1 on the object and false or 0
+            elsewhere. Each mask must mark at least one pixel. :func:`boxes_to_masks`
+            makes masks from boxes.
+        threshold (float, optional): `δ`, the scaled map value above which a pixel
+            belongs to `B`, from 0 to below 1. Default: 0.5
 
     Returns:
-        *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where the map holds NaN
-        or infinity.
+        *Tensor* `(N,)`: share in [0, 1]. NaN where the map holds NaN or infinity.
 
     Raises:
-        ValueError: If `threshold` is out of range, and as in
-            :func:`energy_pointing_game`.
-        TypeError: As in :func:`energy_pointing_game`.
+        ValueError: If a shape does not fit, a mask is empty or holds values other than
+            0 and 1, or `threshold` is out of range.
+        TypeError: If `attributions` is not a floating point tensor, or `masks` is not a
+            tensor.
 
     Examples::
 
@@ -164,10 +191,10 @@ def mask_iou(
             "Pass a share of the map's range, for example 0.5."
         )
     maps, inside, valid = maps_and_masks(attributions, masks)
-    above = scale(fit(maps, inside.shape[2:])) > least
+    above = scale(resize(maps, inside.shape[2:])) > least
     both = (above & inside).flatten(1).sum(1)
     either = (above | inside).flatten(1).sum(1)
-    return only_finite(both.to(maps.dtype) / either, valid)
+    return nan_if_invalid(both.to(maps.dtype) / either, valid)
 
 
 @metric(higher_is_better=True, unit="share")
@@ -176,32 +203,41 @@ def top_k_intersection(
 ) -> Tensor:
     r"""Top-k intersection: the share of the map's k highest pixels on the object.
 
+    Higher is better. Unit: share, from 0 to 1.
+
     .. math:: \frac{|T_k \cap m|}{k}
 
-    `T_k` are the k pixels of highest value of the map, brought to the mask's size by
-    linear interpolation (align_corners=False). Where values tie at the k-th place, the
-    expected value over a random choice among them is returned, so that a constant map
-    scores the area of the mask.
+    `T_k` are the k pixels with the highest values of the map at the mask's size, `m` is
+    the mask. The map is resized to the mask's size by linear interpolation
+    (align_corners=False). Where several pixels share the k-th highest value, the value
+    is the expectation over a random choice among them, so that a constant map has the
+    area of the mask.
 
     J. Theiner, E. Müller-Budack, R. Ewerth, "Interpretable Semantic Photo Geolocation",
     WACV 2022, https://arxiv.org/abs/2104.14995, for a fixed k. `k=None` takes the
-    number of the mask's pixels, which is the relevance rank accuracy of L. Arras,
-    A. Osman, W. Samek, "CLEVR-XAI", Information Fusion 2022,
+    number of pixels of each mask, which is the relevance rank accuracy of L. Arras, A.
+    Osman, W. Samek, "CLEVR-XAI", Information Fusion 2022,
     https://arxiv.org/abs/2003.07258.
 
     Args:
-        attributions (Tensor): See :func:`energy_pointing_game`.
-        masks (Tensor): See :func:`energy_pointing_game`.
-        k (int, optional): Number of pixels, from 1 to `H * W`. Default: None, as many
-            as the mask of each example has
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size.
+        masks (Tensor): Where the object is, at the input's size: `(N, 1, H, W)` or
+            `(N, H, W)`, bool or numbers, true or 1 on the object and false or 0
+            elsewhere. Each mask must mark at least one pixel. :func:`boxes_to_masks`
+            makes masks from boxes.
+        k (int, optional): Number of pixels in `T_k`, from 1 to `H * W`. Default: None,
+            as many as the mask of each example marks
 
     Returns:
-        *Tensor* `(N,)`: share in [0, 1], higher is better, NaN where the map holds NaN
-        or infinity.
+        *Tensor* `(N,)`: share in [0, 1]. NaN where the map holds NaN or infinity.
 
     Raises:
-        ValueError: If `k` is out of range, and as in :func:`energy_pointing_game`.
-        TypeError: As in :func:`energy_pointing_game`.
+        ValueError: If a shape does not fit, a mask is empty or holds values other than
+            0 and 1, or `k` is out of range.
+        TypeError: If `attributions` is not a floating point tensor, or `masks` is not a
+            tensor.
 
     Examples::
 
@@ -217,16 +253,76 @@ def top_k_intersection(
     if k is not None and not (count is not None and 1 <= count <= total):
         raise ValueError(
             "k must be an integer between 1 and the number of pixels, "
-            f"{total}, got {k}. Leave it out to take the size of each mask."
+            f"{total}, got {k}. Omit it to take the size of each mask."
         )
     sizes = inside.flatten(1).sum(1)
     counts = sizes if count is None else torch.full_like(sizes, count)
-    return only_finite(_top_share(maps, inside, counts), valid)
+    return nan_if_invalid(_top_share(maps, inside, counts), valid)
+
+
+def boxes_to_masks(
+    boxes: Sequence[Tensor | Sequence[Sequence[int]]], size: Sequence[int]
+) -> Tensor:
+    r"""Returns masks that are true inside boxes, for the localisation metrics.
+
+    Args:
+        boxes (sequence of Tensor or of sequences): For each of the `N` examples its
+            boxes, `(B, 4)` with at least one box, as `x0, y0, x1, y1` in pixels:
+            columns from `x0` to before `x1`, rows from `y0` to before `y1`. The mask is
+            their union. Boxes must lie inside the image.
+        size (sequence of int): Spatial size of the image in pixels, `(H, W)`.
+
+    Returns:
+        *Tensor* `(N, 1, H, W)` of bool, on torch's default device.
+
+    Raises:
+        ValueError: If an example has no box, or a box is empty or reaches outside the
+            image.
+
+    Examples::
+
+        >>> boxes_to_masks([[[0, 0, 2, 1]]], (2, 3)).int()
+        tensor([[[[1, 1, 0],
+                  [0, 0, 0]]]], dtype=torch.int32)
+    """
+    height, width = size
+    shape = (len(boxes), 1, height, width)
+    masks = torch.zeros(shape, dtype=torch.bool, device="cpu")
+    for example, example_boxes in enumerate(boxes):
+        corners = torch.as_tensor(example_boxes, device="cpu")
+        if corners.dim() != 2 or corners.shape[1] != 4 or len(corners) == 0:
+            raise ValueError(
+                "boxes must hold at least one box (x0, y0, x1, y1) per example, got "
+                f"shape {tuple(corners.shape)} for example {example}. "
+                "Exclude examples without a box."
+            )
+        for x0, y0, x1, y1 in corners.tolist():
+            if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+                raise ValueError(
+                    "boxes must be inside the image and not empty, got "
+                    f"{(x0, y0, x1, y1)} for an image {width} wide and {height} high. "
+                    "Pass x0, y0, x1, y1 in pixels of this image."
+                )
+            rows, columns = slice(int(y0), int(y1)), slice(int(x0), int(x1))
+            masks[example, 0, rows, columns] = True
+        if not masks[example].any():
+            raise ValueError(
+                "boxes must cover at least one pixel, got "
+                f"{corners.tolist()} for example {example}. Pass pixels, not shares "
+                "of the image's sides."
+            )
+    return masks.to(torch.get_default_device())
 
 
 def _top_share(maps: Tensor, inside: Tensor, counts: Tensor | None) -> Tensor:
-    """Returns the share of the `counts` best pixels inside; None for all maxima."""
-    values = fit(maps, inside.shape[2:]).flatten(1)
+    """Returns the share of the `counts` highest pixels inside, None for all maxima.
+
+    1. The least value among the `counts` highest splits the pixels: those above it
+       belong to them, those equal to it share the open positions that remain.
+    2. A pixel above counts fully. The open positions count by the share of the equal
+       pixels that are inside, which is the expectation over a random choice.
+    """
+    values = resize(maps, inside.shape[2:]).flatten(1)
     within = inside.flatten(1)
     if counts is None:
         least = values.amax(1, keepdim=True)
@@ -235,10 +331,10 @@ def _top_share(maps: Tensor, inside: Tensor, counts: Tensor | None) -> Tensor:
         ordered = values.sort(1, descending=True).values
         least = ordered.gather(1, counts.unsqueeze(1) - 1)
     above, tied = values > least, values == least
-    open_places = counts - above.sum(1)
-    # A NaN map ties with nothing, not even with itself; its value is replaced later.
+    open_positions = counts - above.sum(1)
+    # A map with NaN may have no tied pixel. Its value is replaced by NaN later.
     chance = (tied & within).sum(1) / tied.sum(1).clamp_min(1).to(values.dtype)
-    hits = (above & within).sum(1) + open_places * chance
+    hits = (above & within).sum(1) + open_positions * chance
     return hits / counts.clamp_min(1)
 
 
@@ -277,81 +373,32 @@ def maps_and_masks(
     if bool(empty.any().item()):
         raise ValueError(
             "masks must mark at least one pixel of each example, got an empty mask for "
-            f"example {int(empty.nonzero()[0, 0])}. Leave such examples out."
+            f"example {int(empty.nonzero()[0, 0])}. Exclude such examples."
         )
-    return maps, inside, finite(maps)
+    return maps, inside, is_finite(maps)
 
 
-def widened(inside: Tensor, tolerance: float) -> Tensor:
-    """Returns the masks with all pixels at most `tolerance` away from them."""
+def dilated(inside: Tensor, tolerance: float) -> Tensor:
+    """Returns the masks with all pixels at most `tolerance` away from them.
+
+    It is the union of the masks shifted by every offset of at most that length.
+    """
     reach = math.floor(tolerance)
     if reach == 0:
         return inside
     sizes = inside.shape[2:]
-    # Beyond the image there is nothing to reach.
-    steps = [
+    # A shift by the image's side or more leaves nothing of the mask.
+    ranges = [
         torch.arange(1 - min(reach + 1, n), min(reach + 1, n), device="cpu")
         for n in sizes
     ]
-    offsets = torch.cartesian_prod(*steps).view(-1, len(sizes))
+    offsets = torch.cartesian_prod(*ranges).view(-1, len(sizes))
     near = offsets.square().sum(1) <= tolerance**2
-    wide = inside.clone()
+    result = inside.clone()
     whole = (slice(None), slice(None))
     for offset in offsets[near].tolist():
-        moves = list(zip(offset, sizes, strict=True))
-        target = tuple(slice(max(d, 0), n + min(d, 0)) for d, n in moves)
-        source = tuple(slice(max(-d, 0), n + min(-d, 0)) for d, n in moves)
-        wide[whole + target] |= inside[whole + source]
-    return wide
-
-
-def boxes_to_masks(
-    boxes: Sequence[Tensor | Sequence[Sequence[int]]], size: Sequence[int]
-) -> Tensor:
-    r"""Returns masks that are true inside boxes, for the localisation metrics.
-
-    Args:
-        boxes (sequence of Tensor or of sequences): For each of the `N` examples its
-            boxes `(B, 4)` as `x0, y0, x1, y1` in pixels: columns from `x0` to before
-            `x1`, rows from `y0` to before `y1`. Several boxes are united.
-        size (sequence of int): `H, W` of the image the boxes refer to.
-
-    Returns:
-        *Tensor* `(N, 1, H, W)` of bool, on torch's default device.
-
-    Raises:
-        ValueError: If an example has no box, or a box is empty or outside the image.
-
-    Examples::
-
-        >>> boxes_to_masks([[[0, 0, 2, 1]]], (2, 3)).int()
-        tensor([[[[1, 1, 0],
-                  [0, 0, 0]]]], dtype=torch.int32)
-    """
-    height, width = size
-    shape = (len(boxes), 1, height, width)
-    masks = torch.zeros(shape, dtype=torch.bool, device="cpu")
-    for example, of_example in enumerate(boxes):
-        corners = torch.as_tensor(of_example, device="cpu")
-        if corners.dim() != 2 or corners.shape[1] != 4 or len(corners) == 0:
-            raise ValueError(
-                "boxes must hold at least one box (x0, y0, x1, y1) per example, got "
-                f"shape {tuple(corners.shape)} for example {example}. "
-                "Leave examples without a box out."
-            )
-        for x0, y0, x1, y1 in corners.tolist():
-            if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-                raise ValueError(
-                    "boxes must be inside the image and not empty, got "
-                    f"{(x0, y0, x1, y1)} for an image {width} wide and {height} high. "
-                    "Pass x0, y0, x1, y1 in pixels of this image."
-                )
-            rows, columns = slice(int(y0), int(y1)), slice(int(x0), int(x1))
-            masks[example, 0, rows, columns] = True
-        if not masks[example].any():
-            raise ValueError(
-                "boxes must cover at least one pixel, got "
-                f"{corners.tolist()} for example {example}. Pass pixels, not shares "
-                "of the image's sides."
-            )
-    return masks.to(torch.get_default_device())
+        shifts = list(zip(offset, sizes, strict=True))
+        target = tuple(slice(max(d, 0), n + min(d, 0)) for d, n in shifts)
+        source = tuple(slice(max(-d, 0), n + min(-d, 0)) for d, n in shifts)
+        result[whole + target] |= inside[whole + source]
+    return result

@@ -1,4 +1,4 @@
-"""Sanity checks: does the map depend on the model, and on the class asked for?"""
+"""Randomisation: whether the map depends on the model and on the target."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ from captum_iscam.metrics._base import (
     check_batch_and_maps,
     explain,
     explain_both,
-    home_of,
+    generator_device,
     metric,
 )
 from captum_iscam.metrics._maps import (
-    finite,
-    fit,
-    only_finite,
+    is_finite,
+    nan_if_invalid,
     rank_correlation,
+    resize,
     structural_similarity,
 )
 
 
 class Randomization(NamedTuple):
-    """How alike the maps of the trained and of a randomised model are.
+    """How similar the maps of the trained and of the randomised model are.
 
     Attributes:
-        layers (list[str]): The `R` layers in the order they were randomised.
-        rank_correlation (Tensor): Spearman's, `(R, N)`, in [-1, 1].
-        ssim (Tensor): Structural similarity, `(R, N)`, in [-1, 1].
+        layers (list[str]): Names of the `R` layers, in the order in which they were
+            randomised.
+        rank_correlation (Tensor): Spearman's rank correlation of the maps of each
+            example, `(R, N)`, in [-1, 1]; lower is better.
+        ssim (Tensor): Structural similarity of these maps, `(R, N)`, in [-1, 1]; lower
+            is better.
 
     Examples::
 
@@ -63,49 +66,71 @@ def parameter_randomization(
     layers: Sequence[str] | None = None,
     generator: torch.Generator | None = None,
 ) -> Randomization:
-    r"""Model parameter randomisation test: a map must change with the weights.
+    r"""Model parameter randomisation test: how similar maps stay with random weights.
+
+    Lower is better. Unit: correlation, from -1 to 1. A map must change with the model.
 
     Layer by layer, from the output down, the parameters are drawn anew, and the map of
-    the randomised model is compared with that of the trained one. A map that stays as
-    it is does not depend on what the model has learned.
+    the randomised model is compared with that of the trained one, by Spearman's rank
+    correlation and by structural similarity (SSIM). A map that stays the same does not
+    depend on what the model has learned.
 
     J. Adebayo, J. Gilmer, M. Muelly, I. Goodfellow, M. Hardt, B. Kim, "Sanity Checks
     for Saliency Maps", NeurIPS 2018, https://arxiv.org/abs/1810.03292. The authors run
-    each layer's initialisation again; here each parameter is drawn from the normal
-    distribution of its own mean and standard deviation. That needs no knowledge of the
-    layer and keeps the size of the activations, so that a map changes because of what
-    the weights say and not because the signal dies out. Buffers, such as the running
-    statistics of a batch normalisation, stay.
+    the initialisation of each layer again. Here each parameter is drawn from the normal
+    distribution of its own mean and standard deviation. This works for any layer and
+    keeps the size of the activations, so that a map changes because of the weights, and
+    not because the signal vanishes. Buffers, such as the running statistics of a batch
+    normalisation, stay.
 
-    The maps are compared at the size of the first input they fit, brought there by
-    linear interpolation (align_corners=False); for the SSIM (11 pixels wide, Gaussian
-    of sigma 1.5) they are min-max scaled to [0, 1]. Two equal maps have 1 in both;
-    otherwise a constant map has the rank correlation 0.
+    The maps are compared at the size of the first input with as many dimensions as the
+    maps, to which they are resized by linear interpolation (align_corners=False). The
+    rank correlation gives equal values their mean rank. For the SSIM (Gaussian window
+    of 11 pixels, sigma 1.5) the maps are min-max scaled to [0, 1]. Two equal maps have
+    1 in both; otherwise a constant map has the rank correlation 0.
 
     The model is changed in place and restored bit for bit, after an exception too.
 
     Args:
-        explanation_func (Callable): The method on this very model: see
-            :func:`coherency`.
+        explanation_func (Callable): The attribution method, for example
+            `LayerScoreCAM(model, layer).attribute`. It is called as
+            `explanation_func(inputs, target=target)`, with the keyword
+            `additional_forward_args` if there are any, and must return one map per
+            example, `(N, 1, *spatial)`. It must explain `model`, so that the changed
+            parameters reach it.
         model (torch.nn.Module): The model whose parameters are randomised.
-        inputs (Tensor or tuple[Tensor, ...]): See :func:`average_drop`.
-        target (int, tuple, Tensor or list, optional): See :func:`average_drop`.
-        additional_forward_args (Any, optional): See :func:`average_drop`.
-        mode (str, optional): "cascading" leaves the layers randomised so far as they
-            are, "independent" restores them first. Default: "cascading"
+        inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
+            `(N, C, *spatial)` with one to three spatial dimensions, for example images
+            `(N, C, H, W)`. A tuple for a model with several inputs.
+        target (int, tuple, Tensor or list, optional): The output that is explained, in
+            Captum's forms: an integer for all examples, a tensor or list of `N`
+            integers, or, for outputs with more than two dimensions, a tuple of indices
+            or a list of `N` tuples. None suits a model with one number per example.
+            Default: None
+        additional_forward_args (Any, optional): Further positional arguments of the
+            model, one or a tuple of them. A tensor whose first dimension is `N` has a
+            row per example; anything else is passed unchanged. Default: None
+        mode (str, optional): "cascading" randomises each layer on top of those before
+            it; "independent" restores the model first, so that one layer at a time is
+            random. Default: "cascading"
         layers (sequence of str, optional): Names of the modules to randomise, in this
-            order, each with its parameters and those below it. Default: None, all
-            modules with parameters of their own, the last defined first
-        generator (torch.Generator, optional): Where the parameters come from.
-            Default: None, torch's global random state on the CPU
+            order, as in `model.named_modules()`; each with its parameters and those of
+            its submodules. Default: None, all modules with parameters of their own, the
+            last defined first
+        generator (torch.Generator, optional): Source of the random numbers; pass a
+            seeded one for a reproducible value. Default: None, torch's global random
+            state on the CPU
 
     Returns:
-        :class:`Randomization`; lower is better. NaN where a map holds NaN or infinity.
+        :class:`Randomization`: both similarities, `(R, N)` for `R` layers. NaN where a
+        map holds NaN or infinity.
 
     Raises:
-        ValueError: If `mode` or a name in `layers` is unknown, or a module has no
-            parameters.
-        TypeError: If the method gives no floating point maps.
+        ValueError: If `mode` is unknown, `layers` names an unknown module or one
+            without parameters, `target` holds several classes per example, or the maps
+            do not fit the inputs.
+        TypeError: If `inputs` or the maps of `explanation_func` are not floating point
+            tensors, or `generator` is not a generator.
 
     Examples::
 
@@ -126,17 +151,19 @@ def parameter_randomization(
     if mode not in ("cascading", "independent"):
         raise ValueError(
             f'mode must be "cascading" or "independent", got {mode!r}. '
-            "The first randomises layer upon layer, the second one at a time."
+            "The first keeps the layers before it random, the second restores them."
         )
     trained = explain(explanation_func, inputs, target, additional_forward_args)
-    batch, _, positions = check_batch_and_maps(inputs, trained, None)
-    size = batch.inputs[positions[0]].shape[2:]
+    batch, _, indices = check_batch_and_maps(inputs, trained, None)
+    size = batch.inputs[indices[0]].shape[2:]
     found: list[tuple[Tensor, Tensor]] = []
 
     def compare() -> None:
         maps = explain(explanation_func, inputs, target, additional_forward_args)
-        found.append(_alike(trained, maps, size))
+        found.append(_similarities(trained, maps, size))
 
+    # Cascading: the parameters are restored once, after the last layer, so that each
+    # layer is randomised on top of those before it. Independent: after every layer.
     if mode == "cascading":
         with _restored(model):
             for name in names:
@@ -162,32 +189,49 @@ def target_sensitivity(
 ) -> Tensor:
     r"""Target sensitivity: how much the maps of two classes differ.
 
+    Higher is better. Unit: correlation distance, from 0 to 2.
+
     .. math:: 1 - \rho\big(L(x; c),\, L(x; c')\big)
 
-    with Spearman's rank correlation at the layer's size. A map that does not depend on
-    the class has 0. Two equal maps have 0 too if they are constant; if one of two
-    different maps is constant the value is 1.
+    `L(x; c)` is the map that `explanation_func` returns for the class `c`, `ρ`
+    Spearman's rank correlation of two maps, in which equal values have their mean rank.
+    A map that does not depend on the class has 0, and so have two equal constant maps.
+    If one of two different maps is constant, the value is 1.
 
     After the random logit test of L. Sixt, M. Granz, T. Landgraf, "When Explanations
     Lie: Why Many Modified BP Attributions Fail", ICML 2020,
-    https://arxiv.org/abs/1912.09818, which compares by SSIM.
+    https://arxiv.org/abs/1912.09818, which compares the maps by SSIM.
 
     Args:
-        explanation_func (Callable): See :func:`coherency`. Where it, or the object
-            whose method it is, has an attribute `takes_several_targets = True`, it is
-            called once, with a target `(N, 2)`, and must give maps `(N, 2, ...)`.
-        inputs (Tensor or tuple[Tensor, ...]): See :func:`average_drop`.
-        target (int, tuple, Tensor or list, optional): `c`, see :func:`average_drop`.
-        additional_forward_args (Any, optional): See :func:`average_drop`.
-        other_target (int, tuple, Tensor or list): `c'`, in the forms of `target`.
+        explanation_func (Callable): The attribution method, for example
+            `LayerScoreCAM(model, layer).attribute`. It is called as
+            `explanation_func(inputs, target=target)`, with the keyword
+            `additional_forward_args` if there are any, and must return one map per
+            example, `(N, 1, *spatial)`. If it, or the object whose method it is, has an
+            attribute `takes_several_targets = True`, it is called once, with a target
+            `(N, 2)`, and must return maps `(N, 2, *spatial)`.
+        inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
+            `(N, C, *spatial)` with one to three spatial dimensions, for example images
+            `(N, C, H, W)`. A tuple for a model with several inputs.
+        target (int, tuple, Tensor or list, optional): The output that is explained, in
+            Captum's forms: an integer for all examples, a tensor or list of `N`
+            integers, or, for outputs with more than two dimensions, a tuple of indices
+            or a list of `N` tuples. None suits a model with one number per example.
+            This is `c`. Default: None
+        additional_forward_args (Any, optional): Further positional arguments of the
+            model, one or a tuple of them. A tensor whose first dimension is `N` has a
+            row per example; anything else is passed unchanged. Default: None
+        other_target (int, tuple, Tensor or list): `c'`, the output to compare with, in
+            the same forms as `target`.
 
     Returns:
-        *Tensor* `(N,)`: distance in [0, 2], higher is better, NaN where a map holds NaN
-        or infinity.
+        *Tensor* `(N,)`: distance in [0, 2]. NaN where one of the two maps holds NaN or
+        infinity.
 
     Raises:
-        ValueError: If the method gives maps of a wrong shape.
-        TypeError: If the method gives no floating point maps.
+        ValueError: If `explanation_func` returns maps of a wrong shape, or a target
+            holds several classes per example.
+        TypeError: If the maps of `explanation_func` are not floating point tensors.
 
     Examples::
 
@@ -202,11 +246,24 @@ def target_sensitivity(
     maps, others = explain_both(
         explanation_func, inputs, (target, other_target), additional_forward_args
     )
-    both = finite(maps) & finite(others)
-    return only_finite(1 - rank_correlation(maps, others), both)
+    both = is_finite(maps) & is_finite(others)
+    return nan_if_invalid(1 - rank_correlation(maps, others), both)
+
+
+def _similarities(
+    first: Tensor, second: Tensor, size: torch.Size
+) -> tuple[Tensor, Tensor]:
+    """Returns rank correlation and SSIM of two batches of maps."""
+    both = is_finite(first) & is_finite(second)
+    a, b = resize(first, size), resize(second, size)
+    # Scaling hides a difference only between constant maps, which it makes zero.
+    correlations = nan_if_invalid(rank_correlation(a, b), both)
+    similarities = structural_similarity(scale(a), scale(b))
+    return correlations, nan_if_invalid(similarities, both)
 
 
 def _layer_names(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
+    """Returns the names of the modules to randomise, from the output down."""
     if layers is None:
         own = [
             name
@@ -226,37 +283,42 @@ def _layer_names(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
     if not names:
         raise ValueError(
             "layers must name at least one module with parameters, got none. "
-            "Pass a model that has learned something."
+            "Pass a model with parameters."
         )
     return names
 
 
 @contextmanager
 def _restored(model: nn.Module) -> Iterator[None]:
-    """Puts every parameter and buffer back as it was, bit for bit."""
-    kept = [(t, t.detach().clone()) for t in (*model.parameters(), *model.buffers())]
+    """Restores every parameter and buffer on exit, bit for bit, after an error too.
+
+    Buffers are restored as well: passes of a model in training mode update them. The
+    values are copied into the same tensors, which an optimiser may share.
+    """
+    tensors = (*model.parameters(), *model.buffers())
+    saved = [(tensor, tensor.detach().clone()) for tensor in tensors]
     try:
         yield
     finally:
         with torch.no_grad():
-            for tensor, value in kept:
+            for tensor, value in saved:
                 tensor.copy_(value)
 
 
 def _randomise(module: nn.Module, generator: torch.Generator | None) -> None:
+    """Draws the parameters of a module and its submodules anew, in place.
+
+    1. Draw standard normal numbers on the generator's device, so that a seed gives the
+       same parameters on every device of the model.
+    2. Scale them to the mean and the standard deviation of the parameter, computed in
+       float32, as half precision would round the mean of many values.
+    3. A parameter that holds the same value everywhere has the deviation 0 and keeps
+       this value.
+    """
     with torch.no_grad():
         for parameter in module.parameters():
-            home = home_of(generator)
-            drawn = torch.randn(parameter.shape, generator=generator, device=home)
-            own = parameter.detach().float()
-            spread = own.std(correction=0)
-            parameter.copy_(own.mean() + spread * drawn.to(parameter.device))
-
-
-def _alike(first: Tensor, second: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-    """Returns rank correlation and SSIM of two batches of maps."""
-    both = finite(first) & finite(second)
-    a, b = fit(first, size), fit(second, size)
-    # Scaling hides a difference only between constant maps, which it makes zero.
-    correlations = only_finite(rank_correlation(a, b), both)
-    return correlations, only_finite(structural_similarity(scale(a), scale(b)), both)
+            device = generator_device(generator)
+            drawn = torch.randn(parameter.shape, generator=generator, device=device)
+            values = parameter.detach().float()
+            deviation = values.std(correction=0)
+            parameter.copy_(values.mean() + deviation * drawn.to(parameter.device))

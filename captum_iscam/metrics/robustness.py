@@ -1,4 +1,4 @@
-"""Maximum sensitivity by Captum, made right for the maps of a layer."""
+"""Robustness: maximum sensitivity, computed by Captum, for maps of a layer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import Target
 from captum_iscam._utils.inputs import Batch, check_inputs
-from captum_iscam._utils.validation import as_number, check_generator
+from captum_iscam._utils.validation import as_number, check_generator, require_floating
 from captum_iscam.metrics._base import (
     ExplanationFunc,
     Inputs,
     check_samples,
     explain,
-    home_of,
+    generator_device,
     metric,
 )
-from captum_iscam.metrics._maps import finite, only_finite
+from captum_iscam.metrics._maps import is_finite, nan_if_invalid
 
 
 @metric(higher_is_better=False, unit="relative change")
@@ -35,44 +35,65 @@ def sensitivity_max(
     generator: torch.Generator | None = None,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    r"""Maximum sensitivity: how far the map moves when the input hardly does.
+    r"""Maximum sensitivity: how much the map changes under small noise in the input.
+
+    Lower is better. Unit: relative change of the map, 0 and above.
 
     .. math::
         \max_{i \le S} \frac{\lVert L(x + e_i) - L(x) \rVert}{\lVert L(x) \rVert}
 
-    with :math:`e_i` uniform in `[-r, r]` for every value of the inputs, and Euclidean
-    norms over the map as the method gives it. Where `L(x)` is zero everywhere the
-    change itself is returned.
-
-    Computed by :func:`captum.metrics.sensitivity_max`, after C. Yeh et al., "On the
-    (In)fidelity and Sensitivity of Explanations", NeurIPS 2019,
-    https://arxiv.org/abs/1901.09392. Captum's function alone is wrong for a method that
-    returns a tensor rather than a tuple, as layer methods do: it takes the map's
-    examples for separate maps. Here all examples share the noise, so that a value does
+    `L(.)` is the map that `explanation_func` returns, :math:`e_i` noise drawn uniformly
+    from `[-r, r]` for every value of the inputs. The norms are Euclidean, over the map
+    at the size at which it is returned. Where `L(x)` is zero everywhere, the norm of
+    the change itself is returned. All examples share the noise, so that a value does
     not depend on the rest of the batch.
 
+    The value is computed by :func:`captum.metrics.sensitivity_max`, after C. Yeh, C.
+    Hsieh, A. Suggala, D. Inouye, P. Ravikumar, "On the (In)fidelity and Sensitivity of
+    Explanations", NeurIPS 2019, https://arxiv.org/abs/1901.09392. Captum's function
+    alone is wrong for a method that returns a tensor instead of a tuple, as layer
+    methods do: it takes the maps of the examples for separate maps of one example.
+
     Args:
-        explanation_func (Callable): See :func:`coherency`. It is called with
-            `S` perturbed copies of each example, some at a time.
-        inputs (Tensor or tuple[Tensor, ...]): Inputs of any floating point shape; all
-            are perturbed.
-        target (int, tuple, Tensor or list, optional): See :func:`average_drop`.
-        additional_forward_args (Any, optional): See :func:`average_drop`.
-        perturb_radius (float, optional): `r`, in the unit of the inputs. Default: 0.02
-        n_perturb_samples (int, optional): `S`. Default: 10
-        generator (torch.Generator, optional): Where the noise comes from.
-            Default: None, torch's global random state on the CPU
-        internal_batch_size (int, optional): Perturbed examples per call of the method,
-            never less than `N`. Default: None, that is `N`
+        explanation_func (Callable): The attribution method, for example
+            `LayerScoreCAM(model, layer).attribute`. It is called as
+            `explanation_func(inputs, target=target)`, with the keyword
+            `additional_forward_args` if there are any, and must return one map per
+            example, `(N, 1, *spatial)`. It is called with `S` perturbed copies of each
+            example, some at a time.
+        inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
+            `(N, C, *spatial)` with one to three spatial dimensions, for example images
+            `(N, C, H, W)`. A tuple for a model with several inputs. Any other shape
+            `(N, ...)` is allowed, and every input is perturbed.
+        target (int, tuple, Tensor or list, optional): The output that is explained, in
+            Captum's forms: an integer for all examples, a tensor or list of `N`
+            integers, or, for outputs with more than two dimensions, a tuple of indices
+            or a list of `N` tuples. None suits a model with one number per example.
+            Default: None
+        additional_forward_args (Any, optional): Further positional arguments of the
+            model, one or a tuple of them. A tensor whose first dimension is `N` has a
+            row per example; anything else is passed unchanged. Default: None
+        perturb_radius (float, optional): `r`, the largest change of a value, in the
+            unit of the inputs, at least 0. Default: 0.02
+        n_perturb_samples (int, optional): `S`, the number of perturbed inputs per
+            example, at least 1. Default: 10
+        generator (torch.Generator, optional): Source of the random numbers; pass a
+            seeded one for a reproducible value. Default: None, torch's global random
+            state on the CPU
+        internal_batch_size (int, optional): Largest number of perturbed inputs
+            evaluated at once, at least 1; a smaller number needs less memory. It is the
+            number of perturbed examples per call of `explanation_func`, never fewer
+            than `N`. Default: None, that is `N`
 
     Returns:
-        *Tensor* `(N,)`: 0 for a map that does not move, lower is better, NaN where a
+        *Tensor* `(N,)`: relative change, 0 for a map that does not change. NaN where a
         map holds NaN or infinity.
 
     Raises:
-        ValueError: If `perturb_radius` is negative, `n_perturb_samples` below 1, or
-            the method gives maps of a wrong shape.
-        TypeError: If inputs or the method's maps are no floating point tensors.
+        ValueError: If `perturb_radius`, `n_perturb_samples` or `internal_batch_size` is
+            out of range, or `explanation_func` returns maps of a wrong shape.
+        TypeError: If `inputs` or the maps of `explanation_func` are not floating point
+            tensors, or `generator` is not a generator.
 
     Examples::
 
@@ -88,47 +109,46 @@ def sensitivity_max(
     if radius is None or not 0 <= radius < torch.inf:
         raise ValueError(
             f"perturb_radius must be 0 or more, got {perturb_radius!r}. "
-            "Leave it out for 0.02."
+            "Omit it for the default, 0.02."
         )
     batch = check_inputs(inputs, None)
     for x in batch.inputs:
-        if not x.is_floating_point():
-            raise TypeError(
-                f"inputs must be floating point, got {x.dtype}. Convert them with "
-                "inputs.float()."
-            )
+        require_floating("inputs", x, "Convert them with inputs.float().")
     fields = [
         _uniform((n_perturb_samples, *x.shape[1:]), radius, generator).to(x)
         for x in batch.inputs
     ]
     done = 0
-    broken: list[Tensor] = []
+    not_finite: list[Tensor] = []
 
+    # Captum goes through the samples in order, some at a time, and repeats every
+    # example once per sample of the part. `done` counts the samples of earlier parts.
     def perturb(repeated: Inputs) -> Inputs:
         nonlocal done
         tensors = repeated if isinstance(repeated, tuple) else (repeated,)
         count = len(tensors[0]) // batch.num_examples
         part = slice(done, done + count)
         done += count
-        moved = tuple(
+        perturbed = tuple(
             x + field[part].repeat(batch.num_examples, *[1] * (x.dim() - 1))
             for x, field in zip(tensors, fields, strict=True)
         )
-        return moved if len(moved) > 1 else moved[0]
+        return perturbed if len(perturbed) > 1 else perturbed[0]
 
     def maps_in_a_tuple(perturbed: Inputs, **arguments: Any) -> tuple[Tensor]:
-        # Captum gives a tuple for the examples and a tensor for their copies.
+        # Captum passes a tuple for the examples and a tensor for their copies.
         tensors = perturbed if isinstance(perturbed, tuple) else (perturbed,)
-        shown = tensors if isinstance(inputs, tuple) else tensors[0]
-        asked = arguments.get("target")
+        own_inputs = tensors if isinstance(inputs, tuple) else tensors[0]
+        own_target = arguments.get("target")
+        # Captum makes a tuple of a single further argument.
         further = arguments.get("additional_forward_args")
         if further is not None and not isinstance(additional_forward_args, tuple):
             further = further[0] if isinstance(further, tuple) else further
-        maps = explain(explanation_func, shown, asked, further)
-        broken.append(~finite(maps).view(batch.num_examples, -1).all(1))
+        maps = explain(explanation_func, own_inputs, own_target, further)
+        not_finite.append(~is_finite(maps).view(batch.num_examples, -1).all(1))
         return (maps.contiguous(),)
 
-    found = captum.metrics.sensitivity_max(
+    values = captum.metrics.sensitivity_max(
         maps_in_a_tuple,
         batch.inputs,
         perturb_func=perturb,
@@ -139,11 +159,11 @@ def sensitivity_max(
         target=target,
         additional_forward_args=additional_forward_args,
     )
-    return only_finite(found, ~torch.stack(broken).any(0))
+    return nan_if_invalid(values, ~torch.stack(not_finite).any(0))
 
 
 def _rows_per_call(internal_batch_size: int | None, samples: int, batch: Batch) -> int:
-    """Returns a number Captum takes: from `N` to `N` times the samples."""
+    """Returns a number that Captum allows: from `N` to `N` times the samples."""
     if internal_batch_size is None:
         return batch.num_examples
     size = Chunks(internal_batch_size, batch.inputs).size
@@ -153,7 +173,7 @@ def _rows_per_call(internal_batch_size: int | None, samples: int, batch: Batch) 
 def _uniform(
     shape: tuple[int, ...], radius: float, generator: torch.Generator | None
 ) -> Tensor:
-    """Draws as Captum's default perturbation does, so that seeds mean the same."""
-    return torch.empty(shape, device=home_of(generator)).uniform_(
+    """Draws as Captum's default perturbation does, so that a seed gives its noise."""
+    return torch.empty(shape, device=generator_device(generator)).uniform_(
         -radius, radius, generator=generator
     )

@@ -6,10 +6,10 @@ score="identity")`. The scores are final, so `score="identity"` is the one to pa
 `target` stays None.
 """
 
-from captum_iscam.targets._callable import ModelScore
-from captum_iscam.targets._detection import detection
-from captum_iscam.targets._segmentation import segmentation
-from captum_iscam.targets._vectors import multi_label, regression, similarity
+from captum_iscam.targets.detection import detection
+from captum_iscam.targets.model_score import ModelScore
+from captum_iscam.targets.segmentation import segmentation
+from captum_iscam.targets.vectors import multi_label, regression, similarity
 
 __all__ = [
     "ModelScore",

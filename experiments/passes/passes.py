@@ -120,7 +120,7 @@ class OneStrength:
 
     Args:
         points (int): Gauss-Radau points.
-        one (int): Which of them all channels are shown at.
+        one (int): Which of them all channels are scored at.
         share (float): Share of the channels that all points are taken for.
         regression (bool): Whether the difference is predicted.
     """
@@ -296,7 +296,7 @@ def groups_of(rows: list[Row]) -> dict[str, dict[str, list[Row]]]:
 
 def default_table(rows: list[Row]) -> str:
     """Returns a Markdown table of the default: a row for each network."""
-    heading = ["network, maps", "error, %", "up to a factor, %", "passes"]
+    heading = ["network, maps", "error, %", "without a common factor, %", "passes"]
     lines = []
     for network, some in sorted(groups_of(rows)[DEFAULT].items()):
         held = sum(r.error <= r.delta for r in some if r.delta is not None)
@@ -306,7 +306,7 @@ def default_table(rows: list[Row]) -> str:
         factors = quantiles([r.up_to_a_factor for r in some])
         name = f"{network}, {len(some)}"
         lines.append([name, errors, factors, f"{passes:.2f}", str(held), str(warned)])
-    return markdown_table([*heading, "delta holds", "warned"], lines, left=None) + "\n"
+    return markdown_table([*heading, "within delta", "warned"], lines, left=None) + "\n"
 
 
 def table(rows: list[Row]) -> str:

@@ -43,7 +43,7 @@ def record(
     maps, output = evaluate_layer(model, layer, batch.inputs, None, None, False)
     flat = maps[0].flatten(2)[0]
     varying = (flat.amax(1) > flat.amin(1)).nonzero().squeeze(1)
-    views = MaskedInputs(batch, maps[0])
+    masked = MaskedInputs(batch, maps[0])
     strengths = torch.tensor(STRENGTHS, dtype=torch.float64)
     total = len(varying) * len(STRENGTHS)
     outputs = output.new_empty(total, output.shape[1])
@@ -56,14 +56,14 @@ def record(
         rows = slice(start - first * count, stop - first * count)
         few = varying[first:last]
         examples = torch.zeros_like(few)
-        outputs[start:stop] = ask(*views.show(examples, few, strengths, rows))
+        outputs[start:stop] = ask(*masked.make(examples, few, strengths, rows))
     return {
         "activations": maps[0][0],
         "varying": varying,
         "strengths": list(STRENGTHS),
         "outputs": outputs.view(len(varying), len(STRENGTHS), -1),
         "of_input": output[0],
-        "of_baseline": model(*views.baseline(torch.zeros(1, dtype=torch.long)))[0],
+        "of_baseline": model(*masked.baseline(torch.zeros(1, dtype=torch.long)))[0],
     }
 
 

@@ -5,7 +5,7 @@
 reads folders of `captum-iscam benchmark` that hold IS-CAM and writes OUT/claims.md: for
 each network and rival the mean difference on the same images, in IS-CAM's favour where
 it is above zero whatever the metric's direction, with its 95 % interval and IS-CAM's
-share of wins; the number of images stands beside where it is smaller, and below 30
+share of wins; the number of images is given where it is smaller, and below 30
 nothing is bold. OUT/poster.md compares average drop and increase with what the IS-CAM
 poster prints, and with the most that one of the two leaves to the other.
 """

@@ -1,4 +1,4 @@
-"""A benchmark's folder as a page of the documentation, with its rows beside it.
+"""A benchmark's folder as a page of the documentation, with its rows as a table.
 
     python -m experiments.quality.publish FOLDER docs/results/NAME.md \
         --title ... --made-by ...

@@ -38,8 +38,8 @@ MEASURED = (
     "integrated-gradients",
 )
 HEADING = (
-    *("method", "drop, half shown (%) ↓", "insertion ↑", "deletion ↓"),
-    *("energy ↑", "pointing ↑", "inputs shown", "CPU seconds"),
+    *("method", "drop, keep=0.5 (%) ↓", "insertion ↑", "deletion ↓"),
+    *("energy ↑", "pointing ↑", "forward passes", "CPU seconds"),
 )
 
 

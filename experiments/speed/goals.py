@@ -1,4 +1,4 @@
-"""The goals of speed and of few passes beside what was measured.
+"""The goals of speed and of few passes, with what was measured.
 
     python -m experiments.speed.goals FOLDER OUT.md
 
@@ -176,9 +176,9 @@ def warned(found: dict) -> Readings:
     steep = [row["warned"] != "True" for row in made_up if row["error"] > 0.1]
     calm = [row["warned"] == "True" for row in made_up if row["error"] < 0.03]
     if steep and calm:
-        where = f"made up, not warned of {len(steep)} with an error above 10 %"
+        where = f"random layers, not warned of {len(steep)} with an error above 10 %"
         yield Reading(statistics.mean(steep), where, 0.1, PERCENT)
-        where = f"made up, warned of {len(calm)} below 3 %"
+        where = f"random layers, warned of {len(calm)} below 3 %"
         yield Reading(statistics.mean(calm), where, 0.05, PERCENT)
 
 
@@ -220,7 +220,7 @@ GOALS: tuple[tuple[str, str, Callable[[dict], Readings]], ...] = (
         "0.25",
         against_torchcam("score-cam", "captum_iscam, bfloat16", {"any": 0.25}),
     ),
-    ("its map beside float32's", "1.5 %", map_error),
+    ("error of its map, compared with float32", "1.5 %", map_error),
     (
         "IS-CAM by default, of torch-cam's IS-CAM",
         "0.08",
@@ -243,7 +243,7 @@ GOALS: tuple[tuple[str, str, Callable[[dict], Readings]], ...] = (
     ("memory over many images", "flat", growth),
     ("IS-CAM by default, passes per active channel", "1.35", passes(1.35)),
     (
-        "its error up to a factor",
+        "its error without a common factor",
         "median 2 %, 95 of 100 below 4 %",
         errors("up_to_a_factor", 0.02, 0.04),
     ),
@@ -257,7 +257,7 @@ GOALS: tuple[tuple[str, str, Callable[[dict], Readings]], ...] = (
     ("maps with a larger error than delta", "10 %", delta),
     (
         "warnings of steep scores",
-        "2 % of photographs; made up: 10 % missed, 5 % false alarms",
+        "2 % of photographs; random layers: 10 % missed, 5 % false alarms",
         warned,
     ),
     ("five targets, of the time of one", "1.05", several),

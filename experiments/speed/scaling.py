@@ -65,7 +65,7 @@ def bare_by_pixels(model: nn.Module, x: Tensor) -> list[Case]:
 
 
 AXES = {
-    "channels that vary": by_channels,
+    "active channels": by_channels,
     "images": by_images,
     "pixels": by_pixels,
     "pixels, bare passes": bare_by_pixels,

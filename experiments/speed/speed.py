@@ -1,4 +1,4 @@
-"""Times ours beside torch-cam, grad-cam and the bare forward passes, interleaved.
+"""Times our methods, torch-cam, grad-cam and bare forward passes, interleaved.
 
     python -m experiments.speed.speed OUT --networks squeezenet1_1 resnet18 --repeats 3
 
@@ -94,7 +94,7 @@ def measure(name: str, method: str, args: argparse.Namespace) -> dict[str, Any]:
     """Returns the samples of one network and method."""
     model, layer = network(name)
     model.to(args.device)
-    # One photograph for all rounds: how many channels vary differs between them.
+    # One photograph for all rounds: the number of active channels differs between them.
     x = as_input(photographs(1)[0]).to(args.device)
     with torch.no_grad():
         target = int(model(x).argmax())

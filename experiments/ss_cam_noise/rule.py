@@ -29,10 +29,12 @@ def deviations(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
     maps, _ = evaluate_layer(model, layer, batch.inputs, None, None, False)
     flat = maps[0].flatten(2)[0]
     varying = (flat.amax(1) > flat.amin(1)).nonzero().squeeze(1)
-    views, found = MaskedInputs(batch, maps[0]), []
+    masked_inputs, found = MaskedInputs(batch, maps[0]), []
     for few in varying.split(64):
         whole = torch.ones(len(few), 1)
-        (masked,) = views.show(torch.zeros_like(few), few, whole, slice(0, len(few)))
+        (masked,) = masked_inputs.make(
+            torch.zeros_like(few), few, whole, slice(0, len(few))
+        )
         found.append(_authors_stdev(masked).flatten())
     return torch.cat(found)
 

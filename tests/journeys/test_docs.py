@@ -19,7 +19,7 @@ from captum_iscam.cli.parser import make_parser
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-BUILT = ("_build", "tutorials", "measured")
+BUILT = ("_build", "tutorials")
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -65,7 +65,7 @@ def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-# These go on from a benchmark that has run; tests/benchmark runs one for them.
+# These go on from a benchmark that has run; test_benchmark_docs.py runs one for them.
 AFTER_A_BENCHMARK = ("benchmark.md", "reading_a_benchmark.md")
 WITH_PYTHON = [
     page

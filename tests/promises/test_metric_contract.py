@@ -199,11 +199,13 @@ def test_every_metric_declares_its_direction_and_its_unit():
 
 
 @pytest.mark.parametrize("name", HIGHER)
-def test_every_docstring_says_its_direction(name):
-    text = " ".join(inspect.getdoc(getattr(metrics, name)).split())
+def test_every_docstring_begins_with_direction_and_unit(name):
+    metric = getattr(metrics, name)
+    _, declared, *_ = inspect.getdoc(metric).split("\n\n")
 
-    assert ("higher is better" in text) == HIGHER[name]
-    assert ("lower is better" in text) != HIGHER[name]
+    better = "Higher" if HIGHER[name] else "Lower"
+    assert declared.startswith(f"{better} is better. Unit: ")
+    assert metric.unit in declared
 
 
 @pytest.mark.parametrize("chunk", [1, 3])

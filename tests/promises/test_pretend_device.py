@@ -235,7 +235,7 @@ def test_noise_of_the_cpu_is_one_copy_per_draw(device, x):
     with device.watch(net):
         explain("ss-cam", net, inputs, internal_batch_size=5)
 
-    copies = [wait for wait in device.waits if "_noise" in wait.line]
+    copies = [wait for wait in device.waits if "_masking" in wait.line]
     assert 0 < len(copies) <= DRAWS["ss-cam"]
     first, *_, last = masked_passes(device, x)
     assert set(between(device, first, last)) <= set(map(str, copies))

@@ -124,8 +124,8 @@ def test_every_method_explains_transformers(name, kind):
 @pytest.mark.parametrize(
     ("transform", "shape", "match"),
     [
-        (vit, (2, 9, 4), r"got \(2, 2\) for 9 tokens, 1 of them without a place"),
-        (vit, (2, 1, 4), r"grid must hold as many places as there are tokens"),
+        (vit, (2, 9, 4), r"got \(2, 2\) for 9 tokens, 1 of them without a position"),
+        (vit, (2, 1, 4), r"grid must have one position for each token"),
         (vit, (2, 9, 4, 4), r"tokens \(N, tokens, K\) .* got the shape \(2, 9, 4, 4\)"),
         (tokens((3, 3), 0), (2, 10, 4), r"reshape_transforms\.tokens\(grid, extra\)"),
         (swin, (2, 9), r"maps \(N, \*spatial, K\) .* got the shape \(2, 9\)"),
@@ -143,8 +143,8 @@ def test_outputs_that_do_not_fit(transform, shape, match):
     ("arguments", "match"),
     [
         ({"extra": -1}, "extra must be at least 0, got -1"),
-        ({"grid": (0, 3)}, r"grid must hold at least one place, got \(0, 3\)"),
-        ({"grid": ()}, r"grid must hold at least one place, got \(\)"),
+        ({"grid": (0, 3)}, r"grid must have at least one position, got \(0, 3\)"),
+        ({"grid": ()}, r"grid must have at least one position, got \(\)"),
     ],
 )
 def test_grids_that_cannot_be(arguments, match):

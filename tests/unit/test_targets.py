@@ -138,9 +138,9 @@ def test_what_segmentation_refuses():
     model, x = Segmenter().double(), images()
     empty, whole = torch.zeros(6, 7) > 0, torch.ones(6, 7) > 0
 
-    with pytest.raises(ValueError, match=r"at least one place, got none of \(6, 7\)"):
+    with pytest.raises(ValueError, match=r"at least one pixel, got none of \(6, 7\)"):
         segmentation(model, 3, empty)
-    with pytest.raises(ValueError, match="region must hold at least one place"):
+    with pytest.raises(ValueError, match="region must hold at least one pixel"):
         segmentation(model, 3)(x, empty)
     with pytest.raises(ValueError, match="for every example, got none for example 1"):
         segmentation(model, 3)(x, torch.stack([whole, empty]))

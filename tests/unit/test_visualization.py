@@ -133,7 +133,7 @@ def test_maps_of_any_size_are_drawn_like_the_upsampled_map():
 def test_a_map_of_another_shape_than_the_image_is_warned_of(of_map, of_image):
     maps = {"of a crop": torch.rand(1, 1, *of_map)}
 
-    with pytest.warns(UserWarning, match="'of a crop' of .* places is stretched"):
+    with pytest.warns(UserWarning, match="'of a crop' of .* is stretched"):
         visualize(torch.rand(3, *of_image), maps)
 
 

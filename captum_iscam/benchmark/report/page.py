@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -29,7 +28,7 @@ from captum_iscam.benchmark import storage
 from captum_iscam.benchmark.results import Results
 from captum_iscam.benchmark.storage import REPORT, REPORT_DATA
 from captum_iscam.benchmark.summary import Summary, summarise
-from captum_iscam.metrics._maps import correlation
+from captum_iscam.metrics._maps import correlation, mean_ranks
 
 EXTRA_TABS: list[Path] = []
 """Files of tabs outside of the package."""
@@ -229,15 +228,8 @@ def disagreement(maps: Tensor) -> float | None:
         return None
     first, second = (list(column) for column in zip(*both, strict=True))
     # Ranked once, not once per pair.
-    ranks = torch.stack([_ranks(one) for one in maps.flatten(1).numpy()])
+    ranks = mean_ranks(maps.flatten(1))
     return 1 - float(correlation(ranks[first], ranks[second]).mean())
-
-
-def _ranks(values: npt.NDArray[np.float32]) -> Tensor:
-    """Ranks of all values; equal values share their mean rank."""
-    ordered = np.sort(values)
-    ends = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
-    return torch.from_numpy(sum(ends) / 2)
 
 
 def _image(folder: Path, results: Results, image: dict[str, Any]) -> dict[str, Any]:

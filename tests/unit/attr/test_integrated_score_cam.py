@@ -280,6 +280,7 @@ def objects():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [{}, {"n_steps": 2}])
 def test_error_and_delta_on_the_bundled_scenes(objects, rule):
     model = load_network()
@@ -299,6 +300,7 @@ def test_error_and_delta_on_the_bundled_scenes(objects, rule):
         assert max(errors) < 0.06
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overconfident", [1, 100])
 def test_a_steep_score_is_warned_of(overconfident):
     """Logits times 100 on scene 4, where three points cannot integrate a step."""

@@ -347,6 +347,7 @@ def square_of(net):
     return lambda inputs: net(inputs) ** 2 / 1e5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("screening", [None, 0.5])
 def test_the_delta_of_samples_is_their_standard_error(x, screening):
     """Over many seeds the maps scatter by what each one says of itself."""

@@ -2,19 +2,19 @@ import pytest
 import torch
 
 from captum_iscam._utils.interpolate import scale
-from captum_iscam.metrics._maps import check_maps, fit, ranks
+from captum_iscam.metrics._maps import check_maps, mean_ranks, ranks, resize
 
 
 def test_maps_of_the_right_size_stay_bit_for_bit():
     maps = torch.rand(2, 1, 5, 7)
 
-    assert fit(maps, (5, 7)) is maps
+    assert resize(maps, (5, 7)) is maps
 
 
 def test_layer_maps_are_upsampled_linearly_without_aligned_corners():
     maps = torch.tensor([[[[0.0, 4.0]]]])
 
-    brought = fit(maps, (1, 4))
+    brought = resize(maps, (1, 4))
 
     torch.testing.assert_close(brought, torch.tensor([[[[0.0, 1.0, 3.0, 4.0]]]]))
 
@@ -26,7 +26,7 @@ def test_constant_maps_stay_constant_when_upsampled(size, dtype):
     values = torch.linspace(-1, 1, 41, dtype=dtype)
     maps = values.view(-1, 1, 1, 1).expand(-1, 1, 14, 14)
 
-    brought = fit(maps, size)
+    brought = resize(maps, size)
 
     assert torch.equal(brought, values.view(-1, 1, 1, 1).expand(-1, 1, *size))
 
@@ -87,4 +87,14 @@ def test_what_is_no_map_is_refused(maps, match):
 @pytest.mark.parametrize("size", [(3, 9), (9,), (9, 9, 9)])
 def test_maps_that_fit_neither_layer_nor_input_are_refused(size):
     with pytest.raises(ValueError, match=r"layer's size or of the input's size"):
-        fit(torch.zeros(1, 1, 4, 4), size)
+        resize(torch.zeros(1, 1, 4, 4), size)
+
+
+def test_mean_ranks_are_shared_among_equal_values_row_by_row():
+    values = torch.tensor([[1.0, 3.0, 3.0, 7.0], [2.0, 2.0, 2.0, -1.0]])
+
+    found = mean_ranks(values)
+
+    # Correlations ignore a constant, so only differences of ranks count.
+    assert (found - found.min()).tolist() == [[0, 1.5, 1.5, 3], [2, 2, 2, 0]]
+    assert found.dtype is torch.float64

@@ -340,6 +340,6 @@ def test_a_broken_promise_is_named():
 
     method.takes_several_targets = True
 
-    match = r"must give maps \(N, 2, ...\) .* got \(3, 1, 5, 6\)"
+    match = r"must return maps \(N, 2, ...\) .* got \(3, 1, 5, 6\)"
     with pytest.raises(ValueError, match=match):
         target_sensitivity(method, torch.rand(3, 3, 5, 6), 0, other_target=1)

@@ -126,8 +126,8 @@ def test_accelerators_iterate_often_enough(monkeypatch, size):
         counts.append(-1)  # the first cycle is before the iterations
         impute(images, known)
 
-    assert max(size) <= SOLVER._LONG * min(size)
-    assert 5 < max(counts) < SOLVER._ENOUGH
+    assert max(size) <= SOLVER._MAX_ASPECT_RATIO * min(size)
+    assert 5 < max(counts) < SOLVER._FIXED_ITERATIONS
 
 
 def test_one_known_pixel_reaches_all_others():

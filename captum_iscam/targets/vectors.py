@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
-from captum_iscam.targets._callable import ModelScore
+from captum_iscam.targets.model_score import ModelScore
 
 
 def multi_label(model: Callable[..., Any], labels: int | Sequence[int]) -> ModelScore:
@@ -23,7 +23,7 @@ def multi_label(model: Callable[..., Any], labels: int | Sequence[int]) -> Model
 
     Args:
         model (Callable): A model with logits `(N, labels)`.
-        labels (int or Sequence[int]): The labels.
+        labels (int or Sequence[int]): `L`, the indices of the labels, from 0.
 
     Returns:
         *ModelScore*, with scores `(N,)` from 0 to 1.
@@ -66,8 +66,9 @@ def regression(
 
     Args:
         model (Callable): A model with outputs `(N,)` or `(N, numbers)`.
-        index (int, optional): Which of the numbers. Default: 0
-        toward (float, optional): `v`. Default: None
+        index (int, optional): `i`, the index of the number in the output. Default: 0
+        toward (float, optional): `v`, in the units of the prediction. Default: None,
+            that is the prediction itself as the score
 
     Returns:
         *ModelScore*, with scores `(N,)` in the units of the prediction.

@@ -14,11 +14,11 @@ class ModelScore:
     """A model that answers with one score per example, a `forward_func` for Captum.
 
     Args:
-        model (Callable): The model.
+        model (Callable): The model, or any function of tensors.
         read (Callable): Turns the model's output into scores `(N,)`. It is called with
             the output and the model's arguments.
-        show (Callable, optional): Turns the arguments into those of the model. None
-            passes them on. Default: None
+        show (Callable, optional): Turns the arguments into the tuple of those of the
+            model. None passes them on. Default: None
 
     Examples::
 

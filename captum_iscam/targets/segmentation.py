@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.forward import Score, at_least_single, score_transform
-from captum_iscam.targets._callable import ModelScore
+from captum_iscam.targets.model_score import ModelScore
 
 
 def segmentation(
@@ -28,15 +28,16 @@ def segmentation(
     Args:
         model (Callable): A model with outputs `(N, classes, *spatial)`, or a mapping
             that holds them, such as torchvision's FCN and DeepLab.
-        category (int): `c`, the class.
+        category (int): `c`, the index of the class.
         region (Tensor, optional): `R`, boolean, of the output's spatial size: for
             example where the model predicts the class,
             `model(x)["out"][0].argmax(0) == category`. None expects it in every call, a
             row per example and behind the inputs, as `additional_forward_args`: then
             each example of a batch has a region of its own. Default: None
-        score (str or Callable, optional): What is summed: "softmax" over the classes,
-            "sigmoid", "identity", or a function of the output. Default: "softmax"
-        key (str, optional): Where the output is in a mapping. Default: "out"
+        score (str or Callable, optional): What is summed: "softmax" over the classes (a
+            probability), "sigmoid", "identity" (the output as it is), or a function of
+            the output. Default: "softmax"
+        key (str, optional): Key of the output in a mapping. Default: "out"
 
     Returns:
         *ModelScore*, with scores `(N,)`: with "softmax" from 0 to the region's size.
@@ -96,8 +97,8 @@ def _shared(region: Tensor, maps: Tensor) -> Tensor:
     if where.shape != maps.shape[2:]:
         raise ValueError(
             f"region must have the size {tuple(maps.shape[2:])} of the output, got "
-            f"{tuple(region.shape)}. Take it from the model's own prediction; leave it "
-            "out here to pass one per example as additional_forward_args."
+            f"{tuple(region.shape)}. Take it from the model's own prediction; omit it "
+            "here to pass one per example as additional_forward_args."
         )
     return where
 
@@ -113,8 +114,8 @@ def _rows_of(regions: Tensor, maps: Tensor) -> Tensor:
     empty = (~regions.flatten(1).any(1)).nonzero().reshape(-1).tolist()
     if empty:
         raise ValueError(
-            "region must hold at least one place for every example, got none for "
-            f"example {empty[0]}. Leave such examples out."
+            "region must hold at least one pixel for every example, got none for "
+            f"example {empty[0]}. Exclude such examples."
         )
     return regions
 
@@ -129,6 +130,6 @@ def _check_region(region: Any) -> None:
         )
     if not bool(region.any().item()):
         raise ValueError(
-            "region must hold at least one place, got none of "
-            f"{tuple(region.shape)}. Choose a class the model finds, or another place."
+            "region must hold at least one pixel, got none of "
+            f"{tuple(region.shape)}. Choose a class the model finds, or another region."
         )

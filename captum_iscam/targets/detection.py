@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.validation import as_number
-from captum_iscam.targets._callable import ModelScore
+from captum_iscam.targets.model_score import ModelScore
 
 
 def detection(
@@ -39,12 +39,12 @@ def detection(
         model (Callable): A detector as those of torchvision: called with a list of
             images `(C, H, W)`, it gives a list of dictionaries with "boxes" `(D, 4)` as
             corners `x0, y0, x1, y1`, "labels" and "scores" `(D,)`.
-        inputs (Tensor): The one image to be explained, `(1, C, H, W)`; it is shown to
-            the model once, here.
+        inputs (Tensor): The image to explain, `(1, C, H, W)`; the model runs on it
+            once, here.
         box (Tensor or tuple[float, ...]): The object's corners `x0, y0, x1, y1` in
             pixels, by hand or from the model's own output.
-        label (int, optional): `c`. None takes that of the box that overlaps most.
-            Default: None
+        label (int, optional): `c`, the class of the box. Default: None, that is the
+            class of the box that overlaps most
         min_overlap (float, optional): Smallest intersection over union that counts,
             above 0 and at most 1. Default: 0.5
 
