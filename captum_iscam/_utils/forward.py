@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_iscam._utils.captum_compat import (
     format_additional_forward_args,
@@ -354,16 +354,4 @@ def _check_classes(output: Tensor) -> None:
         warn_user(
             "The model's outputs already are probabilities, and a second softmax "
             'flattens them. Use score="identity".',
-        )
-
-
-def check_training_mode(forward_func: Callable[..., Any]) -> None:
-    """Warns of a model in training mode, whose scores are not those of its use."""
-    model = getattr(forward_func, "_orig_mod", forward_func)
-    if isinstance(model, nn.DataParallel):
-        model = model.module
-    if isinstance(model, nn.Module) and model.training:
-        warn_user(
-            "The model is in training mode, so dropout and batch statistics change "
-            "its scores. Call model.eval() first."
         )

@@ -24,10 +24,10 @@ from captum_iscam._utils.forward import (
     Target,
     TargetScore,
     at_least_single,
-    check_training_mode,
     score_transform,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import Channels, WeightingScheme
@@ -154,9 +154,8 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             forward_func=self.forward_func,
             layer=self.layer,
         )
-        check_training_mode(self.forward_func)
         score = TargetScore(
-            self.forward_func,
+            keeping_buffers(self.forward_func),
             self.score,
             target,
             additional_forward_args,
@@ -191,7 +190,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         batch, score = task.batch, task.score
         with task.chunks.fitted_to(eager(self.forward_func), batch.num_examples):
             evals, output = evaluate_layer(
-                self.forward_func,
+                score.forward_func,
                 layer,
                 batch.inputs,
                 task.additional_forward_args,

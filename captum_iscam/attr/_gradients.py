@@ -40,11 +40,11 @@ from captum_iscam._utils.forward import (
     Target,
     TargetScore,
     at_least_single,
-    check_training_mode,
     score_transform,
 )
 from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
 from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
@@ -278,9 +278,8 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             forward_func=self.forward_func,
             layer=self.layer,
         )
-        check_training_mode(self.forward_func)
         # Hooks do not run inside compiled code, and gradients at a layer need hooks.
-        hooked = eager(self.forward_func)
+        hooked = keeping_buffers(eager(self.forward_func))
         device_ids = self.device_ids or getattr(hooked, "device_ids", None)
         count = batch.num_examples
         score = TargetScore(
@@ -289,7 +288,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
 
         def attribute(layer: nn.Module) -> Attributions:
             evals, output = evaluate_layer(
-                self.forward_func,
+                hooked,
                 layer,
                 perturbations.first,
                 additional_forward_args,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from captum_iscam._utils.captum_compat import format_output, log_usage
 from captum_iscam._utils.forward import Baselines, Score, Target, at_least_single
 from captum_iscam._utils.inputs import check_inputs
+from captum_iscam._utils.training import keeping_buffers
 from captum_iscam.attr._base import (
     Attributions,
     NamedLayerAttribution,
@@ -77,11 +78,12 @@ class _Control(NamedLayerAttribution, ABC):
             ValueError: If the layer does not run, or has no spatial output.
         """
         batch = check_inputs(inputs, None, self.forward_func)
+        forward_func = keeping_buffers(self.forward_func, by_flag=False)
 
         def attribute(layer: nn.Module) -> Attributions:
             with torch.no_grad():
                 outputs, _ = evaluate_layer(
-                    self.forward_func,
+                    forward_func,
                     layer,
                     batch.inputs,
                     additional_forward_args,

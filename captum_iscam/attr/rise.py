@@ -21,11 +21,11 @@ from captum_iscam._utils.forward import (
     Target,
     TargetScore,
     at_least_single,
-    check_training_mode,
     score_transform,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs, rows_of
 from captum_iscam._utils.interpolate import upsample
+from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import (
     as_count,
     as_number,
@@ -162,9 +162,8 @@ class RISE(PerturbationAttribution):
         chunks = Chunks(
             internal_batch_size, batch.inputs, forward_func=self.forward_func
         )
-        check_training_mode(self.forward_func)
         score = TargetScore(
-            self.forward_func,
+            keeping_buffers(self.forward_func),
             self.score,
             target,
             additional_forward_args,
@@ -186,7 +185,7 @@ class RISE(PerturbationAttribution):
         inputs = tuple(x.clone() for x in batch.inputs)
         with chunks.fitted_to(eager(self.forward_func), batch.num_examples):
             output = run_forward(
-                self.forward_func, inputs, additional_forward_args=score.additional
+                score.forward_func, inputs, additional_forward_args=score.additional
             )
         score.check(output)
         return score.of_inputs(output).to(batch.device)
