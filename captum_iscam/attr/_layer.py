@@ -13,6 +13,7 @@ from captum_iscam._utils.captum_compat import (
     forward_layer_eval,
 )
 from captum_iscam._utils.hooks import thread_local_layer
+from captum_iscam._utils.warn import warn_user
 from captum_iscam.reshape_transforms import ReshapeTransform
 
 
@@ -63,6 +64,7 @@ def evaluate_layer(
     outputs: list[Any] = []
     hooked = eager(forward_func)
     device_ids = device_ids or getattr(hooked, "device_ids", None)
+    heard = thread_local_layer(layer, device_ids)
 
     def forward_and_keep(*args: Any) -> Any:
         outputs.append(hooked(*args))
@@ -73,7 +75,7 @@ def evaluate_layer(
             forward_and_keep,
             # Copies, since a model may well prepare its input in place.
             tuple(x.clone() for x in inputs),
-            thread_local_layer(layer, device_ids),
+            heard,
             additional_forward_args=format_additional_forward_args(
                 additional_forward_args
             ),
@@ -92,6 +94,13 @@ def evaluate_layer(
             f"layer must give a tensor or a tuple of tensors, got {error}. "
             "Choose a layer inside of it."
         ) from None
+    calls = getattr(heard, "calls", 1)
+    if calls > 1:
+        warn_user(
+            f"The layer, a {type(layer).__name__}, runs {calls} times in a pass, and "
+            "its last call is explained. For another, let the model pass the output "
+            "of each call through a torch.nn.Identity of its own, and explain that."
+        )
     return evals, outputs[-1]
 
 

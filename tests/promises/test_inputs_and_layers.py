@@ -1,5 +1,8 @@
 """Inputs and layers that are easily given wrong: right, noticed, or refused by name."""
 
+import copy
+import threading
+
 import pytest
 import torch
 from reference import methods
@@ -281,3 +284,74 @@ def test_compiled_code_in_a_function_is_compiled_once(name, part):
 
     assert len(graphs) == count
     assert_same_buffers(before, net)
+
+
+# A layer that runs several times in a pass.
+
+
+class Unrolled(nn.Module):
+    """Three calls of one layer, or of three equal ones, each with an identity."""
+
+    def __init__(self, shared):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 4, 3, stride=2)
+        block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+        blocks = [block if shared else copy.deepcopy(block) for _ in range(3)]
+        self.blocks = nn.ModuleList(blocks)
+        self.calls = nn.ModuleList(nn.Identity() for _ in range(3))
+        self.head = nn.Linear(4, 5)
+        self.double().eval()
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block, call in zip(self.blocks, self.calls, strict=True):
+            x = x + call(block(x))
+        return self.head(x.mean((2, 3)))
+
+
+@every_layer_method
+@pytest.mark.parametrize("of_input", [False, True])
+def test_a_layer_that_runs_several_times_is_noticed(name, of_input):
+    net, apart = Unrolled(shared=True), Unrolled(shared=False)
+    options = {"attribute_to_layer_input": of_input}
+    match = "Sequential, runs 3 times in a pass, and its last call is .*Identity"
+
+    with pytest.warns(UserWarning, match=match) as caught:
+        found = explain(name, net, net.blocks[0], images(2), 1, **options)
+
+    assert sum("in a pass" in str(w.message) for w in caught) == 1
+    last = explain(name, apart, apart.blocks[2], images(2), 1, **options)
+    torch.testing.assert_close(found, last, rtol=0, atol=1e-9)
+
+
+@every_layer_method
+@pytest.mark.parametrize("call", [0, 1, 2])
+def test_each_call_of_a_layer_is_explained_at_its_own_identity(name, call):
+    net, apart = Unrolled(shared=True), Unrolled(shared=False)
+
+    found = explain(name, net, net.calls[call], images(2), 1)
+
+    expected = explain(name, apart, apart.blocks[call], images(2), 1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+@every_layer_method
+def test_calls_are_counted_of_each_layer_and_of_this_thread(name):
+    net, once = Unrolled(shared=True), ConvNet().double()
+
+    def twice(x):
+        return once(x) + once(x.flip(-1))
+
+    with pytest.warns(UserWarning, match="Conv2d, runs 2 times"):
+        explain(name, twice, once.mix, images(2), 1)
+    with pytest.warns(UserWarning, match="runs 3 times") as caught:
+        explain(name, net, [net.stem, net.blocks[0]], images(2), 1)
+    assert sum("in a pass" in str(w.message) for w in caught) == 1
+
+    def other_thread_too(x):
+        thread = threading.Thread(target=once, args=(x,))
+        thread.start(), thread.join()
+        return once(x)
+
+    explain(name, other_thread_too, once.features, images(2), 1)
