@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -13,8 +14,11 @@ from captum_iscam._utils.captum_compat import (
     forward_layer_eval,
 )
 from captum_iscam._utils.hooks import thread_local_layer
+from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_user
 from captum_iscam.reshape_transforms import ReshapeTransform
+
+_GIVES_TENSORS = "give a tensor or a tuple of tensors"
 
 
 def check_layer(
@@ -64,7 +68,8 @@ def evaluate_layer(
     outputs: list[Any] = []
     hooked = eager(forward_func)
     device_ids = device_ids or getattr(hooked, "device_ids", None)
-    heard = thread_local_layer(layer, device_ids)
+    check = partial(_check_tensors, attribute_to_layer_input)
+    heard = thread_local_layer(layer, device_ids, check)
 
     def forward_and_keep(*args: Any) -> Any:
         outputs.append(hooked(*args))
@@ -87,13 +92,11 @@ def evaluate_layer(
             raise layer_did_not_run(layer) from None
         raise
     except AttributeError as error:
-        # Captum clones whatever the layer gives, which only a tensor can do.
+        # Captum clones whatever the layer gives, which only a tensor can do. The check
+        # is not there for DataParallel on several devices.
         if "'clone'" not in str(error):
             raise
-        raise TypeError(
-            f"layer must give a tensor or a tuple of tensors, got {error}. "
-            "Choose a layer inside of it."
-        ) from None
+        raise _no_tensors(_GIVES_TENSORS, error) from None
     calls = getattr(heard, "calls", 1)
     if calls > 1:
         warn_user(
@@ -102,6 +105,25 @@ def evaluate_layer(
             "of each call through a torch.nn.Identity of its own, and explain that."
         )
     return evals, outputs[-1]
+
+
+def _check_tensors(of_input: bool, values: Any) -> None:
+    """Raises unless a layer is given, or gives, what can be kept."""
+    each = values if isinstance(values, (tuple, list)) else (values,)
+    if each and all(isinstance(value, Tensor) for value in each):
+        return
+    got = type(values).__name__
+    if isinstance(values, (tuple, list)):
+        got += f" of {', '.join(type(x).__name__ for x in values) or 'nothing'}"
+    rule = "be given tensors alone, by position" if of_input else _GIVES_TENSORS
+    raise _no_tensors(rule, got)
+
+
+def _no_tensors(rule: str, got: object) -> TypeError:
+    return TypeError(
+        f"layer must {rule}, got {got}. Choose a layer inside of it, or let the model "
+        "pass the tensor through a torch.nn.Identity and explain that."
+    )
 
 
 def reshaped(transform: ReshapeTransform | None, activations: Tensor) -> Tensor:
@@ -115,6 +137,27 @@ def reshaped(transform: ReshapeTransform | None, activations: Tensor) -> Tensor:
             f"{type(maps).__name__}. Return the maps alone."
         )
     return maps
+
+
+def check_rows(activations: Tensor, count: int) -> None:
+    """Raises unless a layer keeps the examples apart."""
+    if len(activations) != count:
+        raise ValueError(
+            "layer must keep one row per example, got an output of shape "
+            f"{tuple(activations.shape)} for {count} examples. Choose a layer that "
+            "keeps them apart, or pass reshape_transform."
+        )
+
+
+def require_floating_maps(activations: Tensor) -> None:
+    """Raises for a layer of integers, or of numbers that stand for others."""
+    quantized = activations.is_quantized
+    require_floating(
+        "layer's output",
+        activations,
+        f"Pass reshape_transform=torch.{'dequantize' if quantized else 'Tensor.float'}"
+        " to a score method, or choose another layer: gradients need floating point.",
+    )
 
 
 def layer_did_not_run(layer: nn.Module) -> ValueError:

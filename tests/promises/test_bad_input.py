@@ -207,7 +207,8 @@ def test_a_target_out_of_range(name, net, target):
 @every_method
 def test_captums_own_error_for_a_target_of_the_wrong_form(name, net):
     refuses(name, net, net.features, images(2), (1, 2, 3), AssertionError, "target")
-    refuses(name, net, net.features, images(2), [1, 2, 3], AssertionError, "length")
+    match = "target must have one entry per example"
+    refuses(name, net, net.features, images(2), [1, 2, 3], AssertionError, match)
 
 
 @every_method

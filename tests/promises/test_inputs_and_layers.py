@@ -6,8 +6,8 @@ import threading
 import pytest
 import torch
 from reference import methods
-from reference.methods import METHODS, attribute
-from reference.networks import ConvNet, images
+from reference.methods import GRADIENT_METHODS, METHODS, SCORE_METHODS, attribute
+from reference.networks import BATCH_NORM, CONVOLUTION, ConvNet, images
 from reference.spies import assert_same_state, state_of
 from torch import nn
 
@@ -355,3 +355,222 @@ def test_calls_are_counted_of_each_layer_and_of_this_thread(name):
         return once(x)
 
     explain(name, other_thread_too, once.features, images(2), 1)
+
+
+# Forms of input, layer, output and target that need a repair.
+
+
+class Normed(nn.Module):
+    """Convolution and pooling of any size; batch norm only takes whole batches."""
+
+    def __init__(self, spatial, norm):
+        super().__init__()
+        self.conv = CONVOLUTION[spatial](3, 4, 3)
+        self.norm = BATCH_NORM[spatial](4) if norm else nn.ReLU()
+        pools = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+        self.pool = pools[spatial - 1](1)
+        self.head = nn.Linear(4, 5)
+        self.double().eval()
+
+    def forward(self, x):
+        return self.head(self.pool(self.norm(self.conv(x))).flatten(1))
+
+
+class Means(nn.Module):
+    """Takes inputs without a batch as they are: only the output says what is missing"""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 5)
+        self.double().eval()
+
+    def forward(self, x):
+        return self.head(self.conv(x).mean((-2, -1)))
+
+
+WITHOUT_BATCH = {
+    "image": (lambda: Normed(2, True), (3, 9, 8)),
+    "image without norm": (lambda: Normed(2, False), (3, 9, 8)),
+    "image that runs through": (Means, (3, 9, 8)),
+    "volume": (lambda: Normed(3, True), (3, 5, 6, 7)),
+    "signal": (lambda: Normed(1, False), (3, 20)),
+}
+
+
+@every_method
+@pytest.mark.parametrize("kind", WITHOUT_BATCH)
+def test_inputs_without_a_batch_axis(name, kind):
+    make, shape = WITHOUT_BATCH[kind]
+    net, x = make(), torch.rand(shape, dtype=torch.float64)
+
+    with pytest.raises(ValueError, match=r"inputs must.* got.*inputs\.unsqueeze\(0\)"):
+        explain(name, net, net.conv, x, 1)
+    with pytest.raises(ValueError, match=r"inputs must.* got.*inputs\.unsqueeze\(0\)"):
+        explain(name, lambda z: net(z), net.conv, x, 1)
+
+    explain(name, net, net.conv, x.unsqueeze(0), 1)
+
+
+@every_method
+def test_other_errors_of_a_first_pass_are_not_taken_for_a_missing_axis(name):
+    net = ConvNet().double()
+
+    def any_shape(x):
+        net.features(x if x.dim() == 4 else x[0])
+        raise ValueError("the model is of no use")
+
+    def rows(x):
+        return net(x.flatten(0, 1)) if x.dim() == 5 else net(x)
+
+    with pytest.raises(ValueError, match="of no use"):
+        explain(name, any_shape, net.features, images(2), 1)
+    if name != "channel mean":
+        with pytest.raises(ValueError, match="target must be an index"):
+            explain(name, rows, net.features, images(2), 7)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "rise"])
+def test_waveforms_without_channels(name):
+    class Waves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(1, 4, 9, stride=2)
+            self.head = nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.head(self.conv(x.unsqueeze(1)).relu().mean(2))
+
+    net, x = Waves().eval(), torch.rand(2, 60)
+    if name in GRADIENT_METHODS:
+        assert explain(name, net, net.conv, x, 1).shape[:2] == (2, 1)
+        return
+
+    match = r"inputs must have positions .*unsqueeze\(1\).*model\(x\.squeeze\(1\)\)"
+    with pytest.raises(ValueError, match=match):
+        explain(name, net, net.conv, x, 1)
+
+    explain(name, lambda z: net(z.squeeze(1)), net.conv, x.unsqueeze(1), 1)
+
+
+@every_method
+def test_inputs_in_lists_and_dicts(name):
+    net = ConvNet().double()
+
+    with pytest.raises(TypeError, match=r"got list\..*tuple\(inputs\)"):
+        explain(name, net, net.features, [images(2)], 1)
+    with pytest.raises(TypeError, match=r"got dict\..*a tuple of its tensors"):
+        explain(name, net, net.features, {"pixel_values": images(2)}, 1)
+
+
+class Passing(nn.Module):
+    """A layer that gives whatever a function makes of its input."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *x, **named):
+        return self.function(*x, **named)
+
+
+def quantized(x):
+    return torch.quantize_per_tensor(x.float(), 0.05, 100, torch.quint8)
+
+
+LAYERS = {
+    "quantised": (quantized, "torch.quint8. Pass reshape_transform=torch.dequantize"),
+    "integers": (lambda x: (9 * x).long(), "int64. Pass .*=torch.Tensor.float"),
+    "truth": (lambda x: x > 0, "bool. Pass .*=torch.Tensor.float"),
+    "none": (lambda x: None, "NoneType. .*Identity"),
+    "a tuple with none": (lambda x: (x, None), "tuple of Tensor, NoneType. .*Identity"),
+    "an empty list": (lambda x: [], "list of nothing. .*Identity"),
+    "a dict": (lambda x: {"maps": x}, "dict. .*Identity"),
+}
+
+
+quantized_on_purpose = pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+
+
+@quantized_on_purpose
+@every_layer_method
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layers_that_give_no_floating_point_tensors(name, kind):
+    function, match = LAYERS[kind]
+    layer, net = Passing(function), ConvNet().double()
+
+    def model(x):
+        layer(net.features(x))
+        return net(x)
+
+    with pytest.raises(TypeError, match=f"layer.* must .*, got .*{match}"):
+        explain(name, model, layer, images(2), 1)
+    if name in SCORE_METHODS and "Pass" in match:
+        own = torch.dequantize if kind == "quantised" else torch.Tensor.float
+        explain(
+            name, model, layer, images(2), 1, constructor={"reshape_transform": own}
+        )
+
+
+@every_layer_method
+def test_layers_whose_input_goes_by_name(name):
+    layer, net = Passing(lambda x: x), ConvNet().double()
+    options = {"attribute_to_layer_input": True}
+
+    def model(x):
+        return net(layer(x=x))
+
+    with pytest.raises(TypeError, match="layer must be given tensors alone, by posit"):
+        explain(name, model, layer, images(2), 1, **options)
+
+
+OUTPUTS = {
+    "classes": (lambda out: out.argmax(1, keepdim=True).expand(-1, 5), "logits or pro"),
+    "truth": (lambda out: out > 0, "logits or pro"),
+    "quantised": (quantized, r"Return output\.dequantize\(\)"),
+    "none": (lambda out: None, "must return a tensor, got NoneType"),
+}
+
+
+@quantized_on_purpose
+@pytest.mark.parametrize("name", [*METHODS, "rise"])
+@pytest.mark.parametrize("kind", OUTPUTS)
+@pytest.mark.parametrize("score", ["softmax", "identity", lambda out: out])
+def test_outputs_that_are_no_floating_point_tensors(name, kind, score):
+    read, match = OUTPUTS[kind]
+    net, own = ConvNet().double(), {"score": score}
+
+    with pytest.raises(TypeError, match=f"must .*, got .*{match}|{match}"):
+        explain(
+            name, lambda x: read(net(x)), net.features, images(2), 1, constructor=own
+        )
+
+
+@pytest.mark.parametrize("name", [*METHODS, "rise"])
+def test_baselines_in_the_place_of_the_target(name):
+    net, x = ConvNet().double(), images(2)
+
+    for baseline in (torch.zeros_like(x), x[:1], 0.0, (torch.zeros_like(x),)):
+        with pytest.raises(TypeError, match=r"target must hold .*baselines=") as error:
+            explain(name, net, net.features, x, baseline)
+        assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("name", [*METHODS, "rise"])
+@pytest.mark.parametrize(
+    ("count", "target", "repair"),
+    [
+        (1, [1, 4], r"\[\[1, 4\]\] for several"),
+        (1, torch.tensor([1, 4, 2]), r"\[\[1, 4, 2\]\] for several"),
+        (2, [1, 4, 2], r"\[\[1, 4, 2\]\] for several"),
+        (2, [3], r"\[\[3\]\] for several"),
+        (1, list(range(40)), r"\(N, T\) for several"),
+    ],
+    ids=str,
+)
+def test_a_list_of_targets_that_is_no_target_per_example(name, count, target, repair):
+    net = ConvNet().double()
+    match = f"target must have one entry per example, {count}, got .*{repair}"
+
+    with pytest.raises(AssertionError, match=match):
+        explain(name, net, net.features, images(count), target)
