@@ -41,6 +41,7 @@ from captum_iscam.attr._layer import (
     check_rows,
     eager,
     evaluate_layer,
+    one_position,
     require_floating_maps,
     reshaped,
 )
@@ -215,7 +216,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 )
             score.check(output)
             shaped = [reshaped(self.reshape_transform, value) for value in evals]
-            maps = [check_activations(value, batch) for value in shaped]
+            maps = [check_activations(value, batch, model) for value in shaped]
         if task.return_convergence_delta:
             _check_precision(output, batch.device)
         return score.of_inputs(output).to(batch.device), maps
@@ -275,9 +276,13 @@ def _check_precision(output: Tensor, device: torch.device) -> None:
         )
 
 
-def check_activations(activations: Tensor, batch: Batch) -> Tensor:
+def check_activations(
+    activations: Tensor, batch: Batch, model: Callable[..., Any]
+) -> Tensor:
     """Returns the layer's maps on the inputs' device, in at least float32."""
     shape = tuple(activations.shape)
+    if activations.dim() > 2 and activations.shape[2:].numel() == 1:
+        raise one_position(activations, model, batch.inputs)
     if activations.dim() < 3 or activations.shape[2:].numel() < 2:
         raise ValueError(
             f"layer must have a spatial output (N, K, ...), got the shape {shape}. "

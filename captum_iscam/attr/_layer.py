@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from captum_iscam._utils.captum_compat import (
 from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_user
+from captum_iscam.layers import default_layer
 from captum_iscam.reshape_transforms import ReshapeTransform
 
 _GIVES_TENSORS = "give a tensor or a tuple of tensors"
@@ -157,6 +159,22 @@ def require_floating_maps(activations: Tensor) -> None:
         activations,
         f"Pass reshape_transform=torch.{'dequantize' if quantized else 'Tensor.float'}"
         " to a score method, or choose another layer: gradients need floating point.",
+    )
+
+
+def one_position(
+    activations: Tensor, model: Callable[..., Any], inputs: tuple[Tensor, ...]
+) -> ValueError:
+    """Returns the error for a layer of one position, which names another if it can."""
+    name = ""
+    if isinstance(model, nn.Module):
+        # One more pass, whatever fails in it. A copy: models prepare inputs in place.
+        with suppress(Exception):
+            name = f', such as "{default_layer(model, inputs[0][:1].clone())[0]}"'
+    return ValueError(
+        "layer must have more than one position, got one position, the shape "
+        f"{tuple(activations.shape)}, so its mask is constant. Choose an earlier "
+        f"layer{name}, a larger input, or a gradient method."
     )
 
 

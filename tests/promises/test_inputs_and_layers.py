@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import torch
+import torchvision
 from reference import methods
 from reference.methods import GRADIENT_METHODS, METHODS, SCORE_METHODS, attribute
 from reference.networks import BATCH_NORM, CONVOLUTION, ConvNet, images
@@ -13,6 +14,7 @@ from torch import nn
 
 from captum_iscam import RISE
 from captum_iscam.attr import ChannelMean
+from captum_iscam.layers import check_spatial
 from captum_iscam.metrics import average_drop, infidelity, insertion
 
 pytestmark = pytest.mark.filterwarnings(
@@ -574,3 +576,73 @@ def test_a_list_of_targets_that_is_no_target_per_example(name, count, target, re
 
     with pytest.raises(AssertionError, match=match):
         explain(name, net, net.features, images(count), target)
+
+
+# A layer of one position.
+
+
+class Shrinking(nn.Module):
+    """`first` has four positions and more, `last` has one for small inputs."""
+
+    def __init__(self, spatial=2, norm=False):
+        super().__init__()
+        conv = CONVOLUTION[spatial]
+        self.first = nn.Sequential(conv(3, 4, 3, stride=2), nn.ReLU())
+        self.last = nn.Sequential(conv(4, 6, 2), nn.ReLU())
+        self.norm = BATCH_NORM[spatial](6) if norm else nn.Identity()
+        self.head = nn.Linear(6, 5)
+        self.double().eval()
+
+    def forward(self, x, *more):
+        return self.head(self.norm(self.last(self.first(x))).flatten(2).mean(2))
+
+
+@every_layer_method
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+def test_a_layer_of_one_position(name, spatial):
+    net = Shrinking(spatial)
+    x = torch.rand(2, 3, *[5] * spatial, dtype=torch.float64)
+    if name not in SCORE_METHODS:
+        out = explain(name, net, net.last, x, 1)
+        assert out.shape == (2, 1, *[1] * spatial)
+        assert torch.isfinite(out).all()
+        return
+
+    match = 'layer must have more than one position, got one position.*as "first", a'
+    with pytest.raises(ValueError, match=match):
+        explain(name, net, net.last, x, 1)
+    match = "got one position.*Choose an earlier layer, a larger"
+    with pytest.raises(ValueError, match=match):
+        explain(name, lambda z: net(z), net.last, x, 1)
+    with pytest.raises(ValueError, match=r"got one position.*Choose an earlier layer"):
+        explain(name, net, net.last, (x, x), 1)
+
+    explain(name, net, net.first, x, 1)
+
+
+def test_looking_for_an_earlier_layer_leaves_no_trace():
+    net = Shrinking(norm=True)
+    net.norm.train()
+    x = torch.rand(2, 3, 5, 5, dtype=torch.float64)
+    before, state = buffers_of(net), state_of(net, x)
+
+    with (
+        pytest.warns(UserWarning, match="training mode"),
+        pytest.raises(ValueError, match="one position"),
+    ):
+        explain("score-cam", net, net.last, x, 1)
+
+    assert_same_buffers(before, net)
+    assert_same_state(state, state_of(net, x))
+
+
+def test_the_layer_that_is_named_is_one_of_the_network():
+    net = torchvision.models.resnet18().eval()
+    x = torch.rand(1, 3, 32, 32)
+
+    with pytest.raises(ValueError, match=r'one position.*such as "layer3"'):
+        explain("score-cam", net, net.layer4, x, 1)
+    with pytest.raises(ValueError, match=r'one position.*"layer4".*Those.*layer3'):
+        check_spatial(net, x, "layer4")
+
+    explain("grad-cam++", net, net.layer4, x, 1)
