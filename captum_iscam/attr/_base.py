@@ -44,6 +44,7 @@ from captum_iscam.attr._layer import (
     one_position,
     require_floating_maps,
     reshaped,
+    warn_of_layout,
 )
 from captum_iscam.attr._masking import MaskedInputs
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
@@ -300,6 +301,7 @@ def check_activations(
     for tensor in same_rank:
         require_floating("inputs", tensor, "Convert them with inputs.float().")
     require_floating_maps(activations)
+    warn_of_layout(activations, batch.inputs)
     if not bool(torch.isfinite(activations).all().item()):
         raise RuntimeError(
             "forward_func must give finite activations, got NaN or infinity from "

@@ -54,6 +54,7 @@ from captum_iscam.attr._layer import (
     evaluate_layer,
     require_floating_maps,
     reshaped,
+    warn_of_layout,
 )
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
@@ -309,6 +310,8 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                 for value in evals:
                     require_floating_maps(value)
                 first = [self._maps(value, batch, count) for value in evals]
+            for value in first:
+                warn_of_layout(value, batch.inputs)
             totals = Totals(perturbations, first, score.num_targets or 1)
 
             def body(start: int, stop: int) -> None:

@@ -151,6 +151,25 @@ def check_rows(activations: Tensor, count: int) -> None:
         )
 
 
+def warn_of_layout(activations: Tensor, inputs: tuple[Tensor, ...]) -> None:
+    """Warns of a layer with more positions than any input that it can be a map of."""
+    axes: list[tuple[int, int, int]] = []
+    for x in (x for x in inputs if x.dim() == activations.dim()):
+        sizes = zip(activations.shape[2:], x.shape[2:], strict=True)
+        more = [(axis, a, b) for axis, (a, b) in enumerate(sizes, 2) if a > b]
+        if not more:
+            return
+        axes += more
+    if axes:
+        axis, ours, theirs = axes[0]
+        warn_user(
+            f"The layer has {ours} positions along axis {axis}, where the input has "
+            f"{theirs}. Both are read as (N, C, *spatial). For a model with another "
+            "order use captum_iscam.reshape_transforms.channels_first(model, "
+            '"NHWC"), for a layer with the channels last reshape_transform=swin.'
+        )
+
+
 def require_floating_maps(activations: Tensor) -> None:
     """Raises for a layer of integers, or of numbers that stand for others."""
     quantized = activations.is_quantized

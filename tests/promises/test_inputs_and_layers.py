@@ -16,6 +16,7 @@ from captum_iscam import RISE
 from captum_iscam.attr import ChannelMean
 from captum_iscam.layers import check_spatial
 from captum_iscam.metrics import average_drop, infidelity, insertion
+from captum_iscam.reshape_transforms import channels_first
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",
@@ -593,8 +594,13 @@ class Shrinking(nn.Module):
         self.head = nn.Linear(6, 5)
         self.double().eval()
 
-    def forward(self, x, *more):
+    def forward(self, x):
         return self.head(self.norm(self.last(self.first(x))).flatten(2).mean(2))
+
+
+class Both(Shrinking):
+    def forward(self, x, other):
+        return super().forward(x + other)
 
 
 @every_layer_method
@@ -614,8 +620,9 @@ def test_a_layer_of_one_position(name, spatial):
     match = "got one position.*Choose an earlier layer, a larger"
     with pytest.raises(ValueError, match=match):
         explain(name, lambda z: net(z), net.last, x, 1)
-    with pytest.raises(ValueError, match=r"got one position.*Choose an earlier layer"):
-        explain(name, net, net.last, (x, x), 1)
+    both = Both(spatial)  # cannot be run with one input to look for a layer
+    with pytest.raises(ValueError, match=match):
+        explain(name, both, both.last, (x, x), 1)
 
     explain(name, net, net.first, x, 1)
 
@@ -646,3 +653,137 @@ def test_the_layer_that_is_named_is_one_of_the_network():
         check_spatial(net, x, "layer4")
 
     explain("grad-cam++", net, net.layer4, x, 1)
+
+
+# Channels that are not on axis 1.
+
+
+class Colours(nn.Module):
+    """The logit of class c is the amount of colour c in inputs of any layout."""
+
+    def __init__(self, layout, positions=None):
+        super().__init__()
+        self.channels = layout.index("C")
+        spatial = len(layout) - 2
+        pools = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+        adaptive = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+        kind = adaptive if positions else pools
+        self.features = kind[spatial - 1](positions or 2)
+        self.eval()
+
+    def forward(self, x, scale=None):
+        colours = self.features(x.movedim(self.channels, 1)).flatten(2).mean(2)
+        return 20 * colours if scale is None else 20 * colours * scale
+
+
+def two_objects(layout):
+    """Inputs `(N, C, *spatial)`: an object of colour 0, then one of colour 2."""
+    spatial = len(layout) - 2
+    x = torch.zeros(2, 3, *[16] * spatial)
+    first = (..., *[slice(2, 6)] * spatial)
+    second = (..., *[slice(10, 14)] * spatial)
+    x[:, 0][first], x[:, 2][second] = 1.0, 0.8
+    return x, first, second
+
+
+LAYOUTS = ["NHWC", "NTC", "NTCHW", "NCHW", "NHCW"]
+of_colours = pytest.mark.parametrize("layout", LAYOUTS)
+
+
+@pytest.mark.filterwarnings("ignore:channel_softmax")
+@pytest.mark.parametrize("name", [*METHODS, "rise"])
+@of_colours
+def test_channels_first_puts_the_map_on_the_right_object(name, layout):
+    net, (x, first, second) = Colours(layout), two_objects(layout)
+    options = {"n_masks": 200, "grid": 4} if name == "rise" else {}
+
+    for target, here, there in ((0, first, second), (2, second, first)):
+        out = explain(
+            name,
+            channels_first(net, layout),
+            net.features,
+            x,
+            target,
+            constructor={"score": "identity"},
+            **options,
+        )
+        wide = nn.functional.interpolate(out, x.shape[2:])
+        assert (wide[here].mean() > wide[there].mean() + 1e-3 * wide.amax()).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("layout", ["NHWC", "NTC", "NTCHW"])
+def test_channels_last_inputs_are_noticed_where_it_shows(name, layout):
+    net, (x, *_) = Colours(layout), two_objects(layout)
+    given = x.movedim(1, layout.index("C"))
+    match = r'8 positions along axis \d, where the input has 3.*model, "NHWC"\)'
+
+    with pytest.warns(UserWarning, match=match) as caught:
+        explain(name, net, net.features, given, 0)
+
+    assert sum("positions along" in str(w.message) for w in caught) == 1
+    coarse = Colours(layout, positions=2)
+    explain(name, coarse, coarse.features, given, 0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_of_several_inputs_that_fits_is_enough(name):
+    net = Colours("NCHW")
+
+    def model(small, image):
+        return net(image) + small.mean((2, 3))
+
+    x, *_ = two_objects("NCHW")
+    explain(name, model, net.features, (x[..., :4], x), 0)
+
+    def enlarged(z):
+        return net(nn.functional.interpolate(z, (16, 16)))
+
+    with pytest.warns(UserWarning, match="8 positions along axis 3, where .* has 4"):
+        explain(name, enlarged, net.features, x[..., :4], 0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_channels_first_is_the_model_in_another_order(layout):
+    net, (x, *_) = Colours(layout), two_objects(layout)
+    shown = x.movedim(1, layout.index("C"))
+    wrapped = channels_first(net, layout)
+
+    assert torch.equal(wrapped(x), net(shown))
+    assert torch.equal(wrapped(x, torch.tensor(2.0)), net(shown, 2.0))
+    assert dict(wrapped.named_modules())["model.features"] is net.features
+    assert not wrapped.training
+    assert channels_first(Colours(layout).train(), layout).training
+    # Memory in the order of the model, and every argument of its rank in it.
+    views = channels_first(lambda a, b, c: (a.view(-1), b.shape, c), layout)
+    flat, shape, vector = views(x, x, x[:, 0, 0])
+    assert torch.equal(flat, shown.reshape(-1))
+    assert shape == shown.shape
+    assert torch.equal(vector, x[:, 0, 0])
+
+
+def test_spatial_axes_keep_their_order():
+    x = torch.rand(2, 3, 4, 5, 6)
+
+    def shape(x):
+        return x.shape
+
+    assert channels_first(shape, "NTCHW")(x) == (2, 4, 3, 5, 6)
+    assert channels_first(shape, "NHWTC")(x) == (2, 4, 5, 6, 3)
+    assert channels_first(shape, "NCTHW")(x) == (2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["", "NC", "HWC", "NHW", "nhwc", "NHHC", "CNHW", "NTDHWC", "N HC", "N1C", None, 4],
+)
+def test_layouts_that_are_none(layout):
+    with pytest.raises(ValueError, match=r"layout must be N, C and .*, got .*\. Write"):
+        channels_first(nn.Identity(), layout)
+
+
+def test_channels_first_names_what_it_cannot_take():
+    with pytest.raises(TypeError, match="model must be a callable, got str"):
+        channels_first("model", "NHWC")
+    with pytest.raises(ValueError, match='4 dimensions, those of "NHWC" with C second'):
+        channels_first(nn.Identity(), "NHWC")(torch.rand(3, 8, 8))
