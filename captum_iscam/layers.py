@@ -169,6 +169,8 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
         return
     spatial = [step.name for step in steps if _is_spatial(step.output, inputs)]
     shape = f"the shape {tuple(outputs[-1].shape)}" if outputs else "no tensor"
+    if outputs and outputs[-1].dim() == inputs.dim() > 2:
+        shape = f"one position, {shape},"
     listed = ", ".join(dict.fromkeys(n for n in spatial if n.count(".") < 2)) or "none"
     raise ValueError(
         f'layer must have a spatial output (N, K, ...), got {shape} from "{name}". '

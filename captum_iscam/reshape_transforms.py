@@ -1,15 +1,17 @@
 """From tokens to maps: `reshape_transform`s for transformers.
 
 Attribution methods need a layer's output as `(N, K, *spatial)`. Convolutions return
-that; transformers return rows of tokens, or have the channels last.
+that; transformers return rows of tokens, or have the channels last. Inputs are
+`(N, C, *spatial)`: `channels_first` wraps models that take them in another order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import isqrt, prod
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 ReshapeTransform = Callable[[Tensor], Tensor]
 
@@ -20,6 +22,78 @@ READY_MADE = (
     "with the channels last), maxvit_windows and maxvit_grid (inside MaxViT), and "
     "tokens(grid, extra) for any other."
 )
+
+
+def channels_first(model: Callable[..., Tensor], layout: str) -> nn.Module:
+    """Returns the model for inputs `(N, C, *spatial)`, whatever order it takes itself.
+
+    Attribution methods read inputs as `(N, C, *spatial)`, and would mask other axes of
+    a model that takes them otherwise. Layers inside of it are explained as before. For
+    `torch.compile`, compile what this function returns.
+
+    Args:
+        model (torch.nn.Module or Callable): The model. Each argument with as many
+            dimensions as the layout is brought to it, any other passes as it is.
+        layout (str): The axes in the order of the model: N, C and one to three letters
+            for the spatial axes, N first. "NHWC" for images with the channels last,
+            "NTC" for sequences, "NTCHW" for videos with the frames first.
+
+    Returns:
+        *torch.nn.Module*, in the mode that the model is in now, training or evaluation.
+
+    Raises:
+        ValueError: If `layout` is none; from the module, if its first argument has
+            another number of dimensions.
+        TypeError: If `model` cannot be called.
+
+    Examples::
+
+        >>> import torch
+        >>> def brightness(images):  # (N, H, W, C)
+        ...     return images.mean((1, 2))
+        >>> channels_first(brightness, "NHWC")(torch.rand(2, 3, 8, 6)).shape
+        torch.Size([2, 3])
+    """
+    if not callable(model):
+        raise TypeError(
+            f"model must be a callable, got {type(model).__name__}. Pass a module or a "
+            "function of the inputs."
+        )
+    letters = layout if isinstance(layout, str) else ""
+    once = len(set(letters)) == len(letters) and letters.isalpha()
+    if not (once and letters.isupper() and letters[0] == "N" and "C" in letters) or (
+        not 3 <= len(letters) <= 5
+    ):
+        raise ValueError(
+            "layout must be N, C and one to three letters for the spatial axes, N "
+            f'first, got {layout!r}. Write the model\'s order, such as "NHWC".'
+        )
+    return _ChannelsFirst(model, letters)
+
+
+class _ChannelsFirst(nn.Module):
+    def __init__(self, model: Callable[..., Tensor], layout: str) -> None:
+        super().__init__()
+        self.model = model
+        self.layout = layout
+        ours = "NC" + layout.replace("N", "").replace("C", "")
+        self._order = [ours.index(letter) for letter in layout]
+        self.training = bool(getattr(model, "training", False))
+
+    def forward(self, inputs: Tensor, *further: Any) -> Tensor:
+        if inputs.dim() != len(self.layout):
+            raise ValueError(
+                f"inputs must have {len(self.layout)} dimensions, those of "
+                f'"{self.layout}" with C second, got the shape {tuple(inputs.shape)}. '
+                "Pass inputs (N, C, *spatial)."
+            )
+        return self.model(*map(self._permuted, (inputs, *further)))
+
+    def _permuted(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.dim() != len(self.layout):
+            return value
+        # As the caller's data would be: models look at it by view.
+        return value.permute(self._order).contiguous()
 
 
 def tokens(

@@ -11,14 +11,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_iscam._utils.captum_compat import (
     format_additional_forward_args,
     run_forward,
     select_targets,
 )
-from captum_iscam._utils.validation import as_integer, require_finite
+from captum_iscam._utils.validation import (
+    as_integer,
+    require_finite,
+    require_floating,
+)
 from captum_iscam._utils.warn import warn_user
 
 Target: TypeAlias = (
@@ -32,6 +36,9 @@ Target: TypeAlias = (
 )
 
 
+_AS_BASELINES = "If it is a baseline, pass it by name, baselines=..."
+
+
 def in_integers(target: Target) -> Target:
     """Returns the target in Python's integers or in long ones, or raises.
 
@@ -43,7 +50,8 @@ def in_integers(target: Target) -> Target:
         kind = target.dtype
         if kind.is_floating_point or kind.is_complex or kind == torch.bool:
             raise TypeError(
-                f"target must hold integers, got {kind}. Convert it with target.long()."
+                f"target must hold integers, got {kind}. Convert it with "
+                f"target.long(). {_AS_BASELINES}"
             )
         return target.long()
     found = [tuple(map(as_integer, index)) for index in _indices(target)]
@@ -51,14 +59,20 @@ def in_integers(target: Target) -> Target:
     mixed = len({isinstance(entry, tuple) for entry in entries}) > 1
     if mixed or any(position is None for index in found for position in index):
         raise TypeError(
-            f"target must hold integers, got {target!r}. Pass an integer, a tuple "
-            "of them, or a list or tensor with an entry per example."
+            f"target must hold integers, got {_short(target)}. Pass an integer, a "
+            "tuple of them, or a list or tensor with an entry per example. "
+            f"{_AS_BASELINES}"
         )
     plain = [
         index if isinstance(entry, tuple) else index[0]
         for index, entry in zip(found, entries, strict=False)
     ]
     return cast(Target, plain if isinstance(target, list) else (plain or [None])[0])
+
+
+def _short(target: object) -> str:
+    text = repr(target)
+    return text if len(text) < 200 else f"a {type(target).__name__} of other values"
 
 
 def several_targets(target: Target, num_examples: int) -> Tensor | None:
@@ -236,22 +250,24 @@ class TargetScore:
         return selected.reshape(-1)
 
     def check_form(self) -> None:
-        """Raises unless a list or tensor has an entry per example.
+        """Raises unless a list or tensor has an entry, or a row, per example.
 
         Captum compares with the rows of an output, in which not every example need
         have one.
         """
         target, count = self.target, self.num_examples
         if isinstance(target, Tensor) and target.numel() > 1:
-            shape = tuple(target.shape)
+            shape, found = tuple(target.shape), target.tolist()
         elif isinstance(target, list):
-            shape = (len(target),)
+            shape, found = (len(target),), target
         else:
             return
-        if shape != (count,):
+        if shape != (count,) and self.num_targets is None:
+            several = f"[{found}]" if len(shape) == 1 and len(found) < 9 else "(N, T)"
             raise AssertionError(
                 f"target must have one entry per example, {count}, got the shape "
-                f"{shape}. Pass an integer for one class in all examples."
+                f"{shape}. Pass an integer for one class in all examples, or "
+                f"{several} for several of each."
             )
 
     def of_inputs(self, output: Any) -> Tensor:
@@ -316,8 +332,7 @@ class TargetScore:
         )
         return value[examples.to(value.device)] if follows else value
 
-    @staticmethod
-    def _check_output(output: Any, rows: int, name: str = "forward_func") -> None:
+    def _check_output(self, output: Any, rows: int, name: str = "forward_func") -> None:
         if not isinstance(output, Tensor):
             raise TypeError(
                 f"{name} must return a tensor, got {type(output).__name__}. Wrap it in "
@@ -329,6 +344,16 @@ class TargetScore:
                 f"{tuple(output.shape)} for {rows} examples. "
                 "Keep the first dimension of the inputs."
             )
+        # A score of the caller's own may well read an output of integers.
+        if name == "score" or not callable(self.score):
+            _check_floating(name, output)
+
+
+def _check_floating(name: str, output: Tensor) -> None:
+    repair = "logits or probabilities instead of the classes"
+    if output.is_quantized:
+        repair = "output.dequantize()"
+    require_floating(f"{name}'s output", output, f"Return {repair}.")
 
 
 def _as_table(target: Target, num_examples: int) -> Tensor | None:
@@ -354,16 +379,4 @@ def _check_classes(output: Tensor) -> None:
         warn_user(
             "The model's outputs already are probabilities, and a second softmax "
             'flattens them. Use score="identity".',
-        )
-
-
-def check_training_mode(forward_func: Callable[..., Any]) -> None:
-    """Warns of a model in training mode, whose scores are not those of its use."""
-    model = getattr(forward_func, "_orig_mod", forward_func)
-    if isinstance(model, nn.DataParallel):
-        model = model.module
-    if isinstance(model, nn.Module) and model.training:
-        warn_user(
-            "The model is in training mode, so dropout and batch statistics change "
-            "its scores. Call model.eval() first."
         )

@@ -15,6 +15,7 @@ for each other, and would not have helped against threads that use the model oth
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,12 +27,16 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 # Torch numbers its hooks without a lock, and two of one number replace each other.
-_REGISTERING = threading.Lock()
+REGISTERING = threading.Lock()
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def thread_local_layer(layer: nn.Module, device_ids: Sequence[int] | None) -> nn.Module:
+def thread_local_layer(
+    layer: nn.Module,
+    device_ids: Sequence[int] | None,
+    check: Callable[[Any], None] | None = None,
+) -> nn.Module:
     """Returns the layer as Captum should see it, with hooks for this thread alone.
 
     A hook sits on the module, so it sees the passes of every thread: without this, two
@@ -42,8 +47,10 @@ def thread_local_layer(layer: nn.Module, device_ids: Sequence[int] | None) -> nn
     Args:
         layer (torch.nn.Module): The layer.
         device_ids (Sequence[int] or None): The devices of a `DataParallel` model.
+        check (Callable, optional): Takes what a hook is about to keep. Default: None
     """
-    return layer if device_ids and len(device_ids) > 1 else _ThreadLocalLayer(layer)
+    several = device_ids and len(device_ids) > 1
+    return layer if several else _ThreadLocalLayer(layer, check)
 
 
 @contextmanager
@@ -70,7 +77,7 @@ def record_conv_outputs(model: object) -> Iterator[list[int]]:
     handles: list[RemovableHandle] = []
     try:
         for module in _convolutions(model):
-            with _REGISTERING:
+            with REGISTERING:
                 handles.append(module.register_forward_hook(record))
         yield sizes
     finally:
@@ -83,41 +90,66 @@ def _convolutions(model: object) -> list[nn.Module]:
     compiled = {
         part
         for module in modules
-        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None)
+        if _runs_compiled(module)
         for part in module.modules()
     }
     kinds = (*_CONVOLUTIONS, *_TRANSPOSED)
     return [m for m in modules if isinstance(m, kinds) and m not in compiled]
 
 
-class _ThreadLocalLayer(nn.Module):
-    """Stands for a layer where hooks are registered, and does nothing else."""
+def is_compiled(function: object) -> bool:
+    """Whether a module, in any part of it, or a function is torch.compile's."""
+    if isinstance(function, nn.Module):
+        return any(map(_runs_compiled, function.modules()))
+    orig = "_torchdynamo_orig_callable"
+    return inspect.isfunction(function) and hasattr(function, orig)
 
-    def __init__(self, layer: nn.Module) -> None:
+
+def _runs_compiled(module: nn.Module) -> bool:
+    compiled = getattr(module, "_compiled_call_impl", None) is not None
+    return compiled or hasattr(module, "_orig_mod")
+
+
+class _ThreadLocalLayer(nn.Module):
+    """Stands for a layer where hooks are registered, and does nothing else.
+
+    Attributes:
+        calls (int): How often the hooks ran.
+    """
+
+    def __init__(
+        self, layer: nn.Module, check: Callable[[Any], None] | None = None
+    ) -> None:
         super().__init__()
+        self.calls = 0
         self._layer = layer
+        self._check = check
         self._thread = threading.get_ident()
 
     def register_forward_hook(
         self, hook: Callable[..., Any], **options: Any
     ) -> RemovableHandle:
         """Registers a hook of the layer that other threads do not call."""
-        with _REGISTERING:
+        with REGISTERING:
             return self._layer.register_forward_hook(self._only_here(hook), **options)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], **options: Any
     ) -> RemovableHandle:
         """Registers a hook of the layer's input that other threads do not call."""
-        with _REGISTERING:
+        with REGISTERING:
             return self._layer.register_forward_pre_hook(
                 self._only_here(hook), **options
             )
 
     def _only_here(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         def only_here(*arguments: Any) -> Any:
-            mine = threading.get_ident() == self._thread
-            return hook(*arguments) if mine else None
+            if threading.get_ident() != self._thread:
+                return None
+            self.calls += 1
+            if self._check is not None:
+                self._check(arguments[-1])
+            return hook(*arguments)
 
         return only_here
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_iscam._utils.captum_compat import run_forward
 from captum_iscam._utils.forward import Baselines
+
+# What torch, Python and einops say of tensors of a wrong number of dimensions.
+_OF_ROWS = re.compile("(layer must keep|forward_func must return) one row per example")
+_OF_SHAPES = re.compile(
+    r"row per example|shape|size|\bdim|expected|indices|index out of range|to unpack",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ def check_inputs(
         if not isinstance(tensor, Tensor):
             raise TypeError(
                 "inputs must be a tensor or a tuple of tensors, got "
-                f"{type(tensor).__name__}. Convert it with torch.as_tensor."
+                f"{type(tensor).__name__}. {_repair(tensor)}"
             )
         if tensor.layout != torch.strided:
             raise TypeError(
@@ -67,6 +77,63 @@ def check_inputs(
         )
     pairs = zip(values, tensors, strict=True)
     return Batch(tensors, tuple(check_baseline(value, like) for value, like in pairs))
+
+
+def _repair(inputs: object) -> str:
+    if isinstance(inputs, Mapping):
+        return (
+            "Pass a tuple of its tensors, and a function that puts them in their "
+            "places, such as lambda image: model({'image': image})."
+        )
+    if isinstance(inputs, list) and any(isinstance(x, Tensor) for x in inputs):
+        return "Pass the tensor itself, or tuple(inputs) for several inputs."
+    return "Convert it with torch.as_tensor."
+
+
+def require_positions(inputs: tuple[Tensor, ...]) -> None:
+    """Raises unless there is an input `(N, C, *spatial)`, which can be masked."""
+    if all(x.dim() < 3 for x in inputs):
+        raise ValueError(
+            "inputs must have positions to be masked, (N, C, *spatial), got the shape "
+            f"{', '.join(str(tuple(x.shape)) for x in inputs)}. Add the axis for "
+            "examples with inputs.unsqueeze(0), or that for channels with "
+            "inputs.unsqueeze(1); for a model without channels pass the function "
+            "lambda x: model(x.squeeze(1))."
+        )
+
+
+@contextmanager
+def batch_axis_named(
+    forward_func: Callable[..., Any],
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: object,
+) -> Iterator[None]:
+    """Says so where a first pass fails since the inputs have no axis for examples.
+
+    The model knows: it is shown the inputs with that axis, after a failure alone, and
+    after none that speaks of anything but shapes.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        # Of the package's own errors two may come from it.
+        own = " must " in text and ", got " in text and not _OF_ROWS.match(text)
+        if own or not _OF_SHAPES.search(text) or re.search("memory|target", text):
+            raise
+        with torch.no_grad(), suppress(Exception):
+            output = run_forward(
+                forward_func,
+                tuple(x.unsqueeze(0) for x in inputs),
+                additional_forward_args=additional_forward_args,
+            )
+            if isinstance(output, Tensor) and output.shape[:1] == (1,):
+                shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+                error = ValueError(
+                    "inputs must have a first dimension for the examples, got the "
+                    f"shape {shapes}. Add it with inputs.unsqueeze(0)."
+                )
+        raise error from None
 
 
 def _check_device(

@@ -24,14 +24,28 @@ from captum_iscam._utils.forward import (
     Target,
     TargetScore,
     at_least_single,
-    check_training_mode,
     score_transform,
 )
-from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.inputs import (
+    Batch,
+    batch_axis_named,
+    check_inputs,
+    require_positions,
+)
+from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import Channels, WeightingScheme
-from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
+from captum_iscam.attr._layer import (
+    check_layer,
+    check_rows,
+    eager,
+    evaluate_layer,
+    one_position,
+    require_floating_maps,
+    reshaped,
+    warn_of_layout,
+)
 from captum_iscam.attr._masking import MaskedInputs
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
@@ -153,6 +167,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 "True. The softmax undoes what the error is relative to."
             )
         batch = check_inputs(inputs, baselines, self.forward_func)
+        require_positions(batch.inputs)
         check_integers(batch)
         chunks = Chunks(
             internal_batch_size,
@@ -160,15 +175,15 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             forward_func=self.forward_func,
             layer=self.layer,
         )
-        check_training_mode(self.forward_func)
         score = TargetScore(
-            self.forward_func,
+            keeping_buffers(self.forward_func),
             self.score,
             target,
             additional_forward_args,
             batch.num_examples,
             batch.device,
         )
+        score.check_form()
 
         task = _Task(
             batch=batch,
@@ -195,20 +210,22 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
     def _see(self, layer: nn.Module, task: _Task) -> _Seen:
         """Returns `s(x)` and what the layer gives for the inputs."""
         batch, score = task.batch, task.score
-        with task.chunks.fitted_to(eager(self.forward_func), batch.num_examples):
-            evals, output = evaluate_layer(
-                self.forward_func,
-                layer,
-                batch.inputs,
-                task.additional_forward_args,
-                self.device_ids,
-                task.attribute_to_layer_input,
-            )
-        score.check(output)
+        model = eager(score.forward_func)
+        with batch_axis_named(model, batch.inputs, score.additional):
+            with task.chunks.fitted_to(eager(self.forward_func), batch.num_examples):
+                evals, output = evaluate_layer(
+                    model,
+                    layer,
+                    batch.inputs,
+                    task.additional_forward_args,
+                    self.device_ids,
+                    task.attribute_to_layer_input,
+                )
+            score.check(output)
+            shaped = [reshaped(self.reshape_transform, value) for value in evals]
+            maps = [check_activations(value, batch, model) for value in shaped]
         if task.return_convergence_delta:
             _check_precision(output, batch.device)
-        shaped = [reshaped(self.reshape_transform, value) for value in evals]
-        maps = [check_activations(value, batch) for value in shaped]
         return score.of_inputs(output).to(batch.device), maps
 
     def _explain(self, seen: _Seen, task: _Task) -> tuple[Attributions, Attributions]:
@@ -266,20 +283,19 @@ def _check_precision(output: Tensor, device: torch.device) -> None:
         )
 
 
-def check_activations(activations: Tensor, batch: Batch) -> Tensor:
+def check_activations(
+    activations: Tensor, batch: Batch, model: Callable[..., Any]
+) -> Tensor:
     """Returns the layer's maps on the inputs' device, in at least float32."""
     shape = tuple(activations.shape)
+    if activations.dim() > 2 and activations.shape[2:].numel() == 1:
+        raise one_position(activations, model, batch.inputs)
     if activations.dim() < 3 or activations.shape[2:].numel() < 2:
         raise ValueError(
             f"layer must have a spatial output (N, K, ...), got the shape {shape}. "
             "Choose a convolutional layer further up, or pass reshape_transform."
         )
-    if shape[0] != batch.num_examples:
-        raise ValueError(
-            "layer must keep one row per example, got an output of shape "
-            f"{shape} for {batch.num_examples} examples. "
-            "Choose a layer that keeps them apart, or pass reshape_transform."
-        )
+    check_rows(activations, batch.num_examples)
     same_rank = [x for x in batch.inputs if x.dim() == activations.dim()]
     if not same_rank or activations.dim() > 5:
         shapes = [tuple(x.shape) for x in batch.inputs]
@@ -288,12 +304,10 @@ def check_activations(activations: Tensor, batch: Batch) -> Tensor:
             f"got an output of shape {shape} for inputs of shape {shapes}. "
             f"{READY_MADE}"
         )
-    for tensor in (*same_rank, activations):
-        require_floating(
-            "inputs and the layer's output",
-            tensor,
-            "Convert the inputs with inputs.float().",
-        )
+    for tensor in same_rank:
+        require_floating("inputs", tensor, "Convert them with inputs.float().")
+    require_floating_maps(activations)
+    warn_of_layout(activations, batch.inputs)
     if not bool(torch.isfinite(activations).all().item()):
         raise RuntimeError(
             "forward_func must give finite activations, got NaN or infinity from "

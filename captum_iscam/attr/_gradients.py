@@ -40,14 +40,22 @@ from captum_iscam._utils.forward import (
     Target,
     TargetScore,
     at_least_single,
-    check_training_mode,
     score_transform,
 )
 from captum_iscam._utils.hooks import thread_local_layer
-from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.inputs import Batch, batch_axis_named, check_inputs
+from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
-from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped
+from captum_iscam.attr._layer import (
+    check_layer,
+    check_rows,
+    eager,
+    evaluate_layer,
+    require_floating_maps,
+    reshaped,
+    warn_of_layout,
+)
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
 
@@ -290,27 +298,32 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             forward_func=self.forward_func,
             layer=self.layer,
         )
-        check_training_mode(self.forward_func)
         # Hooks do not run inside compiled code, and gradients at a layer need hooks.
-        hooked = eager(self.forward_func)
+        hooked = keeping_buffers(eager(self.forward_func))
         device_ids = self.device_ids or getattr(hooked, "device_ids", None)
         count = batch.num_examples
         score = TargetScore(
             hooked, self.score, target, additional_forward_args, count, batch.device
         )
+        score.check_form()
 
         def attribute(layer: nn.Module) -> Attributions:
-            evals, output = evaluate_layer(
-                self.forward_func,
-                layer,
-                perturbations.first,
-                additional_forward_args,
-                self.device_ids,
-                attribute_to_layer_input,
-            )
-            score.check(output)
-            score.of_output(output, torch.arange(count, device=batch.device))
-            first = [self._maps(value, batch, count) for value in evals]
+            with batch_axis_named(hooked, batch.inputs, score.additional):
+                evals, output = evaluate_layer(
+                    hooked,
+                    layer,
+                    perturbations.first,
+                    additional_forward_args,
+                    self.device_ids,
+                    attribute_to_layer_input,
+                )
+                score.check(output)
+                score.of_output(output, torch.arange(count, device=batch.device))
+                for value in evals:
+                    require_floating_maps(value)
+                first = [self._maps(value, batch, count) for value in evals]
+            for value in first:
+                warn_of_layout(value, batch.inputs)
             totals = Totals(perturbations, first, score.num_targets or 1)
 
             def body(start: int, stop: int) -> None:
@@ -362,12 +375,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                 f"layer must give channels (N, K, ...), got the shape {shape}. "
                 "Choose a layer further up."
             )
-        if shape[0] != count:
-            raise ValueError(
-                "layer must keep one row per example, got an output of shape "
-                f"{shape} for {count} examples. Choose a layer that keeps them apart, "
-                "or pass reshape_transform."
-            )
+        check_rows(tensor, count)
         return at_least_single(tensor).to(batch.device)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -13,7 +15,12 @@ from captum_iscam._utils.captum_compat import (
     forward_layer_eval,
 )
 from captum_iscam._utils.hooks import thread_local_layer
+from captum_iscam._utils.validation import require_floating
+from captum_iscam._utils.warn import warn_user
+from captum_iscam.layers import default_layer
 from captum_iscam.reshape_transforms import ReshapeTransform
+
+_GIVES_TENSORS = "give a tensor or a tuple of tensors"
 
 
 def check_layer(
@@ -63,6 +70,8 @@ def evaluate_layer(
     outputs: list[Any] = []
     hooked = eager(forward_func)
     device_ids = device_ids or getattr(hooked, "device_ids", None)
+    check = partial(_check_tensors, attribute_to_layer_input)
+    heard = thread_local_layer(layer, device_ids, check)
 
     def forward_and_keep(*args: Any) -> Any:
         outputs.append(hooked(*args))
@@ -73,7 +82,7 @@ def evaluate_layer(
             forward_and_keep,
             # Copies, since a model may well prepare its input in place.
             tuple(x.clone() for x in inputs),
-            thread_local_layer(layer, device_ids),
+            heard,
             additional_forward_args=format_additional_forward_args(
                 additional_forward_args
             ),
@@ -85,14 +94,38 @@ def evaluate_layer(
             raise layer_did_not_run(layer) from None
         raise
     except AttributeError as error:
-        # Captum clones whatever the layer gives, which only a tensor can do.
+        # Captum clones whatever the layer gives, which only a tensor can do. The check
+        # is not there for DataParallel on several devices.
         if "'clone'" not in str(error):
             raise
-        raise TypeError(
-            f"layer must give a tensor or a tuple of tensors, got {error}. "
-            "Choose a layer inside of it."
-        ) from None
+        raise _no_tensors(_GIVES_TENSORS, error) from None
+    calls = getattr(heard, "calls", 1)
+    if calls > 1:
+        warn_user(
+            f"The layer, a {type(layer).__name__}, runs {calls} times in a pass, and "
+            "its last call is explained. For another, let the model pass the output "
+            "of each call through a torch.nn.Identity of its own, and explain that."
+        )
     return evals, outputs[-1]
+
+
+def _check_tensors(of_input: bool, values: Any) -> None:
+    """Raises unless a layer is given, or gives, what can be kept."""
+    each = values if isinstance(values, (tuple, list)) else (values,)
+    if each and all(isinstance(value, Tensor) for value in each):
+        return
+    got = type(values).__name__
+    if isinstance(values, (tuple, list)):
+        got += f" of {', '.join(type(x).__name__ for x in values) or 'nothing'}"
+    rule = "be given tensors alone, by position" if of_input else _GIVES_TENSORS
+    raise _no_tensors(rule, got)
+
+
+def _no_tensors(rule: str, got: object) -> TypeError:
+    return TypeError(
+        f"layer must {rule}, got {got}. Choose a layer inside of it, or let the model "
+        "pass the tensor through a torch.nn.Identity and explain that."
+    )
 
 
 def reshaped(transform: ReshapeTransform | None, activations: Tensor) -> Tensor:
@@ -106,6 +139,62 @@ def reshaped(transform: ReshapeTransform | None, activations: Tensor) -> Tensor:
             f"{type(maps).__name__}. Return the maps alone."
         )
     return maps
+
+
+def check_rows(activations: Tensor, count: int) -> None:
+    """Raises unless a layer keeps the examples apart."""
+    if len(activations) != count:
+        raise ValueError(
+            "layer must keep one row per example, got an output of shape "
+            f"{tuple(activations.shape)} for {count} examples. Choose a layer that "
+            "keeps them apart, or pass reshape_transform."
+        )
+
+
+def warn_of_layout(activations: Tensor, inputs: tuple[Tensor, ...]) -> None:
+    """Warns of a layer with more positions than any input that it can be a map of."""
+    axes: list[tuple[int, int, int]] = []
+    for x in (x for x in inputs if x.dim() == activations.dim()):
+        sizes = zip(activations.shape[2:], x.shape[2:], strict=True)
+        more = [(axis, a, b) for axis, (a, b) in enumerate(sizes, 2) if a > b]
+        if not more:
+            return
+        axes += more
+    if axes:
+        axis, ours, theirs = axes[0]
+        warn_user(
+            f"The layer has {ours} positions along axis {axis}, where the input has "
+            f"{theirs}. Both are read as (N, C, *spatial). For a model with another "
+            "order use captum_iscam.reshape_transforms.channels_first(model, "
+            '"NHWC"), for a layer with the channels last reshape_transform=swin.'
+        )
+
+
+def require_floating_maps(activations: Tensor) -> None:
+    """Raises for a layer of integers, or of numbers that stand for others."""
+    quantized = activations.is_quantized
+    require_floating(
+        "layer's output",
+        activations,
+        f"Pass reshape_transform=torch.{'dequantize' if quantized else 'Tensor.float'}"
+        " to a score method, or choose another layer: gradients need floating point.",
+    )
+
+
+def one_position(
+    activations: Tensor, model: Callable[..., Any], inputs: tuple[Tensor, ...]
+) -> ValueError:
+    """Returns the error for a layer of one position, which names another if it can."""
+    name = ""
+    if isinstance(model, nn.Module):
+        # One more pass, whatever fails in it. A copy: models prepare inputs in place.
+        with suppress(Exception):
+            name = f', such as "{default_layer(model, inputs[0][:1].clone())[0]}"'
+    return ValueError(
+        "layer must have more than one position, got one position, the shape "
+        f"{tuple(activations.shape)}, so its mask is constant. Choose an earlier "
+        f"layer{name}, a larger input, or a gradient method."
+    )
 
 
 def layer_did_not_run(layer: nn.Module) -> ValueError:

@@ -15,12 +15,20 @@ from torch import Tensor, nn
 
 from captum_iscam._utils.captum_compat import format_output, log_usage
 from captum_iscam._utils.forward import Baselines, Score, Target, at_least_single
-from captum_iscam._utils.inputs import check_inputs
+from captum_iscam._utils.inputs import Batch, batch_axis_named, check_inputs
+from captum_iscam._utils.training import keeping_buffers
 from captum_iscam.attr._base import (
     Attributions,
     NamedLayerAttribution,
 )
-from captum_iscam.attr._layer import check_layer, evaluate_layer, reshaped
+from captum_iscam.attr._layer import (
+    check_layer,
+    check_rows,
+    eager,
+    evaluate_layer,
+    require_floating_maps,
+    reshaped,
+)
 from captum_iscam.reshape_transforms import ReshapeTransform
 
 
@@ -84,21 +92,25 @@ class _Control(NamedLayerAttribution, ABC):
             ValueError: If the layer does not run, or has no spatial output.
         """
         batch = check_inputs(inputs, None, self.forward_func)
+        forward_func = keeping_buffers(self.forward_func, by_flag=False)
 
         def attribute(layer: nn.Module) -> Attributions:
-            with torch.no_grad():
+            with (
+                torch.no_grad(),
+                batch_axis_named(
+                    eager(forward_func), batch.inputs, additional_forward_args
+                ),
+            ):
                 outputs, _ = evaluate_layer(
-                    self.forward_func,
+                    forward_func,
                     layer,
                     batch.inputs,
                     additional_forward_args,
                     self.device_ids,
                     attribute_to_layer_input,
                 )
-                maps = tuple(
-                    self._map(_checked(reshaped(self.reshape_transform, x)))
-                    for x in outputs
-                )
+                shaped = [reshaped(self.reshape_transform, x) for x in outputs]
+                maps = tuple(self._map(_checked(x, batch)) for x in shaped)
             if relu_attributions:
                 maps = tuple(x.relu() for x in maps)
             return cast(Attributions, format_output(len(maps) > 1, maps))
@@ -110,13 +122,15 @@ class _Control(NamedLayerAttribution, ABC):
         """Returns `(N, 1, *spatial)` from the layer's output `(N, K, *spatial)`."""
 
 
-def _checked(activations: Tensor) -> Tensor:
+def _checked(activations: Tensor, batch: Batch) -> Tensor:
     if activations.dim() < 3:
         raise ValueError(
             "layer must have a spatial output (N, K, ...), got the shape "
             f"{tuple(activations.shape)}. Choose a convolutional layer, or pass "
             "reshape_transform."
         )
+    check_rows(activations, batch.num_examples)
+    require_floating_maps(activations)
     return at_least_single(activations)
 
 

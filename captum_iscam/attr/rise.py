@@ -21,11 +21,17 @@ from captum_iscam._utils.forward import (
     Target,
     TargetScore,
     at_least_single,
-    check_training_mode,
     score_transform,
 )
-from captum_iscam._utils.inputs import Batch, check_inputs, rows_of
+from captum_iscam._utils.inputs import (
+    Batch,
+    batch_axis_named,
+    check_inputs,
+    require_positions,
+    rows_of,
+)
 from captum_iscam._utils.interpolate import upsample
+from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import (
     as_count,
     as_number,
@@ -174,15 +180,15 @@ class RISE(PerturbationAttribution):
         chunks = Chunks(
             internal_batch_size, batch.inputs, forward_func=self.forward_func
         )
-        check_training_mode(self.forward_func)
         score = TargetScore(
-            self.forward_func,
+            keeping_buffers(self.forward_func),
             self.score,
             target,
             additional_forward_args,
             batch.num_examples,
             batch.device,
         )
+        score.check_form()
         with torch.no_grad():
             found = self._input_scores(batch, score, chunks)
             masks = RandomMasks(n_masks, cells, kept, generator, batch.device)
@@ -196,11 +202,13 @@ class RISE(PerturbationAttribution):
         """Returns `s(x)`, `(N, T)`, or raises before any masked pass what is wrong."""
         # Copies, since a model may well prepare its input in place.
         inputs = tuple(x.clone() for x in batch.inputs)
-        with chunks.fitted_to(eager(self.forward_func), batch.num_examples):
-            output = run_forward(
-                self.forward_func, inputs, additional_forward_args=score.additional
-            )
-        score.check(output)
+        model, additional = eager(score.forward_func), score.additional
+        with batch_axis_named(model, batch.inputs, additional):
+            with chunks.fitted_to(eager(self.forward_func), batch.num_examples):
+                output = run_forward(
+                    score.forward_func, inputs, additional_forward_args=additional
+                )
+            score.check(output)
         return score.of_inputs(output).to(batch.device)
 
 
@@ -218,6 +226,7 @@ def _check_masks(n_masks: int, keep_probability: float) -> float:
 
 def _grid(grid: int | tuple[int, ...], batch: Batch) -> tuple[int, ...]:
     """Returns the cells in each spatial direction of the inputs, which are checked."""
+    require_positions(batch.inputs)
     shapes = [tuple(x.shape) for x in batch.inputs]
     ranks = {len(shape) for shape in shapes}
     if len(ranks) != 1 or not ranks <= {3, 4, 5}:

@@ -15,11 +15,11 @@ from captum_iscam._utils.forward import (
     Score,
     Target,
     TargetScore,
-    check_training_mode,
     in_integers,
     several_targets,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import as_count, require_finite, require_floating
 from captum_iscam.metrics._maps import Attributions, check_count, check_maps, is_finite
 
@@ -187,7 +187,7 @@ class MetricInputs:
         self.batch, self.maps, self.indices = batch, maps, indices
         self.valid = is_finite(self.maps)
         self._score = TargetScore(
-            checked_forward(forward_func, score, target),
+            checked_forward(keeping_buffers(forward_func), score, target),
             score,
             target,
             additional_forward_args,
@@ -199,7 +199,6 @@ class MetricInputs:
             internal_batch_size, self.batch.inputs, forward_func=forward_func
         )
         self._unchecked: list[tuple[Tensor, Tensor]] = []
-        check_training_mode(forward_func)
 
     @property
     def perturbed(self) -> list[Tensor]:

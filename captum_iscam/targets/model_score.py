@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_iscam._utils.forward import check_training_mode
+from captum_iscam._utils.training import check_training_mode
 
 
 class ModelScore:

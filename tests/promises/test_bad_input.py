@@ -50,7 +50,7 @@ def test_a_layer_with_a_single_place(name):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     net.eval()
     x = images(2, dtype=torch.float32)
-    match = r"layer must have a spatial output .* got the shape \(2, 4, 1, 1\)"
+    match = r"more than one position, got one position, the shape \(2, 4, 1, 1\)"
     refuses(name, net, net[1], x, 1, ValueError, match)
 
 
@@ -207,7 +207,8 @@ def test_a_target_out_of_range(name, net, target):
 @every_method
 def test_captums_own_error_for_a_target_of_the_wrong_form(name, net):
     refuses(name, net, net.features, images(2), (1, 2, 3), AssertionError, "target")
-    refuses(name, net, net.features, images(2), [1, 2, 3], AssertionError, "length")
+    match = "target must have one entry per example"
+    refuses(name, net, net.features, images(2), [1, 2, 3], AssertionError, match)
 
 
 @every_method

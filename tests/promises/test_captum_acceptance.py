@@ -80,7 +80,7 @@ def test_score_methods_refuse_layers_without_maps(name):
     if isinstance(layer, torch.nn.Conv2d):
         assert_rows_agree(explain.attribute, args)
     else:
-        with pytest.raises(ValueError, match="layer must have a spatial output"):
+        with pytest.raises(ValueError, match="inputs must have positions to be mask"):
             explain.attribute(**args)
 
 
@@ -167,6 +167,7 @@ def test_a_layer_called_twice_gives_its_last_call(name):
 
     once = Once().eval()
 
-    out = attribute(name, net, net.features, x, 1)
+    with pytest.warns(UserWarning, match="runs 2 times in a pass"):
+        out = attribute(name, net, net.features, x, 1)
 
     torch.testing.assert_close(out, attribute(name, once, once.last, x, 1))

@@ -444,7 +444,7 @@ def test_bad_arguments_are_refused_before_any_masked_pass(net, options, match):
 @pytest.mark.parametrize(
     ("x", "error", "match"),
     [
-        (torch.rand(2, 4), ValueError, "one to three spatial dimensions, as many each"),
+        (torch.rand(2, 4), ValueError, "inputs must have positions to be masked"),
         ((images(), torch.rand(2, 4)), ValueError, "as many each.*additional_forward"),
         (images().long(), TypeError, r"inputs must be floating point.*inputs\.float"),
         ([1.0], TypeError, "inputs must be a tensor or a tuple of tensors"),

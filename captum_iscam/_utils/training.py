@@ -1,0 +1,206 @@
+"""Modules in training mode: found, warned of, and their buffers restored.
+
+In training mode dropout and batch statistics change the scores, and running statistics
+move with every pass. The mode of a child counts as much as that of the model.
+
+1. A `Module` is walked through. If nothing in it is in training mode, it is used as it
+   is, so no compiled model is compiled again and no pass costs more.
+2. Any other callable may run modules that nobody can list. A hook of all modules finds
+   them in its first pass, before they run. Compiled code would be compiled again under
+   that hook, so where a callable refers to some, the modules it refers to are walked
+   through instead.
+3. After each pass all buffers of modules in training mode are what they were.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
+
+from captum_iscam._utils.hooks import REGISTERING, is_compiled
+from captum_iscam._utils.warn import warn_user
+
+_RANDOM = re.compile("drop|stochasticdepth|rrelu|spectralnorm", re.IGNORECASE)
+_ADVICE = (
+    "in training mode{}, so dropout and batch statistics change its scores. Call "
+    "model.eval() first."
+)
+# A function that calls an object that holds the model.
+_DEPTH = 2
+
+
+def keeping_buffers(
+    forward_func: Callable[..., Any], by_flag: bool = True
+) -> Callable[..., Any]:
+    """Returns the model with passes that leave its buffers as they are.
+
+    Warns of modules in training mode, those of a function after its first pass. A
+    `Module` without buffers to be restored is returned as it is.
+
+    Args:
+        forward_func (Callable): The model, or any function Captum accepts.
+        by_flag (bool, optional): Warn of a model that is in training mode itself even
+            where no known module in it computes differently then. Default: True
+    """
+    modules = _TrainingModules()
+    model = getattr(forward_func, "_orig_mod", forward_func)
+    if isinstance(model, nn.DataParallel):
+        model = model.module
+    if isinstance(model, nn.Module):
+        modules.add(model)
+        modules.warn("The model is " if by_flag and model.training else None)
+        return _Keeping(forward_func, modules) if modules.buffers else forward_func
+    behind = list(_modules_behind(forward_func, _DEPTH))
+    modules.listening = not any(map(is_compiled, behind))
+    if not modules.listening:
+        for module in behind:
+            if isinstance(module, nn.Module):
+                modules.add(module)
+        modules.warn(None)
+    return _Keeping(forward_func, modules)
+
+
+def check_training_mode(forward_func: Callable[..., Any]) -> None:
+    """Warns of a model in training mode, whose scores are not those of its use."""
+    if isinstance(forward_func, nn.Module):
+        keeping_buffers(forward_func)
+
+
+class _Keeping:
+    """A model whose passes leave its buffers as they are."""
+
+    def __init__(
+        self, forward_func: Callable[..., Any], modules: _TrainingModules
+    ) -> None:
+        self._forward_func = forward_func
+        self._modules = modules
+
+    def __call__(self, *args: Any) -> Any:
+        """Returns what the model does."""
+        first = self._modules.listening
+        with self._modules.one_pass():
+            output = self._forward_func(*args)
+        if first:
+            self._modules.warn(None)
+        return output
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._forward_func, name)
+        return _Keeping(found, self._modules) if name == "_orig_mod" else found
+
+
+class _TrainingModules:
+    """The modules in training mode, and what their buffers were before any pass.
+
+    Attributes:
+        buffers (list): Module, name, buffer, and a copy of it.
+        listening (bool): Whether the next pass may run modules not seen so far.
+    """
+
+    def __init__(self) -> None:
+        self.buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+        self.listening = False
+        self._seen: set[nn.Module] = set()
+        self._names: list[str] = []
+        self._thread = threading.get_ident()
+
+    def add(self, root: nn.Module) -> None:
+        """Notes the modules in training mode of a model, unless it was seen before."""
+        if root in self._seen:
+            return
+        for name, module in root.named_modules():
+            if module in self._seen:
+                continue
+            self._seen.add(module)
+            if not module.training:
+                continue
+            if _matters(module):
+                self._names.append(f"{type(module).__name__} {name!r}")
+            self.buffers += [
+                (module, key, buffer, buffer.detach().clone())
+                for key, buffer in module.named_buffers(recurse=False)
+                if not is_lazy(buffer)
+            ]
+
+    def warn(self, root: str | None) -> None:
+        """Warns of a root in training mode, or else of the modules that matter."""
+        if root is not None:
+            warn_user(root + _ADVICE.format(""))
+        elif self._names:
+            more = ", ..." if len(self._names) > 3 else ""
+            listed = f" ({', '.join(self._names[:3])}{more})"
+            warn_user("Modules of the model are " + _ADVICE.format(listed))
+
+    @contextmanager
+    def one_pass(self) -> Iterator[None]:
+        """Runs one pass, after which the buffers are what they were."""
+        try:
+            with self._heard() if self.listening else nullcontext():
+                yield
+        finally:
+            self._restore()
+        self.listening = False
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        def hear(module: nn.Module, _: object) -> None:
+            compiling = torch.compiler.is_compiling()
+            if not compiling and threading.get_ident() == self._thread:
+                self.add(module)
+
+        with REGISTERING:
+            handle = register_module_forward_pre_hook(hear)
+        with handle:
+            yield
+
+    def _restore(self) -> None:
+        for module, name, buffer, kept in self.buffers:
+            if module._buffers.get(name) is not buffer and not isinstance(
+                module, torch.jit.ScriptModule
+            ):
+                module._buffers[name] = buffer
+            # Not the buffer itself: a graph of the caller may hold it, and would take
+            # the same values written again for a change.
+            buffer.data.copy_(kept)
+
+
+def _matters(module: nn.Module) -> bool:
+    """Whether a module gives other outputs in training mode, or changes in a pass."""
+    if isinstance(module, _NormBase):
+        return module.running_mean is not None
+    hooks = [type(hook).__name__ for hook in module._forward_pre_hooks.values()]
+    shares = [getattr(module, name, None) for name in ("p", "drop_prob", "prob")]
+    if any(map(_RANDOM.search, (type(module).__name__, *hooks))):
+        return not any(isinstance(share, Real) and share == 0 for share in shares)
+    # Recurrent layers and attention.
+    share = getattr(module, "dropout", 0)
+    return isinstance(share, Real) and float(share) > 0
+
+
+def _modules_behind(function: Any, depth: int) -> Iterator[Any]:
+    """Yields a callable and what it refers to, modules among it."""
+    yield function
+    stops = depth == 0 or not callable(function)
+    if stops or isinstance(function, (type, nn.Module)):
+        return
+    # The function that torch.compile was given, and what an object holds.
+    function = getattr(function, "_torchdynamo_orig_callable", function)
+    found = [*getattr(function, "__dict__", {}).values()]
+    found += [getattr(function, name, None) for name in ("__self__", "func")]
+    with suppress(TypeError, ValueError):
+        body = function if inspect.isroutine(function) else function.__call__
+        names = inspect.getclosurevars(body)
+        found += [*names.nonlocals.values(), *names.globals.values()]
+    for value in found:
+        yield from _modules_behind(value, depth - 1)
