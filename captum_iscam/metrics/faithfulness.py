@@ -10,7 +10,6 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import Baselines, Score, Target, at_least_single
 from captum_iscam._utils.inputs import rows_of
-from captum_iscam._utils.interpolate import scale
 from captum_iscam._utils.validation import as_number
 from captum_iscam.metrics._base import (
     Inputs,
@@ -20,7 +19,7 @@ from captum_iscam.metrics._base import (
     metric,
     unperturbed,
 )
-from captum_iscam.metrics._maps import Attributions, ranks, resize
+from captum_iscam.metrics._maps import Attributions, min_max, ranks, resize
 
 
 @metric(higher_is_better=False, unit="percent")
@@ -490,7 +489,7 @@ def explanation_mask(
 ) -> Tensor:
     """Returns `M`, `(N, 1, *size)` in [0, 1]: scaled, and 0 where `keep` removes it."""
     resized = resize(maps, size)
-    masks = scale(resized)
+    masks = min_max(resized)
     if keep is None:
         return masks
     total = resized[0].numel()

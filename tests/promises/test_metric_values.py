@@ -3,12 +3,19 @@
 import pytest
 import torch
 from reference.interpolation import enlarged, in_double
+from torch import nn
 
 from captum_iscam import metrics
 from captum_iscam.metrics import (
+    adcc,
+    average_drop,
+    average_gain,
+    coherency,
     energy_pointing_game,
+    infidelity,
     mask_iou,
     pointing_game,
+    sensitivity_max,
     top_k_intersection,
 )
 from captum_iscam.metrics._maps import resize
@@ -184,3 +191,195 @@ def test_rankings_take_equal_values_in_row_order(kind, small, large, dtype, name
         return metric(sum_of_places, images, attributions, score="identity", **own)
 
     assert torch.equal(value(maps), value(order.unsqueeze(1)))
+
+
+# Scale and range
+
+
+class Setting:
+    """A model, images, masks and maps of one precision, the maps at a scale."""
+
+    def __init__(self, dtype, side, factor=1.0, centred=False):
+        torch.manual_seed(4)
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(256, 5)
+        )
+        self.net = self.net.to(dtype).eval()
+        self.images = torch.rand(4, 3, 8, 8).to(dtype)
+        self.masks = torch.rand(4, 1, 8, 8) > 0.5
+        self.factor, self.side = factor, side
+        self.low = -1.0 if centred else 0.05
+        maps = torch.rand(4, 1, side, side).to(dtype)
+        self.maps = self.spread(maps)
+        self.rival = self.spread(torch.rand(4, 1, 8, 8).to(dtype))
+
+    def spread(self, values):
+        """Values over the range of the setting, none of them infinite."""
+        lowest, highest = values.amin((1, 2, 3), True), values.amax((1, 2, 3), True)
+        span = highest - lowest
+        unit = (values - lowest) / torch.where(span > 0, span, 1)
+        found = (self.low + (1 - self.low) * unit) * self.factor
+        assert found.isfinite().all()
+        return found
+
+    def explain(self, inputs, target=None):
+        """Maps of a layer that depend on the parameters and the target."""
+        layer = self.net[:2](inputs).detach()
+        maps = layer[:, [target or 0]] + 0.3 * layer.mean(1, keepdim=True)
+        return self.spread(nn.functional.adaptive_avg_pool2d(maps, self.side))
+
+
+def scored(metric, **own):
+    def value(s):
+        given = {k: v(s) if callable(v) and k != "score" else v for k, v in own.items()}
+        return metric(s.net, s.images, s.maps, 2, **given)
+
+    return value
+
+
+def randomized(s):
+    found = metrics.parameter_randomization(
+        s.explain, s.net[0], s.images, 1, generator=seeded()
+    )
+    return torch.cat([found.rank_correlation, found.ssim])
+
+
+FREE_OF_SCALE = {
+    "average_drop": scored(average_drop),
+    "average_drop, keep": scored(average_drop, keep=0.5),
+    "average_increase": scored(metrics.average_increase, keep=0.5, binary=True),
+    "average_gain": scored(average_gain),
+    "win_rate": scored(metrics.win_rate, rival=lambda s: s.rival),
+    "insertion": scored(metrics.insertion, steps=5),
+    "deletion": scored(metrics.deletion, steps=5),
+    "road": scored(metrics.road, generator=lambda s: seeded()),
+    "road_most_relevant_first": scored(
+        metrics.road_most_relevant_first, generator=lambda s: seeded()
+    ),
+    "road_least_relevant_first": scored(
+        metrics.road_least_relevant_first, generator=lambda s: seeded()
+    ),
+    "infidelity": scored(infidelity, generator=lambda s: seeded()),
+    "adcc": scored(adcc, explanation_func=lambda s: s.explain),
+    "coherency": lambda s: coherency(s.explain, s.images, s.maps, 2),
+    "sensitivity_max": lambda s: sensitivity_max(
+        s.explain, s.images, 2, generator=seeded()
+    ),
+    "target_sensitivity": lambda s: metrics.target_sensitivity(
+        s.explain, s.images, 1, other_target=2
+    ),
+    "parameter_randomization": randomized,
+    "complexity": lambda s: metrics.complexity(s.maps, size=(8, 8)),
+    "sparseness": lambda s: metrics.sparseness(s.maps, size=(8, 8)),
+    **{
+        name: lambda s, metric=metric: metric(s.maps, s.masks)
+        for name, metric in LOCALISATION.items()
+    },
+}
+
+
+def test_every_metric_is_free_of_scale_or_has_a_test_of_its_own():
+    declared = {n for n in metrics.__all__ if hasattr(getattr(metrics, n), "unit")}
+
+    assert declared == {name.split(",")[0] for name in FREE_OF_SCALE}
+
+
+SCALES = [1e-30, 1e-25, 1e-20, 1e-10, 1e10, 1e18, 1e20, 1e30]
+
+
+@pytest.mark.parametrize("side", [4, 8])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FREE_OF_SCALE)
+def test_the_scale_of_a_map_does_not_matter_from_tiny_to_huge(name, dtype, side):
+    expected = FREE_OF_SCALE[name](Setting(dtype, side))
+
+    assert expected.isfinite().all()
+    scales = [*SCALES, 1e-150, 1e150, 1e-290] if dtype == torch.float64 else SCALES
+    for scale in scales:
+        found = FREE_OF_SCALE[name](Setting(dtype, side, scale))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [4, 8])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FREE_OF_SCALE)
+def test_a_range_beyond_the_precision_does_not_matter(name, dtype, side):
+    expected = FREE_OF_SCALE[name](Setting(dtype, side, centred=True))
+
+    largest = torch.finfo(dtype).max
+    found = FREE_OF_SCALE[name](Setting(dtype, side, largest, centred=True))
+
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+OF_GIVEN_MAPS = [
+    name
+    for name in FREE_OF_SCALE
+    if name
+    not in ("sensitivity_max", "target_sensitivity", "parameter_randomization", "adcc")
+]
+
+
+@pytest.mark.parametrize("side", [4, 8])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OF_GIVEN_MAPS)
+def test_one_bad_map_loses_none_of_the_batch(name, dtype, side):
+    s = Setting(dtype, side, centred=True)
+    expected = FREE_OF_SCALE[name](s)
+
+    s.maps[1] *= torch.finfo(dtype).max
+    s.maps[2, 0, 0, 0] = torch.nan
+    s.maps[3] *= 1e-30
+    found = FREE_OF_SCALE[name](s)
+
+    assert found[2].isnan()
+    others = [0, 1, 3]
+    torch.testing.assert_close(found[others], expected[others], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [*SCALES, "largest"])
+def test_infidelity_in_the_unit_of_the_score_grows_with_the_map(scale):
+    def value(dtype):
+        largest = scale == "largest"
+        factor = torch.finfo(torch.float32).max if largest else scale
+        s = Setting(torch.float32, 8, factor, centred=largest)
+        return infidelity(
+            s.net.to(dtype),
+            s.images.to(dtype),
+            s.maps.to(dtype),
+            2,
+            normalize=False,
+            generator=seeded(),
+        )
+
+    # Beyond single precision the value is infinite, never NaN or 0.
+    expected = value(torch.float64).float()
+    torch.testing.assert_close(value(torch.float32), expected, rtol=1e-3, atol=1e-9)
+    assert not expected.isnan().any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1.0, 1e20, 1e30])
+def test_the_change_of_a_zero_map_is_in_the_unit_of_the_map(scale, dtype):
+    images = torch.rand(3, 1, 5, 5).to(dtype)
+
+    def method(inputs, target=None):
+        copies = len(inputs) // 3
+        return (inputs - images.repeat_interleave(copies, 0)) * factor
+
+    factor = 1.0
+    expected = sensitivity_max(method, images, generator=seeded())
+    factor = scale
+    found = sensitivity_max(method, images, generator=seeded())
+
+    assert (expected > 0).all()
+    torch.testing.assert_close(found / scale, expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", FREE_OF_SCALE)
+def test_zero_maps_are_not_tiny_maps(name):
+    s = Setting(torch.float32, 8)
+    s.maps, s.factor = s.maps * 0, 0.0
+
+    # Sensitivity: no change. Correlations: of equal maps 1. All others: in the docs.
+    assert FREE_OF_SCALE[name](s).isfinite().all()
