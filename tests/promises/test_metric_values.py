@@ -383,3 +383,57 @@ def test_zero_maps_are_not_tiny_maps(name):
 
     # Sensitivity: no change. Correlations: of equal maps 1. All others: in the docs.
     assert FREE_OF_SCALE[name](s).isfinite().all()
+
+
+# Coherency
+
+
+class LayerMaps:
+    """A method with maps of a layer, or the same maps at the size of the input."""
+
+    def __init__(self, large=None):
+        self.large = large
+
+    def __call__(self, inputs, target=None):
+        x = inputs[0] if isinstance(inputs, tuple) else inputs
+        maps = nn.functional.avg_pool2d(x.mean(1, keepdim=True), 3)
+        return maps if self.large is None else resize(maps, self.large)
+
+
+def test_coherency_correlates_maps_at_the_size_of_the_input():
+    images = torch.rand(3, 2, 12, 9, dtype=torch.float64)
+    small, large = LayerMaps(), LayerMaps((12, 9))
+    maps = torch.rand(3, 1, 4, 3, dtype=torch.float64)
+
+    found = coherency(small, images, maps)
+
+    shown = torch.stack([in_double(enlarged(m[0], (12, 9))) for m in maps])
+    low, high = shown.amin((1, 2), True), shown.amax((1, 2), True)
+    again = small(images * ((shown - low) / (high - low)).unsqueeze(1))
+    expected = [
+        (1 + torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) / 2
+        for a, b in zip(
+            shown, [in_double(enlarged(m[0], (12, 9))) for m in again], strict=True
+        )
+    ]
+    torch.testing.assert_close(found, torch.stack(expected))
+    torch.testing.assert_close(found, coherency(large, images, resize(maps, (12, 9))))
+
+
+def test_adcc_and_several_inputs_have_the_coherency_of_the_first_masked_one():
+    images, vector = torch.rand(3, 2, 12, 9), torch.rand(3, 2)
+    other = torch.rand(3, 1, 24, 24)
+    maps = LayerMaps()(images)
+
+    def model(x, *further):
+        return x.mean((2, 3))
+
+    for inputs in (images, (images, vector), (images, other)):
+        small = adcc(model, inputs, maps, 1, explanation_func=LayerMaps())
+        large = adcc(
+            *(model, inputs, resize(maps, (12, 9)), 1),
+            explanation_func=LayerMaps((12, 9)),
+        )
+        if inputs is images or inputs[1] is vector:
+            torch.testing.assert_close(small, large)
+        assert ((small > 0) & (small < 1)).all()
