@@ -18,6 +18,7 @@ from captum_iscam.metrics import (
     sensitivity_max,
     top_k_intersection,
 )
+from captum_iscam.metrics._base import check_values
 from captum_iscam.metrics._maps import resize
 
 DTYPES = [torch.float32, torch.float64]
@@ -437,3 +438,26 @@ def test_adcc_and_several_inputs_have_the_coherency_of_the_first_masked_one():
         if inputs is images or inputs[1] is vector:
             torch.testing.assert_close(small, large)
         assert ((small > 0) & (small < 1)).all()
+
+
+# Values and messages
+
+
+@pytest.mark.parametrize("values", [0.5, [0.5, 0.5], None, (torch.zeros(2),)])
+def test_a_metric_that_returns_no_tensor_is_an_error(values):
+    match = r"^mine must return a tensor .*, got \w+\. Return a tensor .* \(2,\)\.$"
+    with pytest.raises(TypeError, match=match):
+        check_values("mine", values, 2)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1), (1, 2), (0,), (2, 4, 4)])
+def test_a_metric_that_returns_another_shape_is_an_error(shape):
+    match = r"^mine must return one value per example, .*\(2,\), got the shape .*\. Av"
+    with pytest.raises(ValueError, match=match):
+        check_values("mine", torch.zeros(shape), 2)
+
+
+def test_one_value_per_example_is_passed_on():
+    values = torch.rand(2)
+
+    assert check_values("mine", values, 2) is values
