@@ -251,7 +251,8 @@ def adcc(
     model = ScoredModel(forward_func, target, additional_forward_args, score)
     data = MetricInputs(model, inputs, attributions, internal_batch_size, baselines)
     scores = input_and_masked_scores(data, keep=None, binary=False)
-    drop = relative_drop(*scores).clamp_max(1)
+    repair = 'Use score="softmax" or score="sigmoid", which give probabilities.'
+    drop = relative_drop(*scores, repair).clamp_max(1)
     coherencies = coherency(
         explanation_func,
         inputs,

@@ -1,5 +1,8 @@
 """Metrics of maps with ties, of any scale and range: the value by the formula."""
 
+import inspect
+import re
+
 import pytest
 import torch
 from reference.interpolation import enlarged, in_double
@@ -461,3 +464,22 @@ def test_one_value_per_example_is_passed_on():
     values = torch.rand(2)
 
     assert check_values("mine", values, 2) is values
+
+
+@pytest.mark.parametrize(
+    ("metric", "own"),
+    [
+        (average_drop, {}),
+        (adcc, {"explanation_func": LayerMaps()}),
+        (average_gain, {}),
+    ],
+)
+def test_a_repair_names_arguments_that_the_metric_has(metric, own):
+    images, maps = torch.rand(2, 1, 6, 6), torch.rand(2, 1, 2, 2)
+
+    with pytest.raises(ValueError, match="score must") as caught:
+        metric(lambda x: -x.flatten(1).sum(1), images, maps, **own, score="identity")
+
+    named = set(re.findall(r"(\w+)=", str(caught.value)))
+    assert named
+    assert named <= set(inspect.signature(metric).parameters)
