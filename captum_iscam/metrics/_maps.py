@@ -98,7 +98,8 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     total = 2.0**bits * math.prod(2 * length for _, length in changed)
     over = tuple(range(2, maps.dim()))
     low, high = values.amin(over, keepdim=True), values.amax(over, keepdim=True)
-    return _as((whole.double() / total / factor).clamp(low, high), maps)
+    resized = whole.double().div_(total).div_(factor).clamp_(low, high)
+    return _as(resized, maps)
 
 
 def _interpolate(values: Tensor, dim: int, length: int) -> Tensor:
@@ -112,11 +113,12 @@ def _interpolate(values: Tensor, dim: int, length: int) -> Tensor:
     position = (2 * index + 1) * count - length
     position = position.clamp(0, 2 * length * (count - 1))
     left = position // (2 * length)
-    right = (left + 1).clamp_max(count - 1)
     shape = [-1 if d == dim else 1 for d in range(values.dim())]
     weight = (position % (2 * length)).view(shape)
-    a, b = values.index_select(dim, left), values.index_select(dim, right)
-    return a * (2 * length - weight) + b * weight
+    # To the right of the last value there is none, and the weight is 0.
+    step = values.diff(dim=dim, append=values.narrow(dim, -1, 1))
+    result = (2 * length * values).index_select(dim, left)
+    return result.addcmul_(step.index_select(dim, left), weight)
 
 
 def unit_factor(maps: Tensor) -> Tensor:
