@@ -362,6 +362,23 @@ def _column(target: Target, num_examples: int) -> Tensor | None:
     return None if (column < 0).any() else column.reshape(-1).expand(num_examples)
 
 
+def check_values(name: str, values: object, num_examples: int) -> Tensor:
+    """Returns what the metric `name` returned, one value per example, or raises."""
+    shape = (num_examples,)
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"{name} must return a tensor with one value per example, got "
+            f"{type(values).__name__}. Return a tensor of the shape (N,), here {shape}."
+        )
+    if tuple(values.shape) != shape:
+        raise ValueError(
+            f"{name} must return one value per example, a tensor of the shape {shape}, "
+            f"got the shape {tuple(values.shape)}. Average over other dimensions, but "
+            "not over the examples."
+        )
+    return values
+
+
 def check_samples(n_perturb_samples: int) -> None:
     """Raises unless there is at least one perturbed input per example."""
     as_count("n_perturb_samples", n_perturb_samples, "Omit it for the default.")

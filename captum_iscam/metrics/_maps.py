@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
-from captum_iscam._utils.interpolate import upsample
+from captum_iscam._utils.interpolate import scale
 from captum_iscam._utils.validation import require_floating
 
 Attributions = Tensor | tuple[Tensor, ...]
@@ -63,8 +64,16 @@ def is_finite(maps: Tensor) -> Tensor:
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Returns maps resized to `size` by linear interpolation (align_corners=False).
 
-    A map of that size is returned unchanged, bit for bit. A constant map stays
-    constant: rounding in the interpolation must not give it a ranking.
+    A map of that size is returned unchanged, bit for bit. Pixels whose values are equal
+    by the formula are equal: rounding must not decide which of two pixels ranks higher.
+
+    1. Round the map to multiples of a tiny part of its largest absolute value, below
+       the precision of float32 and, for images, 1e-10. They are held as integers.
+    2. The weights of a linear interpolation are integers over twice the new length, so
+       sums of products have no rounding error.
+    3. Divide by all of this, and limit the result to the map's own range.
+
+    This runs on the CPU, as not every device has double precision.
     """
     size = tuple(size)
     spatial = tuple(maps.shape[2:])
@@ -78,11 +87,56 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
         )
     if spatial == size:
         return maps
-    resized = upsample(maps, size)
-    spatial_dims = tuple(range(2, maps.dim()))
-    low = maps.amin(spatial_dims, keepdim=True)
-    high = maps.amax(spatial_dims, keepdim=True)
-    return torch.where(low == high, low, resized)
+    changed = [(dim, n) for dim, n in enumerate(size, 2) if n != maps.shape[dim]]
+    values = _in_double(maps)
+    factor = unit_factor(values)
+    # A value below 8, times all weights, is below 2 ** 62.
+    bits = 59 - sum((2 * length).bit_length() for _, length in changed)
+    whole = (values * factor * 2.0**bits).round().long()
+    for dim, length in changed:
+        whole = _interpolate(whole, dim, length)
+    total = 2.0**bits * math.prod(2 * length for _, length in changed)
+    over = tuple(range(2, maps.dim()))
+    low, high = values.amin(over, keepdim=True), values.amax(over, keepdim=True)
+    resized = whole.double().div_(total).div_(factor).clamp_(low, high)
+    return _as(resized, maps)
+
+
+def _interpolate(values: Tensor, dim: int, length: int) -> Tensor:
+    """Returns integers interpolated along a dimension, times twice the new length.
+
+    Pixel `i` of the result is at `((2 i + 1) n - length) / (2 length)` among the `n`
+    values, or at the nearest of them where it is outside.
+    """
+    count = values.shape[dim]
+    index = torch.arange(length, device=values.device)
+    position = (2 * index + 1) * count - length
+    position = position.clamp(0, 2 * length * (count - 1))
+    left = position // (2 * length)
+    shape = [-1 if d == dim else 1 for d in range(values.dim())]
+    weight = (position % (2 * length)).view(shape)
+    # To the right of the last value there is none, and the weight is 0.
+    step = values.diff(dim=dim, append=values.narrow(dim, -1, 1))
+    result = (2 * length * values).index_select(dim, left)
+    return result.addcmul_(step.index_select(dim, left), weight)
+
+
+def unit_factor(maps: Tensor) -> Tensor:
+    """Returns the power of two that brings each map's largest absolute value to 4 to 8.
+
+    Scaling by it has no rounding error, and then no range, sum or square of a map
+    overflows, or underflows unless it is tiny compared with the rest of the map.
+    """
+    over = tuple(range(1, maps.dim()))
+    largest = maps.abs().amax(over, keepdim=True)
+    # The limit keeps the factor finite. An all-zero map stays zero.
+    largest = largest.clamp_min(4 * torch.finfo(maps.dtype).tiny)
+    return torch.exp2(2 - largest.log2().floor())
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """Returns maps min-max scaled to [0, 1], whatever their range; constants are 0."""
+    return scale(maps * unit_factor(maps))
 
 
 def ranks(maps: Tensor) -> Tensor:
@@ -172,6 +226,7 @@ def _as(values: Tensor, maps: Tensor) -> Tensor:
 def _standardised(values: Tensor) -> Tensor:
     """Returns values of mean 0 and length 1; a constant row becomes zero."""
     constant = values.amax(1, keepdim=True) == values.amin(1, keepdim=True)
+    values = values * unit_factor(values)
     centred = values - values.mean(1, keepdim=True)
     length = centred.norm(dim=1, keepdim=True)
     unit = centred / torch.where(length > 0, length, 1)

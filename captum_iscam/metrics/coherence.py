@@ -23,6 +23,7 @@ from captum_iscam.metrics._maps import (
     correlation,
     is_finite,
     nan_if_invalid,
+    resize,
 )
 from captum_iscam.metrics.complexity import complexity
 from captum_iscam.metrics.faithfulness import (
@@ -56,14 +57,15 @@ def coherency(
     several inputs, those with as many dimensions as the maps are masked, each at its
     own size; the others are passed unchanged.
 
-    `L(.)` is the map that `explanation_func` returns, `ρ` Pearson's correlation of two
-    maps at the size at which they are returned. Where one of the two maps is constant,
-    the value is 0.
+    `L(.)` is the map that `explanation_func` returns, resized to the size of the first
+    masked input by linear interpolation (align_corners=False), `ρ` Pearson's
+    correlation of two maps. Where one of the two maps is constant, the value is 0.
 
     S. Poppi, M. Cornia, L. Baraldi, R. Cucchiara, "Revisiting The Evaluation of Class
     Activation Mapping for Explainability: A Novel Metric and Experimental Analysis",
-    CVPR Workshops 2021, https://arxiv.org/abs/2104.10252. The rescaling of the
-    correlation from [-1, 1] is that of the authors' code.
+    CVPR Workshops 2021, https://arxiv.org/abs/2104.10252. As in the authors' code, the
+    maps are correlated at the input's size, and the correlation is rescaled from
+    [-1, 1].
 
     Args:
         explanation_func (Callable): The attribution method, for example
@@ -129,7 +131,8 @@ def coherency(
             f"attributions, got {tuple(masked_maps.shape)}. Pass the maps that it "
             "returned."
         )
-    values = (1 + correlation(maps, masked_maps)) / 2
+    size = batch.inputs[indices[0]].shape[2:]
+    values = (1 + correlation(resize(maps, size), resize(masked_maps, size))) / 2
     constant = _is_constant(maps) | _is_constant(masked_maps)
     values = torch.where(constant, 0, values)
     return nan_if_invalid(values, valid & is_finite(masked_maps))
@@ -159,7 +162,7 @@ def adcc(
     The three parts of one example are:
 
     - coherency (:func:`coherency`): `(1 + ρ) / 2`, where `ρ` is Pearson's correlation
-      of the maps of the input and of the masked input;
+      of the maps of the input and of the masked input, at the input's size;
     - complexity (:func:`complexity`): the mean of the mask `M` over the pixels;
     - drop (:func:`average_drop`): `max(0, Y - O) / Y`, at most 1, where `Y` is the
       score of the target for the input and `O` that for the masked input.
@@ -184,8 +187,8 @@ def adcc(
             row per example, for example logits `(N, classes)`.
         inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
             `(N, C, *spatial)` with one to three spatial dimensions, for example images
-            `(N, C, H, W)`. A tuple for a model with several inputs. The complexity is
-            measured at the size of the first masked one.
+            `(N, C, H, W)`. A tuple for a model with several inputs. Complexity and
+            coherency are measured at the size of the first masked one.
         attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
             for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
             input's size. The maps must be those that `explanation_func` returns for
@@ -248,7 +251,8 @@ def adcc(
     model = ScoredModel(forward_func, target, additional_forward_args, score)
     data = MetricInputs(model, inputs, attributions, internal_batch_size, baselines)
     scores = input_and_masked_scores(data, keep=None, binary=False)
-    drop = relative_drop(*scores).clamp_max(1)
+    repair = 'Use score="softmax" or score="sigmoid", which give probabilities.'
+    drop = relative_drop(*scores, repair).clamp_max(1)
     coherencies = coherency(
         explanation_func,
         inputs,

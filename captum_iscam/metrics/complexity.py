@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.interpolate import scale
 from captum_iscam.metrics._base import metric
 from captum_iscam.metrics._maps import (
     Attributions,
     check_maps,
     is_finite,
+    min_max,
     nan_if_invalid,
     resize,
 )
@@ -61,7 +61,7 @@ def complexity(
         tensor([0.2500])
     """
     maps = check_maps(attributions)
-    scaled = scale(resize(maps, maps.shape[2:] if size is None else size))
+    scaled = min_max(resize(maps, maps.shape[2:] if size is None else size))
     return nan_if_invalid(scaled.flatten(1).mean(1), is_finite(maps))
 
 

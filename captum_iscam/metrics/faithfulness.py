@@ -10,7 +10,6 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import Baselines, Score, Target, at_least_single
 from captum_iscam._utils.inputs import rows_of
-from captum_iscam._utils.interpolate import scale
 from captum_iscam._utils.validation import as_number
 from captum_iscam.metrics._base import (
     Inputs,
@@ -20,7 +19,7 @@ from captum_iscam.metrics._base import (
     metric,
     unperturbed,
 )
-from captum_iscam.metrics._maps import Attributions, ranks, resize
+from captum_iscam.metrics._maps import Attributions, min_max, ranks, resize
 
 
 @metric(higher_is_better=False, unit="percent")
@@ -137,7 +136,8 @@ def average_drop(
     input_score, masked_score = input_and_masked_scores(data, keep, binary)
     if absolute:
         return 100 * (input_score - masked_score).clamp_min(0)
-    return 100 * relative_drop(input_score, masked_score)
+    repair = 'Use score="softmax" for a probability, or absolute=True.'
+    return 100 * relative_drop(input_score, masked_score, repair)
 
 
 @metric(higher_is_better=True, unit="percent")
@@ -490,7 +490,7 @@ def explanation_mask(
 ) -> Tensor:
     """Returns `M`, `(N, 1, *size)` in [0, 1]: scaled, and 0 where `keep` removes it."""
     resized = resize(maps, size)
-    masks = scale(resized)
+    masks = min_max(resized)
     if keep is None:
         return masks
     total = resized[0].numel()
@@ -551,14 +551,13 @@ def input_and_masked_scores(
     return input_score.squeeze(1), masked_score.squeeze(1)
 
 
-def relative_drop(input_score: Tensor, masked_score: Tensor) -> Tensor:
+def relative_drop(input_score: Tensor, masked_score: Tensor, repair: str) -> Tensor:
     """Returns `max(0, Y - O) / Y`, NaN where `Y` is 0."""
     if bool((input_score < 0).any().item()):
         worst = int(input_score.nan_to_num(0.0).argmin())
         raise ValueError(
             "score must not be negative for a relative drop, got "
-            f'{input_score[worst].item():g} for example {worst}. Use score="softmax" '
-            "for a probability, or absolute=True where the metric offers it."
+            f"{input_score[worst].item():g} for example {worst}. {repair}"
         )
     drop = (input_score - masked_score).clamp_min(0) / input_score
     return torch.where(input_score > 0, drop, torch.nan)

@@ -20,7 +20,7 @@ from captum_iscam.metrics._base import (
     generator_device,
     metric,
 )
-from captum_iscam.metrics._maps import Attributions, resize
+from captum_iscam.metrics._maps import Attributions, resize, unit_factor
 
 
 @metric(higher_is_better=False, unit="score squared")
@@ -108,7 +108,7 @@ def infidelity(
 
     Returns:
         *Tensor* `(N,)` in the unit of the score squared. NaN where the map holds NaN or
-        infinity.
+        infinity. With `normalize=False`, infinity where the value overflows.
 
     Raises:
         ValueError: If a shape does not fit, `target`, `score` or `internal_batch_size`
@@ -144,13 +144,15 @@ def infidelity(
     device = generator_device(generator)
     positions = torch.rand(shape, generator=generator, device=device)
     positions = positions.to(data.maps.device)
-    maps = _maps_per_channel(data)
+    factor, score_factor = _factors(data.maps, normalize)
+    maps = _maps_per_channel(data, data.maps * factor)
     examples = data.valid.nonzero().reshape(-1)
     found: list[Tensor] = []
 
     def forward(*args: Tensor) -> Tensor:
         *perturbed, example_index = args
-        return data.score_of(tuple(perturbed), example_index)
+        scores = data.score_of(tuple(perturbed), example_index)
+        return scores * score_factor[example_index]
 
     def body(start: int, stop: int) -> None:
         part = examples[start:stop]
@@ -174,16 +176,31 @@ def infidelity(
     data.check_scores()
     result = data.maps.new_full((data.batch.num_examples,), torch.nan)
     if found:
-        result[examples] = torch.cat(found).to(result.dtype)
+        values, factors = torch.cat(found), score_factor[examples]
+        result[examples] = (values / factors / factors).to(result.dtype)
     return result
 
 
-def _maps_per_channel(data: MetricInputs) -> list[Tensor]:
+def _factors(maps: Tensor, normalize: bool) -> tuple[Tensor, Tensor]:
+    """Returns what to multiply the maps and the scores by, `(N, 1, ...)` and `(N,)`.
+
+    With these factors no square of a map's sum overflows or underflows. With a fitted
+    `β` the factor of the map is arbitrary. Without, both have the same, at most 1: a
+    score would overflow next to a tiny map that is raised, which then predicts nothing.
+    """
+    factor = unit_factor(maps)
+    if normalize:
+        return factor, torch.ones_like(factor).view(-1)
+    factor = factor.clamp_max(1)
+    return factor, factor.view(-1)
+
+
+def _maps_per_channel(data: MetricInputs, scaled: Tensor) -> list[Tensor]:
     """Returns maps of the inputs' shapes that add up to the map at each pixel."""
     maps = []
     for i, x in enumerate(data.batch.inputs):
         if i in data.indices:
-            share = resize(data.maps, x.shape[2:]) / (x.shape[1] * len(data.indices))
+            share = resize(scaled, x.shape[2:]) / (x.shape[1] * len(data.indices))
             maps.append(share.expand_as(x).contiguous())
         else:
             maps.append(torch.zeros_like(x))

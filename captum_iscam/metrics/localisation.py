@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.interpolate import scale
 from captum_iscam._utils.validation import as_integer, as_number
 from captum_iscam.metrics._base import metric
 from captum_iscam.metrics._maps import (
@@ -18,6 +17,7 @@ from captum_iscam.metrics._maps import (
     is_finite,
     nan_if_invalid,
     resize,
+    unit_factor,
 )
 
 
@@ -148,7 +148,8 @@ def mask_iou(
 
     `m` is the mask, `δ` the threshold. The map is resized to the mask's size by linear
     interpolation (align_corners=False) and then min-max scaled to [0, 1], which gives
-    `M`. A constant map is scaled to 0, so that `B` is empty and the value 0.
+    `M`. A constant map is scaled to 0, so that `B` is empty and the value 0. A value
+    that exceeds `δ` by no more than rounding does not belong to `B`.
 
     A. Chattopadhay, A. Sarkar, P. Howlader, V. N. Balasubramanian, "Grad-CAM++:
     Improved Visual Explanations for Deep Convolutional Networks", WACV 2018,
@@ -191,7 +192,7 @@ def mask_iou(
             "Pass a share of the map's range, for example 0.5."
         )
     maps, inside, valid = maps_and_masks(attributions, masks)
-    above = scale(resize(maps, inside.shape[2:])) > least
+    above = _above_threshold(resize(maps, inside.shape[2:]), least)
     both = (above & inside).flatten(1).sum(1)
     either = (above | inside).flatten(1).sum(1)
     return nan_if_invalid(both.to(maps.dtype) / either, valid)
@@ -312,6 +313,21 @@ def boxes_to_masks(
                 "of the image's sides."
             )
     return masks.to(torch.get_default_device())
+
+
+def _above_threshold(maps: Tensor, threshold: float) -> Tensor:
+    """Returns where the min-max scaled map exceeds the threshold by more than rounding.
+
+    Interpolation may round a value that equals the threshold up. The lowest value is
+    exact, so the threshold 0 needs no tolerance.
+    """
+    values = maps * unit_factor(maps)
+    over = tuple(range(2, maps.dim()))
+    low, high = values.amin(over, keepdim=True), values.amax(over, keepdim=True)
+    limit = threshold * (high - low)
+    if threshold > 0:
+        limit = limit + 2 * torch.finfo(maps.dtype).eps * torch.maximum(-low, high)
+    return values - low > limit
 
 
 def _top_share(maps: Tensor, inside: Tensor, counts: Tensor | None) -> Tensor:

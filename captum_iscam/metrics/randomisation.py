@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.forward import Target
-from captum_iscam._utils.interpolate import scale
 from captum_iscam._utils.validation import check_generator
 from captum_iscam.metrics._base import (
     ExplanationFunc,
@@ -23,6 +22,7 @@ from captum_iscam.metrics._base import (
 )
 from captum_iscam.metrics._maps import (
     is_finite,
+    min_max,
     nan_if_invalid,
     rank_correlation,
     resize,
@@ -258,7 +258,7 @@ def _similarities(
     a, b = resize(first, size), resize(second, size)
     # Scaling hides a difference only between constant maps, which it makes zero.
     correlations = nan_if_invalid(rank_correlation(a, b), both)
-    similarities = structural_similarity(scale(a), scale(b))
+    similarities = structural_similarity(min_max(a), min_max(b))
     return correlations, nan_if_invalid(similarities, both)
 
 

@@ -20,7 +20,7 @@ from captum_iscam.metrics._base import (
     generator_device,
     metric,
 )
-from captum_iscam.metrics._maps import is_finite, nan_if_invalid
+from captum_iscam.metrics._maps import is_finite, nan_if_invalid, unit_factor
 
 
 @metric(higher_is_better=False, unit="relative change")
@@ -120,6 +120,7 @@ def sensitivity_max(
     ]
     done = 0
     not_finite: list[Tensor] = []
+    in_units = _InUnits(batch.num_examples)
 
     # Captum goes through the samples in order, some at a time, and repeats every
     # example once per sample of the part. `done` counts the samples of earlier parts.
@@ -146,7 +147,7 @@ def sensitivity_max(
             further = further[0] if isinstance(further, tuple) else further
         maps = explain(explanation_func, own_inputs, own_target, further)
         not_finite.append(~is_finite(maps).view(batch.num_examples, -1).all(1))
-        return (maps.contiguous(),)
+        return (in_units(maps),)
 
     values = captum.metrics.sensitivity_max(
         maps_in_a_tuple,
@@ -159,7 +160,33 @@ def sensitivity_max(
         target=target,
         additional_forward_args=additional_forward_args,
     )
-    return nan_if_invalid(values, ~torch.stack(not_finite).any(0))
+    valid = ~torch.stack(not_finite).any(0)
+    return nan_if_invalid(values.to(in_units.dtype).to(valid.device), valid)
+
+
+class _InUnits:
+    """Brings maps to units in which no square of a norm overflows or underflows.
+
+    The unit is about the largest absolute value of the example's first map, that of the
+    unperturbed input, or 1 where this map is zero everywhere. The maps are in double
+    precision on the CPU, as a change may be far larger or smaller than the map.
+    """
+
+    def __init__(self, num_examples: int) -> None:
+        self._num_examples = num_examples
+        self._factor: Tensor | None = None
+        self.dtype = torch.get_default_dtype()
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """Returns the maps of the examples, or of some perturbed copies of each."""
+        values = maps.cpu().double()
+        if self._factor is None:
+            self.dtype = maps.dtype
+            ones = [1] * (maps.dim() - 1)
+            zero = (values == 0).flatten(1).all(1).view(-1, *ones)
+            self._factor = torch.where(zero, 1, unit_factor(values))
+        copies = len(values) // self._num_examples
+        return (values * self._factor.repeat_interleave(copies, 0)).contiguous()
 
 
 def _rows_per_call(internal_batch_size: int | None, samples: int, batch: Batch) -> int:

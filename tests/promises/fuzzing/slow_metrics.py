@@ -5,22 +5,17 @@ import itertools
 import statistics
 
 import torch
-import torch.nn.functional as F
 from promises.fuzzing.method_options import SEED
 from promises.fuzzing.metric_situations import EXPLAINED, FORWARD, picture
 from promises.fuzzing.slow_maps import TRANSFORMS, Row
-from reference.score_methods import MODES
+from reference.interpolation import enlarged, in_double
 
 NAN = float("nan")
 
 
 def brought(maps, size):
     """One map `(1, *spatial)` at the size of the input."""
-    flat = maps.double()[None]
-    if flat.min() == flat.max():
-        return torch.full(size, float(flat.min()), dtype=torch.float64)
-    mode = MODES[len(size)]
-    return F.interpolate(flat, size=size, mode=mode, align_corners=False)[0, 0]
+    return in_double(enlarged(maps[0], size))
 
 
 def scaled(values):
