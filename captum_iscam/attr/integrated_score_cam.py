@@ -52,12 +52,12 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
     and 0.911; the value at 0 is known), for the 45 % of the channels with the largest
     mean of the mask times norm of the activation. The weights of the other channels are
     predicted from theirs by a Gaussian process on the masks: it is
-    `method="gaussradau", n_steps=3, screening=0.45`. That takes 1.35 forward passes per
-    active (non-constant) channel. An example with fewer than 128 active channels is
-    scored in full. A few more passes (0.1 per channel, or 24) score the most important
-    channels at four more points (Kronrod's extension of the three): where these change
-    their part of the map by more than 9.5 %, a warning names the example and
-    `n_steps=10`.
+    `method="gaussradau", n_steps=3, screening=0.45`. The most important channels are
+    also scored at four more points (Kronrod's extension of the three): where these
+    change their part of the map by more than 9.5 %, a warning names the example and
+    `n_steps=10`. All of this takes 1.45 forward passes per active (non-constant)
+    channel. An example with fewer than 128 active channels is scored in full, for 3
+    passes per active channel and 24 more.
 
     With `n_steps` or `method` given, exactly that rule runs on every channel, for
     `n_steps` forward passes per active channel; a step of strength 0 costs none.
@@ -163,35 +163,36 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
                 softmax over the channels. For scores that are probabilities the softmax
                 makes the weights almost equal. Default: False
             n_steps (int, optional): Number of points on the path, one forward pass per
-                channel each. Default: None, that is, where only `method` is given, 5
-                for "gausslegendre" and "riemann_middle", 4 for "gaussradau", 8 for
-                "riemann_trapezoid" (the fewest with a median error of 1 % on real
-                photographs), else 10
+                channel each. Without `n_steps` and `method`: three Gauss-Radau points
+                on 45 % of the channels. With `method` alone: 5 for "gausslegendre" and
+                "riemann_middle", 4 for "gaussradau", 8 for "riemann_trapezoid" (the
+                fewest with a median error of 1 % on real photographs), else 10.
+                Default: None
             method (str, optional): The rule that chooses the strengths: "gaussradau"
                 (Gauss-Radau with the fixed point 0), one of Captum's names
                 ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle",
                 "riemann_trapezoid"), or a variant of the paper, "recurrence" or
-                "accumulated". Default: None, that is "gausslegendre" where only
-                `n_steps` is given
+                "accumulated". With `n_steps` alone: "gausslegendre". Default: None
             screening (float, optional): Share of the channels, above 0 and up to 1,
                 that is scored: those with the largest mean of the mask times norm of
                 the activation. The weights of the others are predicted from theirs by a
-                Gaussian process on the masks. It cuts the cost to that share. At 0.4
-                the error of the map is 1 to 3 % in the median on layers of 500 channels
-                and more, and far larger where channels that support and oppose the
-                target cancel. Examples with fewer than 128 active (non-constant)
-                channels are scored in full, with a warning. A scored channel is scored
-                at all points of the rule. Without `n_steps` and `method` the cost in
-                passes per channel is three times the share, and 0.1 for the check.
-                Default: None, that is 0.45 where neither `n_steps` nor `method` is
-                given, else every active channel
+                Gaussian process on the masks. The cost falls to that share of the
+                passes. At 0.4 the error of the map is 1 to 3 % in the median on layers
+                of 500 channels and more, and far larger where channels that support and
+                oppose the target cancel. Examples with fewer than 128 active
+                (non-constant) channels are scored in full, with a warning if
+                `screening` is given. A scored channel is scored at all points of the
+                rule. Without `n_steps` and `method` the cost in passes per channel is
+                three times the share, and 0.1 for the check. Default: None, that is
+                0.45 where neither `n_steps` nor `method` is given, else every active
+                channel
             return_convergence_delta (bool, optional): Return, next to the maps, an
                 estimate of the relative error of each. Not available with
                 `channel_softmax=True`, nor in half precision, whose rounding the
                 estimate does not include. By default the estimate costs no further
                 passes. With `n_steps` or `method` given, the most important channels
-                (2.4 %, at least 6) are also scored at eight Gauss-Legendre points, or
-                twice `n_steps`, to find it. Default: False
+                (2.4 %, at least 6) are also scored at max(8, 2 * n_steps)
+                Gauss-Legendre points to find it. Default: False
             internal_batch_size (int, optional): Masked inputs per forward pass; a pass
                 may hold several examples and masks. It bounds the memory. None picks a
                 number for the device and halves it when memory runs out. Default: None

@@ -120,12 +120,12 @@ class LayerScoreCAM(LayerScoreMethod):
             screening (float, optional): Share of the channels, above 0 and up to 1,
                 that is scored: those with the largest mean of the mask times norm of
                 the activation. The weights of the others are predicted from theirs by a
-                Gaussian process on the masks. It cuts the cost to that share. At 0.4
-                the error of the map is 1 to 3 % in the median on layers of 500 channels
-                and more, and far larger where channels that support and oppose the
-                target cancel. Examples with fewer than 128 active (non-constant)
-                channels are scored in full, with a warning. Default: None, that is
-                every active channel
+                Gaussian process on the masks. The cost falls to that share of the
+                passes. At 0.4 the error of the map is 1 to 3 % in the median on layers
+                of 500 channels and more, and far larger where channels that support and
+                oppose the target cancel. Examples with fewer than 128 active
+                (non-constant) channels are scored in full, with a warning if
+                `screening` is given. Default: None, that is every active channel
             return_convergence_delta (bool, optional): Return, next to the maps, an
                 estimate of the relative error of each. Not available with
                 `channel_softmax=True`, nor in half precision, whose rounding the

@@ -38,10 +38,10 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
     `A_k` is channel k of the layer, `M_k` that channel upsampled linearly to the input
     and then scaled to [0, 1], `b` the baseline and `s` the score of the target. With
     `stdevs=0` it is Score-CAM. The cost is `n_samples` forward passes per active
-    (non-constant) channel, less with `screening`. The noise is drawn once per pair of
-    samples, `e` and `-e`, and shared by all channels and examples: it depends on
-    `generator` alone, and goes on from layer to layer where a list of layers is
-    explained. A constant channel has the weight zero, with noise as without.
+    (non-constant) channel, less with `screening`. Samples come in pairs,
+    `e` and `-e`. One noise field per pair serves all channels and examples, so it
+    depends on `generator` alone. For a list of layers the generator is not reset
+    between them. A constant channel has the weight zero, with noise as without.
 
     Source: H. Wang, R. Naidu, J. Michael, S. S. Kundu, "SS-CAM: Smoothed Score-CAM for
     Sharper Visual Feature Localization", 2020, https://arxiv.org/abs/2006.14255. The
@@ -52,10 +52,11 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
       `(2 / range)**2`, where range is that of the masked input. Their code omits the
       term `s(b)`;
     - `noise="mask"`: the noise is added to the mask, which lies in [0, 1], before it is
-      multiplied in; torch-cam does so with a deviation of 2, which swamps the mask.
+      multiplied in; torch-cam does so with a deviation of 2, much larger than the
+      mask's range of 1.
 
-    Whether noise helps depends on the network: where no channel keeps a hundredth of
-    the confidence in the input, a warning says so.
+    Whether noise helps depends on the network. If under noise no channel reaches 1 % of
+    `s(x) - s(b)`, a warning says so.
 
     Args:
         forward_func (Callable): The model, or any function Captum accepts. It is called
@@ -159,12 +160,12 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             screening (float, optional): Share of the channels, above 0 and up to 1,
                 that is scored: those with the largest mean of the mask times norm of
                 the activation. The weights of the others are predicted from theirs by a
-                Gaussian process on the masks. It cuts the cost to that share. At 0.4
-                the error of the map is 1 to 3 % in the median on layers of 500 channels
-                and more, and far larger where channels that support and oppose the
-                target cancel. Examples with fewer than 128 active (non-constant)
-                channels are scored in full, with a warning. Default: None, that is
-                every active channel
+                Gaussian process on the masks. The cost falls to that share of the
+                passes. At 0.4 the error of the map is 1 to 3 % in the median on layers
+                of 500 channels and more, and far larger where channels that support and
+                oppose the target cancel. Examples with fewer than 128 active
+                (non-constant) channels are scored in full, with a warning if
+                `screening` is given. Default: None, that is every active channel
             return_convergence_delta (bool, optional): Return, next to the maps, an
                 estimate of the relative error of each. Not available with
                 `channel_softmax=True`, nor in half precision, whose rounding the

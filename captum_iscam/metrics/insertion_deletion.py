@@ -142,7 +142,8 @@ def deletion(
     Black-box Models", BMVC 2018, https://arxiv.org/abs/1806.07421, who delete to zeros.
     Their code changes a fixed number of pixels per step (`pixels_per_step`: 224 or 1792
     of 224 x 224), does not define the order of equal values, and weighs a shorter last
-    step as a whole one; where `pixels_per_step` divides `P` the areas are equal.
+    step as a whole one; where `pixels_per_step` divides `P`, our area equals that of
+    their code.
 
     Args:
         forward_func (Callable): The model, or any function Captum accepts: called with
@@ -243,8 +244,8 @@ def insertion(
     .. math::
         \sum_{i=1}^{n} (p_i - p_{i-1}) \frac{s(x_{i-1}) + s(x_i)}{2}
 
-    `s(x_i)` is the score of the target for the input `x_i`: the substrate, in which the
-    `p_i P` pixels with the highest map values hold the image, in all channels. `P` is
+    `s(x_i)` is the score of the target for the input `x_i`: the substrate, with its
+    `p_i P` pixels of highest map value replaced by the image's, in all channels. `P` is
     the number of pixels, `p_0 = 0` and `p_n = 1`. The map is resized to the input's
     size by linear interpolation (align_corners=False); only its ranking counts. Of
     equal values the first in row order comes first, so a constant map adds the pixels
@@ -256,7 +257,7 @@ def insertion(
     `substrate="blur"`; the curves of Score-CAM and IS-CAM start from "zero". Their code
     changes a fixed number of pixels per step (`pixels_per_step`: 224 or 1792 of 224 x
     224), does not define the order of equal values, and weighs a shorter last step as a
-    whole one; where `pixels_per_step` divides `P` the areas are equal.
+    whole one; where `pixels_per_step` divides `P`, our area equals that of their code.
 
     Args:
         forward_func (Callable): The model, or any function Captum accepts: called with
