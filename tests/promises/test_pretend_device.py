@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from promises.pretend_device import DEVICE, MISSING, TO_DEVICE, TO_HOST, PretendDevice
-from reference.networks import ConvNet, images
+from reference.networks import ConvNet, Segmenter, images
 from reference.transformers import small_maxvit, small_swin, small_vit
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
@@ -433,19 +433,6 @@ def test_boxes_and_quantus(place, device, net, x):
     assert device.faults == []
     assert torch.equal(masks.cpu(), expected)
     assert found == pytest.approx(maps, abs=1e-6)
-
-
-class Segmenter(nn.Module):
-    """Five classes at half of the input's size."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = ConvNet().features
-        self.classes = nn.Conv2d(6, 5, 1)
-        self.eval()
-
-    def forward(self, x):
-        return {"out": self.classes(self.features(x))}
 
 
 class Detector(nn.Module):

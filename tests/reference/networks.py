@@ -88,6 +88,19 @@ class TwoInputs(nn.Module):
         return out if scale is None else out * scale.unsqueeze(1)
 
 
+class Segmenter(nn.Module):
+    """Five classes at half of the input's size, in a mapping as torchvision's."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = ConvNet().features
+        self.classes = nn.Conv2d(6, 5, 1)
+        self.eval()
+
+    def forward(self, x):
+        return {"out": self.classes(self.features(x)), "aux": None}
+
+
 def images(count=2, spatial=2, dtype=torch.float64, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shape = (count, 3, *SIZES[spatial])
