@@ -342,7 +342,7 @@ def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
 def warn_of_zero_maps(attributions: Tensor, reason: str) -> Tensor:
     """Returns rectified maps `(N, T, *spatial)`, and warns of those that are zero."""
     warn_of_examples(
-        (attributions == 0).reshape(*attributions.shape[:2], -1).all(2),
+        (attributions == 0).unsqueeze(-1).flatten(2).all(2),
         f"The map is zero everywhere for {{}}: {reason}",
     )
     return attributions

@@ -19,6 +19,7 @@ from captum_iscam._utils.inputs import check_inputs
 from captum_iscam.attr._base import (
     Attributions,
     NamedLayerAttribution,
+    warn_of_zero_maps,
 )
 from captum_iscam.attr._layer import check_layer, evaluate_layer, reshaped
 from captum_iscam.reshape_transforms import ReshapeTransform
@@ -93,7 +94,7 @@ class _Control(NamedLayerAttribution, ABC):
                     for x in outputs
                 )
             if relu_attributions:
-                maps = tuple(x.relu() for x in maps)
+                maps = tuple(map(self._rectified, maps))
             return cast(Attributions, format_output(len(maps) > 1, maps))
 
         return self._each_layer(attribute)
@@ -101,6 +102,9 @@ class _Control(NamedLayerAttribution, ABC):
     @abstractmethod
     def _map(self, activations: Tensor) -> Tensor:
         """Returns `(N, 1, *spatial)` from the layer's output `(N, K, *spatial)`."""
+
+    def _rectified(self, maps: Tensor) -> Tensor:
+        return maps.relu()
 
 
 def _checked(activations: Tensor) -> Tensor:
@@ -219,6 +223,12 @@ class ChannelMean(_Control):
 
     def _map(self, activations: Tensor) -> Tensor:
         return activations.mean(1, keepdim=True)
+
+    def _rectified(self, maps: Tensor) -> Tensor:
+        return warn_of_zero_maps(
+            maps.relu(),
+            "no value of it is above 0. relu_attributions=False shows those below.",
+        )
 
 
 random_map = RandomMap

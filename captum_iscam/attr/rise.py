@@ -33,7 +33,7 @@ from captum_iscam._utils.validation import (
     require_finite,
     require_floating,
 )
-from captum_iscam.attr._base import Attributions, progress_bar
+from captum_iscam.attr._base import Attributions, progress_bar, warn_of_zero_maps
 from captum_iscam.attr._layer import eager
 
 
@@ -177,7 +177,13 @@ class RISE(PerturbationAttribution):
             passes = n_masks * batch.num_examples
             with progress_bar(self.get_name(), show_progress, passes) as bar:
                 sums = weighted_sums(batch, masks, score, found, chunks, bar.update)
-        maps = tuple(total.div_(n_masks * kept) for total in sums)
+        maps = tuple(
+            warn_of_zero_maps(
+                total.div_(n_masks * kept),
+                "the score is 0 under every mask. Pass a larger keep_probability.",
+            )
+            for total in sums
+        )
         return cast(Attributions, format_output(isinstance(inputs, tuple), maps))
 
     def _input_scores(self, batch: Batch, score: TargetScore, chunks: Chunks) -> Tensor:
