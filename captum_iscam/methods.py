@@ -15,7 +15,7 @@ import torch
 from captum.attr import IntegratedGradients, LayerGradCam
 from torch import Tensor, nn
 
-from captum_iscam._utils.forward import Target, in_integers, several_targets
+from captum_iscam._utils.target import Target, in_integers, several_targets
 from captum_iscam.attr import (
     RISE,
     LayerGradCAMPlusPlus,

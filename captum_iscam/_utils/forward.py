@@ -7,7 +7,7 @@ into a score, and pick each example's target from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -18,121 +18,17 @@ from captum_iscam._utils.captum_compat import (
     run_forward,
     select_targets,
 )
-from captum_iscam._utils.validation import as_integer, require_finite
-from captum_iscam._utils.warn import warn_user
-
-Target: TypeAlias = (
-    int
-    | tuple[int, ...]
-    | Tensor
-    | list[int]
-    | list[tuple[int, ...]]
-    | list[list[int]]
-    | None
+from captum_iscam._utils.target import (
+    Target,
+    as_table,
+    check_dims,
+    check_form,
+    check_range,
+    in_integers,
+    several_targets,
 )
-
-
-def in_integers(target: Target) -> Target:
-    """Returns the target in Python's integers or in long ones, or raises.
-
-    A nested list becomes a tensor `(N, T)`.
-    """
-    if isinstance(target, list) and any(isinstance(row, list) for row in target):
-        target = _nested(target)
-    if isinstance(target, Tensor):
-        kind = target.dtype
-        if kind.is_floating_point or kind.is_complex or kind == torch.bool:
-            raise TypeError(
-                f"target must hold integers, got {kind}. Convert it with target.long()."
-            )
-        return target.long()
-    found = [tuple(map(as_integer, index)) for index in _indices(target)]
-    entries = target if isinstance(target, list) else [target]
-    mixed = len({isinstance(entry, tuple) for entry in entries}) > 1
-    if mixed or any(position is None for index in found for position in index):
-        raise TypeError(
-            f"target must hold integers, got {target!r}. Pass an integer, a tuple "
-            "of them, or a list or tensor with an entry per example."
-        )
-    plain = [
-        index if isinstance(entry, tuple) else index[0]
-        for index, entry in zip(found, entries, strict=False)
-    ]
-    return cast(Target, plain if isinstance(target, list) else (plain or [None])[0])
-
-
-def several_targets(target: Target, num_examples: int) -> Tensor | None:
-    """Returns targets `(N, T)` where several are asked for, else None.
-
-    One row stands for all examples.
-    """
-    if not isinstance(target, Tensor) or target.dim() != 2:
-        return None
-    rows, count = target.shape
-    if rows not in (1, num_examples) or not count:
-        raise ValueError(
-            "target must have one row per example and at least one column, got the "
-            f"shape {tuple(target.shape)} for {num_examples} examples. Give each "
-            "example a row of as many classes, or pass one row for all."
-        )
-    ones, zeros = target == 1, target == 0
-    if count > 2 and bool(((ones | zeros).all() & (ones.sum(1) == 1).all()).item()):
-        raise ValueError(
-            f"target must hold class indices, got one-hot rows of {count}. Pass "
-            "target.argmax(1)."
-        )
-    return target.expand(num_examples, -1)
-
-
-def _nested(target: Sequence[object]) -> Tensor:
-    """Returns a nested list as a tensor `(N, T)`."""
-    rows = [row if isinstance(row, list) else [] for row in target]
-    found = [[as_integer(index) for index in row] for row in rows]
-    if any(index is None for row in found for index in row):
-        raise TypeError(
-            f"target must hold integers, got {target!r}. Pass a list of class indices "
-            "for each example."
-        )
-    if len({len(row) for row in found}) > 1 or not found[0]:
-        raise ValueError(
-            "target must have as many classes for each example, at least one, got "
-            f"{target!r}. Pass one list of the same length per example."
-        )
-    return torch.tensor(found, dtype=torch.long, device="cpu")
-
-
-def check_range(target: Target, scored: Tensor) -> None:
-    """Raises for an index that is not in the output; Captum checks the form."""
-    # A tensor or list of integers is gathered, which knows no negative index.
-    gathered = isinstance(target, (Tensor, list))
-    dims = scored.dim() - 1
-    for index in _indices(target):
-        # Captum refuses a tuple that is too long, but not one in a list.
-        if isinstance(target, list) and len(index) > dims:
-            raise ValueError(
-                f"target must have one index per dimension after the first, {dims}, "
-                f"got {index}. The model's output has the shape {tuple(scored.shape)}."
-            )
-        for position, size in zip(index, scored.shape[1:], strict=False):
-            low = 0 if gathered else -size
-            if isinstance(position, int) and not low <= position < size:
-                raise ValueError(
-                    f"target must be an index from 0 to {size - 1}, got {position}. "
-                    f"The model's output has the shape {tuple(scored.shape)}."
-                )
-
-
-def _indices(target: Target) -> Sequence[tuple[int, ...]]:
-    if target is None:
-        return []
-    if isinstance(target, Tensor):
-        return [(int(value),) for value in target.reshape(-1).tolist()]
-    values = cast(
-        Sequence[int | tuple[int, ...]],
-        target if isinstance(target, list) else [target],
-    )
-    return [value if isinstance(value, tuple) else (value,) for value in values]
-
+from captum_iscam._utils.validation import require_finite
+from captum_iscam._utils.warn import warn_user
 
 Score: TypeAlias = str | Callable[[Tensor], Tensor]
 Baselines: TypeAlias = Tensor | int | float | tuple[Tensor | int | float, ...] | None
@@ -198,14 +94,19 @@ class TargetScore:
         several = several_targets(target, num_examples)
         if several is None and isinstance(target, Tensor) and target.numel() == 1:
             target = cast(Target, target.item())
+        # Captum compares with the rows of an output, in which not every example need
+        # have one.
+        if several is None:
+            check_form(target, num_examples)
         self.target = target
         self.num_targets = None if several is None else several.shape[1]
         # Rows of targets, or of an index per dimension of the output.
-        table = _as_table(target, num_examples) if several is None else several
+        table = as_table(target, num_examples) if several is None else several
         self._table = None if table is None else table.to(device or table.device)
         self.additional = format_additional_forward_args(additional_forward_args)
         self.num_examples = num_examples
         self._shape: torch.Size | None = None
+        self._checked = False
 
     def __call__(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """Returns the scores of `inputs`, row i made from example `examples[i]`.
@@ -218,6 +119,7 @@ class TargetScore:
         output = run_forward(
             self.forward_func, inputs, additional_forward_args=additional
         )
+        self.check(output, len(examples))
         return self.of_output(output, examples)
 
     def of_output(self, output: Any, examples: Tensor) -> Tensor:
@@ -235,25 +137,6 @@ class TargetScore:
             )
         return selected.reshape(-1)
 
-    def check_form(self) -> None:
-        """Raises unless a list or tensor has an entry per example.
-
-        Captum compares with the rows of an output, in which not every example need
-        have one.
-        """
-        target, count = self.target, self.num_examples
-        if isinstance(target, Tensor) and target.numel() > 1:
-            shape = tuple(target.shape)
-        elif isinstance(target, list):
-            shape = (len(target),)
-        else:
-            return
-        if shape != (count,):
-            raise AssertionError(
-                f"target must have one entry per example, {count}, got the shape "
-                f"{shape}. Pass an integer for one class in all examples."
-            )
-
     def of_inputs(self, output: Any) -> Tensor:
         """Returns `s(x)`, `(N, T)`, from the output for the inputs themselves.
 
@@ -264,12 +147,24 @@ class TargetScore:
         require_finite(scores, "the pass of the unmasked input of example {}".format)
         return scores
 
-    def check(self, output: Any) -> None:
-        """Raises or warns of what the first output says of `score` and `target`."""
-        self._check_output(output, self.num_examples)
+    def check(self, output: Any, rows: int | None = None) -> None:
+        """Raises or warns of what the first output says of `score` and `target`.
+
+        It is that of the inputs themselves, or has so many rows.
+        """
+        if self._checked:
+            return
+        rows = self.num_examples if rows is None else rows
+        self._check_output(output, rows)
         if self.score == "softmax":
             _check_classes(output)
-        check_range(self.target, self._scored(output, self.num_examples))
+        scored = self._scored(output, rows)
+        if self.num_targets is None:
+            check_dims(self.target, scored)
+        else:
+            scored = self._of_classes(scored)
+        check_range(self.target, scored)
+        self._checked = True
 
     def _scored(self, output: Tensor, rows: int) -> Tensor:
         scored = self._transform(at_least_single(output))
@@ -285,13 +180,18 @@ class TargetScore:
         return scored
 
     def _selected(self, scored: Tensor, examples: Tensor) -> Tensor:
-        if self._table is not None and self._table.shape[1] == scored.dim() - 1:
+        if self._table is not None:
             rows = torch.arange(len(scored), device=scored.device)
             return scored[(rows, *self._targets(scored, examples).unbind(1))]
-        # One for all, or what Captum's own check refuses.
+        # One for all.
         return cast(Tensor, select_targets(scored, self.target))
 
     def _selected_several(self, scored: Tensor, examples: Tensor) -> Tensor:
+        scored = self._of_classes(scored)
+        return scored.gather(1, self._targets(scored, examples))
+
+    def _of_classes(self, scored: Tensor) -> Tensor:
+        """Returns scores `(rows, classes)`, or raises where they are others."""
         if scored.dim() > 2 and scored.shape[2:].numel() == 1:
             scored = scored.flatten(1)
         if scored.dim() != 2:
@@ -300,7 +200,7 @@ class TargetScore:
                 f"of shape {tuple(scored.shape)}, got several, {self.num_targets} for "
                 "each. Several targets need an output (N, classes)."
             )
-        return scored.gather(1, self._targets(scored, examples))
+        return scored
 
     def _targets(self, scored: Tensor, examples: Tensor) -> Tensor:
         """Returns the rows of the table for these examples."""
@@ -329,17 +229,6 @@ class TargetScore:
                 f"{tuple(output.shape)} for {rows} examples. "
                 "Keep the first dimension of the inputs."
             )
-
-
-def _as_table(target: Target, num_examples: int) -> Tensor | None:
-    """Returns `(N, dims)` indices of a target that has some for each example."""
-    if isinstance(target, list) and target:
-        rows = [i if isinstance(i, tuple) else (i,) for i in target]
-        alike = len({len(row) for row in rows}) == 1 and len(rows) == num_examples
-        return torch.tensor(rows, dtype=torch.long, device="cpu") if alike else None
-    if isinstance(target, Tensor) and target.shape == (num_examples,):
-        return target.unsqueeze(1)
-    return None
 
 
 def _check_classes(output: Tensor) -> None:

@@ -21,13 +21,13 @@ from captum_iscam._utils.captum_compat import (
 from captum_iscam._utils.forward import (
     Baselines,
     Score,
-    Target,
     TargetScore,
     at_least_single,
     check_training_mode,
     score_transform,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import Channels, WeightingScheme

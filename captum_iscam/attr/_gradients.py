@@ -37,7 +37,6 @@ from captum_iscam._utils.captum_compat import (
 from captum_iscam._utils.forward import (
     Baselines,
     Score,
-    Target,
     TargetScore,
     at_least_single,
     check_training_mode,
@@ -45,6 +44,7 @@ from captum_iscam._utils.forward import (
 )
 from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_floating
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
 from captum_iscam.attr._layer import check_layer, eager, evaluate_layer, reshaped

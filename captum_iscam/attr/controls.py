@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.captum_compat import format_output, log_usage
-from captum_iscam._utils.forward import Baselines, Score, Target, at_least_single
+from captum_iscam._utils.forward import Baselines, Score, at_least_single
 from captum_iscam._utils.inputs import check_inputs
+from captum_iscam._utils.target import Target
 from captum_iscam.attr._base import (
     Attributions,
     NamedLayerAttribution,

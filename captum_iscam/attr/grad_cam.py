@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_iscam._utils.captum_compat import log_usage
-from captum_iscam._utils.forward import Target
+from captum_iscam._utils.target import Target
 from captum_iscam.attr._base import Attributions, warn_of_zero_maps
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr.grad_cam_plus_plus import IdentityPerturbation

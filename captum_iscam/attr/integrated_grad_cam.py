@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_iscam._utils.captum_compat import log_usage
-from captum_iscam._utils.forward import Baselines, Target, at_least_single
+from captum_iscam._utils.forward import Baselines, at_least_single
 from captum_iscam._utils.inputs import Batch
+from captum_iscam._utils.target import Target
 from captum_iscam.attr._base import Attributions, warn_of_zero_maps
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._quadrature import path_points

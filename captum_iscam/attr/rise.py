@@ -18,7 +18,6 @@ from captum_iscam._utils.captum_compat import (
 from captum_iscam._utils.forward import (
     Baselines,
     Score,
-    Target,
     TargetScore,
     at_least_single,
     check_training_mode,
@@ -26,6 +25,7 @@ from captum_iscam._utils.forward import (
 )
 from captum_iscam._utils.inputs import Batch, check_inputs, rows_of
 from captum_iscam._utils.interpolate import upsample
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import (
     as_count,
     as_number,

@@ -13,13 +13,11 @@ from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import (
     Baselines,
     Score,
-    Target,
     TargetScore,
     check_training_mode,
-    in_integers,
-    several_targets,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.target import Target, in_integers, several_targets
 from captum_iscam._utils.validation import as_count
 from captum_iscam.metrics._maps import Attributions, check_count, check_maps, finite
 
@@ -107,6 +105,7 @@ def one_target(target: Target) -> Target:
     found = in_integers(target) if nested else target
     if not isinstance(found, Tensor) or found.dim() != 2:
         return target
+    found = cast(Tensor, in_integers(found))
     several_targets(found, len(found))  # one-hot rows have a better repair
     if found.shape[1] == 1:
         return found[:, 0]
@@ -115,23 +114,6 @@ def one_target(target: Target) -> Target:
         "A metric takes one target and one map per example: pass target[:, t] and "
         "maps[:, t:t+1]."
     )
-
-
-def checked_forward(
-    forward_func: Callable[..., Any], score: Score, target: Target
-) -> Callable[..., Any]:
-    """Returns the model, which on its first output checks `score` and `target`."""
-    seen = False
-
-    def forward(*args: Any) -> Any:
-        nonlocal seen
-        output = forward_func(*args)
-        if not seen and isinstance(output, Tensor) and output.dim() > 0:
-            seen = True
-            TargetScore(forward_func, score, target, None, len(output)).check(output)
-        return output
-
-    return forward
 
 
 class MetricInputs:
@@ -164,14 +146,13 @@ class MetricInputs:
         self.batch, self.maps, self.positions = batch, maps, positions
         self.valid = finite(self.maps)
         self.score = TargetScore(
-            checked_forward(forward_func, score, target),
+            forward_func,
             score,
             target,
             additional_forward_args,
             self.batch.num_examples,
             self.batch.device,
         )
-        self.score.check_form()
         self._chunks = Chunks(
             internal_batch_size, self.batch.inputs, forward_func=forward_func
         )
