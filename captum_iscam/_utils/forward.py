@@ -7,7 +7,7 @@ into a score, and pick each example's target from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -119,7 +119,7 @@ class TargetScore:
         output = run_forward(
             self.forward_func, inputs, additional_forward_args=additional
         )
-        self.check(output, len(examples))
+        self.check(output, inputs)
         return self.of_output(output, examples)
 
     def of_output(self, output: Any, examples: Tensor) -> Tensor:
@@ -147,14 +147,11 @@ class TargetScore:
         require_finite(scores, "the pass of the unmasked input of example {}".format)
         return scores
 
-    def check(self, output: Any, rows: int | None = None) -> None:
-        """Raises or warns of what the first output says of `score` and `target`.
-
-        It is that of the inputs themselves, or has so many rows.
-        """
+    def check(self, output: Any, inputs: Sequence[Tensor]) -> None:
+        """Raises or warns of what the first output says of `score` and `target`."""
         if self._checked:
             return
-        rows = self.num_examples if rows is None else rows
+        rows = len(inputs[0])
         self._check_output(output, rows)
         if self.score == "softmax":
             _check_classes(output)
@@ -164,6 +161,7 @@ class TargetScore:
         else:
             scored = self._of_classes(scored)
         check_range(self.target, scored)
+        warn_of_score(self.score, output, inputs)
         self._checked = True
 
     def _scored(self, output: Tensor, rows: int) -> Tensor:
@@ -231,19 +229,82 @@ class TargetScore:
             )
 
 
+def warn_of_score(score: Score, output: Tensor, inputs: Sequence[Tensor]) -> None:
+    """Warns where an output says that `score` is probably not what is meant.
+
+    Args:
+        score (str or Callable): The transform; a function is taken as meant.
+        output (Tensor): The model's output, `(rows, ...)`.
+        inputs (Sequence[Tensor]): The inputs, whose sizes tell where positions are.
+    """
+    if score not in ("softmax", "sigmoid"):
+        return
+    values = output.detach().float()
+    # A sigmoid is never 0, where a rectified output often is.
+    inside = ((values > 0) & (values <= 1)).all()
+    normed = (values >= 0).all()
+    sums = [values.sum(dim) for dim in {1, values.dim() - 1} if 0 < dim < values.dim()]
+    ones = [normed & ((total - 1).abs() < 1e-3).all() for total in sums]
+    sigmoids, *shares = torch.stack([inside, *ones]).tolist()
+    if any(shares):
+        warn_user(
+            f"The model's outputs already are probabilities, and a further {score} "
+            'flattens them. Use score="identity".'
+        )
+    elif sigmoids:
+        warn_user(
+            "The model's outputs all lie between 0 and 1, as those of a sigmoid do, "
+            f"and a {score} flattens them. If they are probabilities, use "
+            'score="identity".'
+        )
+    elif score == "softmax" and not _classes_first(output.shape, inputs):
+        warn_user(
+            f"The softmax goes over the {output.shape[1]} entries of dimension 1 of "
+            f"the model's output, which has the shape {tuple(output.shape)}. If the "
+            "classes are in the last dimension, use "
+            "score=lambda output: output.softmax(-1)."
+        )
+
+
 def _check_classes(output: Tensor) -> None:
     if output.dim() < 2 or output.shape[1] < 2:
+        last = "score=lambda output: output.softmax(-1) for classes that come last, "
         raise ValueError(
             'score must not be "softmax" for fewer than two classes, got an output of '
-            f'shape {tuple(output.shape)}. Use score="sigmoid" for a single logit or '
-            'score="identity" for the output itself.'
+            f"shape {tuple(output.shape)}. Use {last * (output.dim() > 2)}"
+            'score="sigmoid" for a single logit or score="identity" for the output '
+            "itself."
         )
-    rows = output.detach().float()
-    if bool(((rows >= 0).all() & ((rows.sum(1) - 1).abs() < 1e-3).all()).item()):
-        warn_user(
-            "The model's outputs already are probabilities, and a second softmax "
-            'flattens them. Use score="identity".',
-        )
+
+
+def _classes_first(shape: torch.Size, inputs: Sequence[Tensor]) -> bool:
+    """Returns whether dimension 1 of an output probably holds the classes.
+
+    It does in `(N, classes)`, and in `(N, classes, *spatial)` of a segmentation, which
+    has as many dimensions as an input. With two spatial dimensions or more it is taken
+    for one unless the sizes in front of the last one have the proportions of the input
+    and those behind the classes have not: `(N, H, W, classes)`. With one spatial
+    dimension the last size must be that of the input, or between it and the number of
+    classes: else it is `(N, steps, classes)`. An output of any other number of
+    dimensions, as `(N, anchors, 4 + classes)` for images, holds steps or anchors.
+    """
+    if shape[2:].numel() == 1:
+        return True
+    for spatial in (x.shape[2:] for x in inputs if x.dim() == len(shape)):
+        if len(spatial) == 1:
+            right = shape[2] == spatial[0] or shape[1] <= shape[2] <= spatial[0]
+        else:
+            last = _alike(shape[1:-1], spatial) and not _alike(shape[2:], spatial)
+            right = not last
+        if right:
+            return True
+    return False
+
+
+def _alike(sizes: torch.Size, others: torch.Size) -> bool:
+    """Returns whether two shapes have the same proportions, but for rounding."""
+    ratios = [n / m for n, m in zip(sizes, others, strict=True)]
+    return max(ratios) < 1.2 * min(ratios)
 
 
 def check_training_mode(forward_func: Callable[..., Any]) -> None:

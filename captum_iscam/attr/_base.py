@@ -198,7 +198,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 self.device_ids,
                 task.attribute_to_layer_input,
             )
-        score.check(output)
+        score.check(output, batch.inputs)
         if task.return_convergence_delta:
             _check_precision(output, batch.device)
         shaped = [reshaped(self.reshape_transform, value) for value in evals]

@@ -296,7 +296,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                 self.device_ids,
                 attribute_to_layer_input,
             )
-            score.check(output)
+            score.check(output, batch.inputs)
             score.of_output(output, torch.arange(count, device=batch.device))
             first = [self._maps(value, batch, count) for value in evals]
             totals = Totals(perturbations, first, score.num_targets or 1)

@@ -194,7 +194,7 @@ class RISE(PerturbationAttribution):
             output = run_forward(
                 self.forward_func, inputs, additional_forward_args=score.additional
             )
-        score.check(output)
+        score.check(output, inputs)
         return score.of_inputs(output).to(batch.device)
 
 

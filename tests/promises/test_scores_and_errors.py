@@ -1,11 +1,12 @@
 """Scores, targets and maps that would be wrong: a warning or an error that says so."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from reference.methods import METHODS, attribute
+from reference.methods import METHODS, SCORE_METHODS, attribute
 from reference.networks import CONVOLUTION, ConvNet, images
 from torch import nn
 
@@ -204,3 +205,123 @@ def test_good_target_forms_pass(name, sizes, target):
     out = SCORED[name](Grid(sizes).double(), images(2), target, IDENTITY)
 
     assert torch.isfinite(getattr(out, "auc", out)).all()
+
+
+class Shaped(nn.Module):
+    """Logits of five classes, made into an output of another shape."""
+
+    def __init__(self, spatial, finish):
+        super().__init__()
+        self.features, self.finish = ConvNet(spatial).features, finish
+        self.mix = nn.Linear(6, 5)
+        self.eval()
+
+    def forward(self, x):
+        return self.finish(4 * self.mix(self.features(x).flatten(2).mean(2)))
+
+
+def repeated(*sizes, first=True):
+    """Makes `(N, 5, *sizes)`, or `(N, *sizes, 5)`, of logits."""
+
+    def finish(out):
+        shape = (len(out), 5, *sizes) if first else (len(out), *sizes, 5)
+        ones = [1] * len(sizes)
+        return out.view(-1, *([5, *ones] if first else [*ones, 5])).expand(shape)
+
+    return finish
+
+
+def over(count):
+    return rf"goes over the {count} entries of dimension 1 .*output.softmax\(-1\)"
+
+
+FURTHER = r'already are probabilities, and a further {}.*score="identity"'
+SIGMOIDS = r'as those of a sigmoid do, and a {} flattens.*score="identity"'
+# Spatial dimensions, output, target, score, and the warning if there is one.
+LOOKS = {
+    "steps": (2, repeated(7, first=False), (3, 1), "softmax", over(7)),
+    "anchors": (2, repeated(20, first=False), (19, 4), "softmax", over(20)),
+    "classes last": (2, repeated(11, 14, first=False), (3, 1, 2), "softmax", over(11)),
+    "half, last": (2, repeated(6, 7, first=False), (3, 1, 2), "softmax", over(6)),
+    "steps of a signal": (1, repeated(10, first=False), (3, 1), "softmax", over(10)),
+    "signal, last": (1, repeated(19, first=False), (3, 1), "softmax", over(19)),
+    "longer than a signal": (1, repeated(40), (3, 1), "softmax", over(5)),
+    "volume, last": (3, repeated(4, 5, 4, first=False), (1,) * 4, "softmax", over(4)),
+    "classes": (2, lambda out: out, 1, "softmax", None),
+    "a column": (2, repeated(1), 1, "softmax", None),
+    "a position": (2, repeated(1, 1), 1, "softmax", None),
+    "segmentation": (2, repeated(11, 14), (3, 1, 2), "softmax", None),
+    "half segmentation": (2, repeated(6, 7), (3, 1, 2), "softmax", None),
+    "segmented signal": (1, repeated(19), (3, 1), "softmax", None),
+    "half segmented signal": (1, repeated(10), (3, 1), "softmax", None),
+    "segmented volume": (3, repeated(4, 5, 4), (1,) * 4, "softmax", None),
+    "softmax": (2, lambda out: out.softmax(1), 1, "softmax", FURTHER.format("softmax")),
+    "softmax of steps": (
+        2,
+        lambda out: repeated(7, first=False)(out).softmax(-1),
+        (3, 1),
+        "softmax",
+        FURTHER.format("softmax"),
+    ),
+    "sigmoid of a softmax": (
+        2,
+        lambda out: out.softmax(1),
+        1,
+        "sigmoid",
+        FURTHER.format("sigmoid"),
+    ),
+    "two sigmoids": (2, torch.sigmoid, 1, "sigmoid", SIGMOIDS.format("sigmoid")),
+    "two sigmoids of one": (
+        2,
+        lambda out: out[:, 2].sigmoid(),
+        None,
+        "sigmoid",
+        SIGMOIDS.format("sigmoid"),
+    ),
+    "softmax of sigmoids": (2, torch.sigmoid, 1, "softmax", SIGMOIDS.format("softmax")),
+    "sigmoid": (2, lambda out: out, 1, "sigmoid", None),
+    "identity of sigmoids": (2, torch.sigmoid, 1, "identity", None),
+    "softmax of the last": (
+        2,
+        repeated(7, first=False),
+        (3, 1),
+        lambda output: output.softmax(-1),
+        None,
+    ),
+}
+ABOUT_SCORES = "probabilities|softmax|sigmoid"
+
+
+@everything_scored
+@pytest.mark.parametrize("look", LOOKS)
+def test_scores_that_are_probably_not_meant_are_warned_of_once(name, look):
+    spatial, finish, target, score, said = LOOKS[look]
+    net, x = Shaped(spatial, finish).double(), images(2, spatial)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        SCORED[name](net, x, target, score)
+
+    texts = [str(w.message) for w in caught]
+    found = [text for text in texts if re.search(ABOUT_SCORES, text)]
+    assert len(found) == (said is not None), found
+    assert said is None or re.search(said, found[0])
+
+
+@pytest.mark.parametrize("name", SCORE_METHODS)
+@pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+def test_scores_that_are_probably_not_meant_are_warned_of_once_for_all_layers(name):
+    net = Shaped(2, repeated(7, first=False)).double()
+    layers = [net.features[0], net.features]
+
+    with pytest.warns(UserWarning, match=over(7)) as caught:
+        attribute(name, net, layers, images(2), (3, 1))
+
+    assert sum("goes over" in str(w.message) for w in caught) == 1
+
+
+def test_a_softmax_over_one_entry_names_the_last_dimension():
+    net = Shaped(2, lambda out: out.unsqueeze(1)).double()
+
+    with pytest.raises(ValueError, match=r"output.softmax\(-1\) for classes that come"):
+        attribute("score-cam", net, net.features, images(2), (0, 1))
