@@ -58,6 +58,21 @@ def at_least_single(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
+def copied(value: Any) -> Any:
+    """Returns an argument of the model with copies of its tensors.
+
+    A model may write to them, which must change neither the caller's nor what the next
+    pass gets.
+    """
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) in (list, tuple):
+        return type(value)(map(copied, value))
+    if type(value) is dict:
+        return {key: copied(one) for key, one in value.items()}
+    return value
+
+
 class TargetScore:
     """The score of the target, for inputs made from chosen examples of a batch.
 
@@ -212,7 +227,7 @@ class TargetScore:
             and value.dim() > 0
             and value.shape[0] == self.num_examples
         )
-        return value[examples.to(value.device)] if follows else value
+        return value[examples.to(value.device)] if follows else copied(value)
 
     @staticmethod
     def _check_output(output: Any, rows: int, name: str = "forward_func") -> None:

@@ -42,7 +42,7 @@ from captum_iscam._utils.forward import (
     check_training_mode,
     score_transform,
 )
-from captum_iscam._utils.hooks import thread_local_layer
+from captum_iscam._utils.hooks import eager_passes, thread_local_layer
 from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_floating
@@ -380,7 +380,7 @@ class _LayerPass:
     ) -> None:
         self._layer = layer
         self._device_ids = device_ids
-        with torch.enable_grad():
+        with torch.enable_grad(), eager_passes:
             saved, scores = forward_layer_distributed_eval(
                 score,
                 inputs,

@@ -21,6 +21,7 @@ from captum_iscam._utils.forward import (
     TargetScore,
     at_least_single,
     check_training_mode,
+    copied,
     score_transform,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs, rows_of
@@ -192,7 +193,9 @@ class RISE(PerturbationAttribution):
         inputs = tuple(x.clone() for x in batch.inputs)
         with chunks.fitted_to(eager(self.forward_func), batch.num_examples):
             output = run_forward(
-                self.forward_func, inputs, additional_forward_args=score.additional
+                self.forward_func,
+                inputs,
+                additional_forward_args=copied(score.additional),
             )
         score.check(output, inputs)
         return score.of_inputs(output).to(batch.device)

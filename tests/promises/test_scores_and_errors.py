@@ -1,20 +1,27 @@
 """Scores, targets and maps that would be wrong: a warning or an error that says so."""
 
+import copy
+import pickle
 import re
+import threading
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from reference.methods import METHODS, SCORE_METHODS, attribute
-from reference.networks import CONVOLUTION, ConvNet, images
+from reference.methods import BASELINE_METHODS, EVERY, METHODS, SCORE_METHODS, attribute
+from reference.networks import CONVOLUTION, ConvNet, Detector, Segmenter, images
 from torch import nn
+from torch._dynamo import eval_frame
+from torch.utils._pytree import tree_leaves
 
-from captum_iscam import RISE, metrics
-from captum_iscam.attr import ChannelMean, fuse
+from captum_iscam import RISE, LayerScoreCAM, metrics, targets
+from captum_iscam._utils.hooks import eager_passes
+from captum_iscam.attr import CenterMap, ChannelMean, RandomMap, fuse
 from captum_iscam.attr.grad_cam import TokenGradCAM
 from captum_iscam.methods import METHODS as TABLE
 from captum_iscam.methods import Options
+from captum_iscam.reshape_transforms import tokens
 
 ZERO = "The map is zero everywhere for example"
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -325,3 +332,252 @@ def test_a_softmax_over_one_entry_names_the_last_dimension():
 
     with pytest.raises(ValueError, match=r"output.softmax\(-1\) for classes that come"):
         attribute("score-cam", net, net.features, images(2), (0, 1))
+
+
+class Writes(nn.Module):
+    """Writes to all it is given, in place: inputs, a row per example and whole ones."""
+
+    def __init__(self, spatial=2):
+        super().__init__()
+        self.net = ConvNet(spatial)
+        self.features = self.net.features
+        self.eval()
+
+    def forward(self, x, rows, whole, more):
+        out = self.net(x.mul_(1.5))
+        out = out * rows.add_(1) + whole.mul_(2) + more["shift"].add_(3) + more["n"]
+        more["shift"].zero_()
+        return out
+
+
+class Reads(Writes):
+    """The same, without a word written."""
+
+    def forward(self, x, rows, whole, more):
+        return super().forward(*(copy.deepcopy(v) for v in (x, rows, whole, more)))
+
+
+def extra_arguments():
+    whole = torch.linspace(-1, 1, 5).double()
+    return torch.ones(2, 1).double(), whole, {"shift": whole.flip(0), "n": 1}
+
+
+# Options of every metric that asks the model or a method, given inputs and baseline.
+ASKING = {
+    "average_drop": lambda x, b: {"baselines": b},
+    "average_increase": lambda x, b: {"baselines": b},
+    "average_gain": lambda x, b: {"baselines": b},
+    "win_rate": lambda x, b: {"baselines": b, "rival": x[:, 1:2].abs().clone()},
+    "insertion": lambda x, b: {"substrate": b, "steps": 4},
+    "deletion": lambda x, b: {"substrate": b, "steps": 4},
+    "road": lambda x, b: {"percentiles": (30, 60)},
+    "road_most_relevant_first": lambda x, b: {"percentiles": (30, 60)},
+    "road_least_relevant_first": lambda x, b: {"percentiles": (30, 60)},
+    "infidelity": lambda x, b: {"baselines": b, "n_perturb_samples": 3},
+    "adcc": lambda x, b: {"baselines": b},
+    "coherency": lambda x, b: {"baselines": b},
+    "sensitivity_max": lambda x, b: {"n_perturb_samples": 2},
+    "target_sensitivity": lambda x, b: {"other_target": 2},
+    "parameter_randomization": lambda x, b: {"layers": ["net.mix"]},
+}
+SEEDED = ("road", "infidelity", "sensitivity_max", "parameter_randomization")
+
+
+def of_metric(name, net, x, baseline, arguments):
+    maps, metric = x[:, :1].abs().clone(), getattr(metrics, name)
+    method = LayerScoreCAM(net, net.features).attribute
+    arguments = {**arguments, **ASKING[name](x, baseline)}
+    if name.startswith(SEEDED):
+        arguments["generator"] = torch.Generator().manual_seed(0)
+    if name == "adcc":
+        arguments["explanation_func"] = method
+    if name in ("adcc", "coherency"):
+        maps = method(x, 1, arguments["additional_forward_args"])
+    if name == "coherency":
+        return metric(method, x, maps, 1, **arguments)
+    if name == "parameter_randomization":
+        return metric(method, net, x, 1, **arguments).ssim
+    if name in ("sensitivity_max", "target_sensitivity"):
+        return metric(method, x, 1, **arguments)
+    return metric(net, x, maps, 1, **arguments)
+
+
+def of_anything(name, net, x, baseline, extra):
+    arguments = {"additional_forward_args": extra}
+    if name in ASKING:
+        return of_metric(name, net, x, baseline, arguments)
+    if name == "channel mean":
+        return ChannelMean(net, net.features).attribute(x, **arguments)
+    if name == "RISE":
+        arguments |= {"generator": torch.Generator().manual_seed(0)}
+        arguments |= {"n_masks": 7, "grid": 3, "baselines": baseline}
+        return RISE(net).attribute(x, 1, **arguments)
+    if name in BASELINE_METHODS:
+        arguments["baselines"] = baseline
+    return attribute(name, net, net.features, x, 1, **arguments)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["a row each", "one baseline"])
+@pytest.mark.parametrize("name", [*EVERY, "RISE", "channel mean", *ASKING])
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_model_writes_to_is_never_the_callers(name, whole):
+    x, extra = images(2), extra_arguments()
+    baseline = images(2, seed=5)[slice(2 if whole else 1)]
+    given = copy.deepcopy((x, baseline, extra))
+
+    found = of_anything(name, Writes().double(), x, baseline, extra)
+
+    expected = of_anything(name, Reads().double(), *copy.deepcopy(given))
+    torch.testing.assert_close(found, expected)
+    kept = tree_leaves((x, baseline, extra))
+    for one, before in zip(kept, tree_leaves(given), strict=True):
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(before))
+
+
+def compiled_in_place(*names):
+    def compile_them(net):
+        for name in names:
+            net.get_submodule(name).compile(backend="eager")
+        return net
+
+    return compile_them
+
+
+def behind_a_function(net):
+    compiled = torch.compile(net, backend="eager")
+    return lambda x: compiled(x)
+
+
+COMPILED = {
+    "the model": compiled_in_place(""),
+    "the layer": compiled_in_place("features"),
+    "inside the layer": compiled_in_place("features.0"),
+    "after the layer and around it": compiled_in_place("mix", ""),
+    "behind a function": behind_a_function,
+    "in place, behind a function": lambda net: compiled_in_place("")(net).__call__,
+}
+
+
+@pytest.mark.parametrize("name", ["is-cam", "integrated grad-cam", "grad-cam++"])
+@pytest.mark.parametrize("kind", COMPILED)
+@pytest.mark.parametrize("called", [False, True])
+@pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
+@pytest.mark.skipif(
+    not hasattr(torch.compiler, "set_stance"), reason="needs torch 2.6 or later"
+)
+def test_compiled_in_place_draws_no_warning(name, kind, called):
+    torch._dynamo.reset()
+    net, x = ConvNet().double(), images(2)
+    expected = attribute(name, net, net.features, x, 1)
+    forward_func = COMPILED[kind](net)
+    if called:
+        forward_func(x)
+
+    out = attribute(name, forward_func, net.features, x, 1)
+
+    torch.testing.assert_close(out, expected)
+    assert eval_frame._stance.stance == "default"
+
+
+def test_compiled_code_stays_compiled_after_an_error():
+    net, x = ConvNet().double(), images(2)
+    net.compile(backend="eager")
+
+    with pytest.raises(ValueError, match="layer must run"):
+        attribute("score-cam", net, nn.Conv2d(3, 4, 3), x, 1)
+
+    assert eval_frame._stance.stance == "default"
+
+
+def test_threads_leave_the_stance_of_the_compiler_as_it_was():
+    torch._dynamo.reset()
+    started = threading.Barrier(2)
+    left = threading.Event()
+
+    def first():
+        with eager_passes:
+            started.wait()
+            left.wait()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    with eager_passes:
+        started.wait()
+    assert eval_frame._stance.stance == "force_eager"
+    left.set()
+    thread.join()
+
+    assert eval_frame._stance.stance == "default"
+
+
+def first_logit(output, *_):
+    return output[:, 0]
+
+
+MADE = {
+    "regression": lambda net, x: targets.regression(net, 2),
+    "regression toward": lambda net, x: targets.regression(net, 2, toward=0.5),
+    "multi_label": lambda net, x: targets.multi_label(net, [0, 3]),
+    "similarity": lambda net, x: targets.similarity(net, torch.arange(5.0).double()),
+    "segmentation": lambda net, x: targets.segmentation(
+        net, 3, torch.ones(6, 7).bool(), score="sigmoid"
+    ),
+    "segmentation of examples": lambda net, x: targets.segmentation(net, 3),
+    "detection": lambda net, x: targets.detection(net, x[:1], (1, 1, 7, 6)),
+    "score of one's own": lambda net, x: targets.ModelScore(net, first_logit),
+    "the model": lambda net, x: net,
+}
+NETWORKS = {"segmentation": Segmenter, "detection": Detector}
+CLASSES = {method for method, _ in METHODS.values()}
+CLASSES |= {RISE, ChannelMean, CenterMap, RandomMap, TokenGradCAM}
+
+
+@pytest.mark.parametrize("method", sorted(CLASSES, key=lambda one: one.__name__))
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.filterwarnings("ignore:The")
+def test_explainers_pickle_with_every_target(name, method):
+    net, x = NETWORKS.get(name.split()[0], ConvNet)().double(), images(2)
+    layer = () if method is RISE else (net.features,)
+    own = {"n_masks": 5, "grid": 3} if method is RISE else {}
+    if name == "segmentation of examples":
+        own["additional_forward_args"] = torch.ones(2, 6, 7).bool()
+    own |= {"target": 1} if name == "the model" else {}
+    built = method(MADE[name](net, x), *layer, score="identity")
+
+    found = []
+    for explain in (built, pickle.loads(pickle.dumps(built))):
+        torch.manual_seed(0)
+        found.append(explain.attribute(x, **own))
+
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
+def test_explainers_pickle_with_a_transform_of_tokens():
+    transform = pickle.loads(pickle.dumps(tokens((2, 3), extra=1)))
+
+    found = transform(torch.arange(14.0).view(1, 7, 2))
+
+    assert found[0, 0].tolist() == [[2, 4, 6], [8, 10, 12]]
+
+
+@pytest.mark.parametrize("score", ["softmax", "sigmoid"])
+def test_targets_warn_once_of_scores_that_are_probably_not_meant(score):
+    net = Segmenter()
+    model = lambda x: net(x)["out"].sigmoid()  # noqa: E731
+    region = torch.ones(6, 7).bool()
+    made = [
+        targets.segmentation(model, 1, region, score=score),
+        targets.multi_label(lambda x: model(x)[..., 0, 0], [1, 2]),
+        targets.segmentation(lambda x: net(x)["out"], 1, region, score=score),
+    ]
+
+    counts = []
+    for target in made:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            LayerScoreCAM(target, net.features, score="identity").attribute(
+                images(2, dtype=torch.float32)
+            )
+        counts.append(sum("as those of a sigmoid" in str(w.message) for w in caught))
+
+    assert counts == [1, 1, 0]
