@@ -11,6 +11,7 @@ import pytest
 import torch
 from reference.methods import BASELINE_METHODS, EVERY, METHODS, SCORE_METHODS, attribute
 from reference.networks import CONVOLUTION, ConvNet, Detector, Segmenter, images
+from scipy import ndimage
 from torch import nn
 from torch._dynamo import eval_frame
 from torch.utils._pytree import tree_leaves
@@ -19,6 +20,7 @@ from captum_iscam import RISE, LayerScoreCAM, metrics, targets
 from captum_iscam._utils.hooks import eager_passes
 from captum_iscam.attr import CenterMap, ChannelMean, RandomMap, fuse
 from captum_iscam.attr.grad_cam import TokenGradCAM
+from captum_iscam.attr.rise import RandomMasks
 from captum_iscam.methods import METHODS as TABLE
 from captum_iscam.methods import Options
 from captum_iscam.reshape_transforms import tokens
@@ -581,3 +583,63 @@ def test_targets_warn_once_of_scores_that_are_probably_not_meant(score):
         counts.append(sum("as those of a sigmoid" in str(w.message) for w in caught))
 
     assert counts == [1, 1, 0]
+
+
+def resized_as_by_skimage(cells, size):
+    """Linear, and mirrored, at the coordinates of `skimage.transform.resize`."""
+    lines = [
+        (np.arange(n) + 0.5) * count / n - 0.5
+        for n, count in zip(size, cells.shape, strict=True)
+    ]
+    places = np.meshgrid(*lines, indexing="ij")
+    return ndimage.map_coordinates(cells, places, order=1, mode="mirror")
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [
+        ((224, 224), (7, 7)),
+        ((224, 224), (8, 8)),
+        ((50, 37), (3, 5)),
+        ((10, 9), (1, 2)),
+        ((5, 5), (9, 4)),
+        ((301,), (12,)),
+        ((19,), (1,)),
+        ((14, 9, 20), (3, 2, 5)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rise_masks_are_those_of_the_authors(size, grid, dtype):
+    def source():
+        return torch.Generator().manual_seed(3)
+
+    masks = RandomMasks(6, grid, 0.5, source(), torch.device("cpu"))
+    generator = source()
+    cells = torch.rand((6, *grid), generator=generator).numpy() < 0.5
+    shifts = torch.rand((6, len(grid)), generator=generator)
+
+    found = masks.make(0, 6, torch.empty(1, 3, *size, dtype=dtype))
+
+    pixels = [-(-side // n) for side, n in zip(size, grid, strict=True)]
+    whole = [(n + 1) * p for n, p in zip(grid, pixels, strict=True)]
+    for one, cell, shift in zip(found, cells, shifts.tolist(), strict=True):
+        starts = [int(u * p) for u, p in zip(shift, pixels, strict=True)]
+        window = [slice(i, i + n) for i, n in zip(starts, size, strict=True)]
+        expected = resized_as_by_skimage(cell.astype(float), whole)[tuple(window)]
+        expected = torch.from_numpy(expected).to(dtype)
+        torch.testing.assert_close(one[0], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("size", [(64, 64), (301,), (16, 16, 16)], ids=str)
+def test_rise_masks_keep_their_share_everywhere(kept, size):
+    generator = torch.Generator().manual_seed(0)
+    grid = (7,) * len(size)
+    masks = RandomMasks(2000, grid, kept, generator, torch.device("cpu"))
+
+    made = masks.make(0, 2000, torch.empty(1, 1, *size))
+
+    assert made.min() >= 0
+    assert made.max() <= 1
+    assert (made.mean(0) - kept).abs().max() < 5 * (kept * (1 - kept) / 2000) ** 0.5
