@@ -16,7 +16,7 @@ import torch
 from captum.attr import IntegratedGradients, LayerGradCam
 from torch import Tensor, nn
 
-from captum_iscam._utils.forward import Target, in_integers, several_targets
+from captum_iscam._utils.target import Target, in_integers, several_targets
 from captum_iscam.attr import (
     RISE,
     LayerGradCAMPlusPlus,
@@ -27,7 +27,7 @@ from captum_iscam.attr import (
     LayerSmoothGradCAMPlusPlus,
 )
 from captum_iscam.attr.controls import CenterMap, ChannelMean, RandomMap
-from captum_iscam.attr.grad_cam import TokenGradCAM
+from captum_iscam.attr.grad_cam import TokenGradCAM, warn_of_no_support
 from captum_iscam.attr.integrated_score_cam import POINTS, SHARE
 from captum_iscam.attr.occlusion import WindowOcclusion
 from captum_iscam.layers import reshape_transform_for
@@ -158,7 +158,8 @@ class Method:
         if "show_progress" in self.takes:
             arguments["show_progress"] = options.show_progress
         attributions = explain.attribute(inputs, target=target, **arguments)
-        return self.finish(attributions)
+        own = isinstance(explain, self.attribution)
+        return self.finish(attributions) if own else attributions.detach()
 
     def _build(self, model: nn.Module, layer: nn.Module, **arguments: Any) -> Any:
         if not self.of_layer:
@@ -220,7 +221,12 @@ _NO_SETTING = (
 
 def _positive_sum(attributions: Tensor) -> Tensor:
     """What supports the target at each pixel: channels summed, then rectified."""
-    return attributions.detach().sum(1, keepdim=True).relu()
+    return warn_of_no_support(attributions.detach().sum(1, keepdim=True).relu())
+
+
+def _rectified(attributions: Tensor) -> Tensor:
+    """Captum's own map, which is rectified already."""
+    return warn_of_no_support(attributions.detach())
 
 
 _SCORED = ("internal_batch_size", "show_progress")
@@ -253,6 +259,7 @@ METHODS: dict[str, Method] = {
         LayerGradCam,
         fixed={"relu_attributions": True},
         of_tokens=TokenGradCAM,
+        finish=_rectified,
     ),
     "grad-cam++": Method("Grad-CAM++", LayerGradCAMPlusPlus, ("internal_batch_size",)),
     "smooth-grad-cam++": Method(

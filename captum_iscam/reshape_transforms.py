@@ -8,6 +8,7 @@ that; transformers return rows of tokens, or have the channels last. Inputs are
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import isqrt, prod
 from typing import Any
 
@@ -133,24 +134,28 @@ def tokens(
             "patches in each direction."
         )
 
-    def transform(output: Tensor) -> Tensor:
-        if output.dim() != 3:
-            raise ValueError(
-                "layer must give tokens (N, tokens, K) for this reshape_transform, got "
-                f"the shape {tuple(output.shape)}. Choose a layer of the encoder."
-            )
-        count = output.shape[1] - extra
-        size = grid or (isqrt(max(count, 0)),) * 2
-        if prod(size) != count or count < 1:
-            raise ValueError(
-                f"grid must have one position for each token, got {size} for "
-                f"{output.shape[1]} tokens, {extra} of them without a position. Pass "
-                "reshape_transforms.tokens(grid, extra) with the numbers of the model."
-            )
-        maps: Tensor = output[:, extra:].transpose(1, 2).unflatten(2, size)
-        return maps
+    # No closure, so that it can be pickled.
+    return partial(_tokens_as_maps, grid=grid, extra=extra)
 
-    return transform
+
+def _tokens_as_maps(
+    output: Tensor, *, grid: tuple[int, ...] | None, extra: int
+) -> Tensor:
+    if output.dim() != 3:
+        raise ValueError(
+            "layer must give tokens (N, tokens, K) for this reshape_transform, got "
+            f"the shape {tuple(output.shape)}. Choose a layer of the encoder."
+        )
+    places = output.shape[1] - extra
+    size = grid or (isqrt(max(places, 0)),) * 2
+    if prod(size) != places or places < 1:
+        raise ValueError(
+            f"grid must hold as many places as there are tokens, got {size} for "
+            f"{output.shape[1]} tokens, {extra} of them without a place. Pass "
+            "reshape_transforms.tokens(grid, extra) with the numbers of the model."
+        )
+    maps: Tensor = output[:, extra:].transpose(1, 2).unflatten(2, size)
+    return maps
 
 
 def vit(output: Tensor) -> Tensor:

@@ -18,135 +18,17 @@ from captum_iscam._utils.captum_compat import (
     run_forward,
     select_targets,
 )
-from captum_iscam._utils.validation import (
-    as_integer,
-    require_finite,
-    require_floating,
+from captum_iscam._utils.target import (
+    Target,
+    as_table,
+    check_dims,
+    check_form,
+    check_range,
+    in_integers,
+    several_targets,
 )
+from captum_iscam._utils.validation import require_finite, require_floating
 from captum_iscam._utils.warn import warn_user
-
-Target: TypeAlias = (
-    int
-    | tuple[int, ...]
-    | Tensor
-    | list[int]
-    | list[tuple[int, ...]]
-    | list[list[int]]
-    | None
-)
-
-
-_AS_BASELINES = "If it is a baseline, pass it by name, baselines=..."
-
-
-def in_integers(target: Target) -> Target:
-    """Returns the target in Python's integers or in long ones, or raises.
-
-    A nested list becomes a tensor `(N, T)`.
-    """
-    if isinstance(target, list) and any(isinstance(row, list) for row in target):
-        target = _nested(target)
-    if isinstance(target, Tensor):
-        kind = target.dtype
-        if kind.is_floating_point or kind.is_complex or kind == torch.bool:
-            raise TypeError(
-                f"target must hold integers, got {kind}. Convert it with "
-                f"target.long(). {_AS_BASELINES}"
-            )
-        return target.long()
-    found = [tuple(map(as_integer, index)) for index in _indices(target)]
-    entries = target if isinstance(target, list) else [target]
-    mixed = len({isinstance(entry, tuple) for entry in entries}) > 1
-    if mixed or any(position is None for index in found for position in index):
-        raise TypeError(
-            f"target must hold integers, got {_short(target)}. Pass an integer, a "
-            "tuple of them, or a list or tensor with an entry per example. "
-            f"{_AS_BASELINES}"
-        )
-    plain = [
-        index if isinstance(entry, tuple) else index[0]
-        for index, entry in zip(found, entries, strict=False)
-    ]
-    return cast(Target, plain if isinstance(target, list) else (plain or [None])[0])
-
-
-def _short(target: object) -> str:
-    text = repr(target)
-    return text if len(text) < 200 else f"a {type(target).__name__} of other values"
-
-
-def several_targets(target: Target, num_examples: int) -> Tensor | None:
-    """Returns targets `(N, T)` where several are asked for, else None.
-
-    One row stands for all examples.
-    """
-    if not isinstance(target, Tensor) or target.dim() != 2:
-        return None
-    rows, count = target.shape
-    if rows not in (1, num_examples) or not count:
-        raise ValueError(
-            "target must have one row per example and at least one column, got the "
-            f"shape {tuple(target.shape)} for {num_examples} examples. Give each "
-            "example a row of as many classes, or pass one row for all."
-        )
-    ones, zeros = target == 1, target == 0
-    if count > 2 and bool(((ones | zeros).all() & (ones.sum(1) == 1).all()).item()):
-        raise ValueError(
-            f"target must hold class indices, got one-hot rows of {count}. Pass "
-            "target.argmax(1)."
-        )
-    return target.expand(num_examples, -1)
-
-
-def _nested(target: Sequence[object]) -> Tensor:
-    """Returns a nested list as a tensor `(N, T)`."""
-    rows = [row if isinstance(row, list) else [] for row in target]
-    found = [[as_integer(index) for index in row] for row in rows]
-    if any(index is None for row in found for index in row):
-        raise TypeError(
-            f"target must hold integers, got {target!r}. Pass a list of class indices "
-            "for each example."
-        )
-    if len({len(row) for row in found}) > 1 or not found[0]:
-        raise ValueError(
-            "target must have as many classes for each example, at least one, got "
-            f"{target!r}. Pass one list of the same length per example."
-        )
-    return torch.tensor(found, dtype=torch.long, device="cpu")
-
-
-def check_range(target: Target, scored: Tensor) -> None:
-    """Raises for an index that is not in the output; Captum checks the form."""
-    # A tensor or list of integers is gathered, which knows no negative index.
-    gathered = isinstance(target, (Tensor, list))
-    dims = scored.dim() - 1
-    for index in _indices(target):
-        # Captum refuses a tuple that is too long, but not one in a list.
-        if isinstance(target, list) and len(index) > dims:
-            raise ValueError(
-                f"target must have one index per dimension after the first, {dims}, "
-                f"got {index}. The model's output has the shape {tuple(scored.shape)}."
-            )
-        for position, size in zip(index, scored.shape[1:], strict=False):
-            low = 0 if gathered else -size
-            if isinstance(position, int) and not low <= position < size:
-                raise ValueError(
-                    f"target must be an index from 0 to {size - 1}, got {position}. "
-                    f"The model's output has the shape {tuple(scored.shape)}."
-                )
-
-
-def _indices(target: Target) -> Sequence[tuple[int, ...]]:
-    if target is None:
-        return []
-    if isinstance(target, Tensor):
-        return [(int(value),) for value in target.reshape(-1).tolist()]
-    values = cast(
-        Sequence[int | tuple[int, ...]],
-        target if isinstance(target, list) else [target],
-    )
-    return [value if isinstance(value, tuple) else (value,) for value in values]
-
 
 Score: TypeAlias = str | Callable[[Tensor], Tensor]
 Baselines: TypeAlias = Tensor | int | float | tuple[Tensor | int | float, ...] | None
@@ -174,6 +56,21 @@ def score_transform(score: Score) -> Callable[[Tensor], Tensor]:
 def at_least_single(tensor: Tensor) -> Tensor:
     """Returns half precision as float32, anything else as it is."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+def copied(value: Any) -> Any:
+    """Returns an argument of the model with copies of its tensors.
+
+    A model may write to them, which must change neither the caller's nor what the next
+    pass gets.
+    """
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) in (list, tuple):
+        return type(value)(map(copied, value))
+    if type(value) is dict:
+        return {key: copied(one) for key, one in value.items()}
+    return value
 
 
 class TargetScore:
@@ -212,14 +109,19 @@ class TargetScore:
         several = several_targets(target, num_examples)
         if several is None and isinstance(target, Tensor) and target.numel() == 1:
             target = cast(Target, target.item())
+        # Captum compares with the rows of an output, in which not every example need
+        # have one.
+        if several is None:
+            check_form(target, num_examples)
         self.target = target
         self.num_targets = None if several is None else several.shape[1]
         # Rows of targets, or of an index per dimension of the output.
-        table = _as_table(target, num_examples) if several is None else several
+        table = as_table(target, num_examples) if several is None else several
         self._table = None if table is None else table.to(device or table.device)
         self.additional = format_additional_forward_args(additional_forward_args)
         self.num_examples = num_examples
         self._shape: torch.Size | None = None
+        self._checked = False
 
     def __call__(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """Returns the scores of `inputs`, row i made from example `examples[i]`.
@@ -232,6 +134,7 @@ class TargetScore:
         output = run_forward(
             self.forward_func, inputs, additional_forward_args=additional
         )
+        self.check(output, inputs)
         return self.of_output(output, examples)
 
     def of_output(self, output: Any, examples: Tensor) -> Tensor:
@@ -249,27 +152,6 @@ class TargetScore:
             )
         return selected.reshape(-1)
 
-    def check_form(self) -> None:
-        """Raises unless a list or tensor has an entry, or a row, per example.
-
-        Captum compares with the rows of an output, in which not every example need
-        have one.
-        """
-        target, count = self.target, self.num_examples
-        if isinstance(target, Tensor) and target.numel() > 1:
-            shape, found = tuple(target.shape), target.tolist()
-        elif isinstance(target, list):
-            shape, found = (len(target),), target
-        else:
-            return
-        if shape != (count,) and self.num_targets is None:
-            several = f"[{found}]" if len(shape) == 1 and len(found) < 9 else "(N, T)"
-            raise AssertionError(
-                f"target must have one entry per example, {count}, got the shape "
-                f"{shape}. Pass an integer for one class in all examples, or "
-                f"{several} for several of each."
-            )
-
     def of_inputs(self, output: Any) -> Tensor:
         """Returns `s(x)`, `(N, T)`, from the output for the inputs themselves.
 
@@ -280,12 +162,22 @@ class TargetScore:
         require_finite(scores, "the pass of the unmasked input of example {}".format)
         return scores
 
-    def check(self, output: Any) -> None:
+    def check(self, output: Any, inputs: Sequence[Tensor]) -> None:
         """Raises or warns of what the first output says of `score` and `target`."""
-        self._check_output(output, self.num_examples)
+        if self._checked:
+            return
+        rows = len(inputs[0])
+        self._check_output(output, rows)
         if self.score == "softmax":
             _check_classes(output)
-        check_range(self.target, self._scored(output, self.num_examples))
+        scored = self._scored(output, rows)
+        if self.num_targets is None:
+            check_dims(self.target, scored)
+        else:
+            scored = self._of_classes(scored)
+        check_range(self.target, scored)
+        warn_of_score(self.score, output, inputs)
+        self._checked = True
 
     def _scored(self, output: Tensor, rows: int) -> Tensor:
         scored = self._transform(at_least_single(output))
@@ -301,13 +193,18 @@ class TargetScore:
         return scored
 
     def _selected(self, scored: Tensor, examples: Tensor) -> Tensor:
-        if self._table is not None and self._table.shape[1] == scored.dim() - 1:
+        if self._table is not None:
             rows = torch.arange(len(scored), device=scored.device)
             return scored[(rows, *self._targets(scored, examples).unbind(1))]
-        # One for all, or what Captum's own check refuses.
+        # One for all.
         return cast(Tensor, select_targets(scored, self.target))
 
     def _selected_several(self, scored: Tensor, examples: Tensor) -> Tensor:
+        scored = self._of_classes(scored)
+        return scored.gather(1, self._targets(scored, examples))
+
+    def _of_classes(self, scored: Tensor) -> Tensor:
+        """Returns scores `(rows, classes)`, or raises where they are others."""
         if scored.dim() > 2 and scored.shape[2:].numel() == 1:
             scored = scored.flatten(1)
         if scored.dim() != 2:
@@ -316,7 +213,7 @@ class TargetScore:
                 f"of shape {tuple(scored.shape)}, got several, {self.num_targets} for "
                 "each. Several targets need an output (N, classes)."
             )
-        return scored.gather(1, self._targets(scored, examples))
+        return scored
 
     def _targets(self, scored: Tensor, examples: Tensor) -> Tensor:
         """Returns the rows of the table for these examples."""
@@ -330,7 +227,7 @@ class TargetScore:
             and value.dim() > 0
             and value.shape[0] == self.num_examples
         )
-        return value[examples.to(value.device)] if follows else value
+        return value[examples.to(value.device)] if follows else copied(value)
 
     def _check_output(self, output: Any, rows: int, name: str = "forward_func") -> None:
         if not isinstance(output, Tensor):
@@ -356,27 +253,79 @@ def _check_floating(name: str, output: Tensor) -> None:
     require_floating(f"{name}'s output", output, f"Return {repair}.")
 
 
-def _as_table(target: Target, num_examples: int) -> Tensor | None:
-    """Returns `(N, dims)` indices of a target that has some for each example."""
-    if isinstance(target, list) and target:
-        rows = [i if isinstance(i, tuple) else (i,) for i in target]
-        alike = len({len(row) for row in rows}) == 1 and len(rows) == num_examples
-        return torch.tensor(rows, dtype=torch.long, device="cpu") if alike else None
-    if isinstance(target, Tensor) and target.shape == (num_examples,):
-        return target.unsqueeze(1)
-    return None
+def warn_of_score(score: Score, output: Tensor, inputs: Sequence[Tensor]) -> None:
+    """Warns where an output says that `score` is probably not what is meant.
+
+    Args:
+        score (str or Callable): The transform; a function is taken as meant.
+        output (Tensor): The model's output, `(rows, ...)`.
+        inputs (Sequence[Tensor]): The inputs, whose sizes tell where positions are.
+    """
+    if score not in ("softmax", "sigmoid"):
+        return
+    values = output.detach().float()
+    # A sigmoid is never 0, where a rectified output often is.
+    inside = ((values > 0) & (values <= 1)).all()
+    normed = (values >= 0).all()
+    sums = [values.sum(dim) for dim in {1, values.dim() - 1} if 0 < dim < values.dim()]
+    ones = [normed & ((total - 1).abs() < 1e-3).all() for total in sums]
+    sigmoids, *shares = torch.stack([inside, *ones]).tolist()
+    if any(shares):
+        warn_user(
+            f"The model's outputs already are probabilities, and a further {score} "
+            'flattens them. Use score="identity".'
+        )
+    elif sigmoids:
+        warn_user(
+            "The model's outputs all lie between 0 and 1, as those of a sigmoid do, "
+            f"and a {score} flattens them. If they are probabilities, use "
+            'score="identity".'
+        )
+    elif score == "softmax" and not _classes_first(output.shape, inputs):
+        warn_user(
+            f"The softmax goes over the {output.shape[1]} entries of dimension 1 of "
+            f"the model's output, which has the shape {tuple(output.shape)}. If the "
+            "classes are in the last dimension, use "
+            "score=lambda output: output.softmax(-1)."
+        )
 
 
 def _check_classes(output: Tensor) -> None:
     if output.dim() < 2 or output.shape[1] < 2:
+        last = "score=lambda output: output.softmax(-1) for classes that come last, "
         raise ValueError(
             'score must not be "softmax" for fewer than two classes, got an output of '
-            f'shape {tuple(output.shape)}. Use score="sigmoid" for a single logit or '
-            'score="identity" for the output itself.'
+            f"shape {tuple(output.shape)}. Use {last * (output.dim() > 2)}"
+            'score="sigmoid" for a single logit or score="identity" for the output '
+            "itself."
         )
-    rows = output.detach().float()
-    if bool(((rows >= 0).all() & ((rows.sum(1) - 1).abs() < 1e-3).all()).item()):
-        warn_user(
-            "The model's outputs already are probabilities, and a second softmax "
-            'flattens them. Use score="identity".',
-        )
+
+
+def _classes_first(shape: torch.Size, inputs: Sequence[Tensor]) -> bool:
+    """Returns whether dimension 1 of an output probably holds the classes.
+
+    It does in `(N, classes)`, and in `(N, classes, *spatial)` of a segmentation, which
+    has as many dimensions as an input. With two spatial dimensions or more it is taken
+    for one unless the sizes in front of the last one have the proportions of the input
+    and those behind the classes have not: `(N, H, W, classes)`. With one spatial
+    dimension the last size must be that of the input, or between it and the number of
+    classes: else it is `(N, steps, classes)`. An output of any other number of
+    dimensions, as `(N, anchors, 4 + classes)` for images, holds steps or anchors.
+    """
+    if shape[2:].numel() == 1:
+        return True
+    for spatial in (x.shape[2:] for x in inputs if x.dim() == len(shape)):
+        if len(spatial) == 1:
+            right = shape[2] == spatial[0] or shape[1] <= shape[2] <= spatial[0]
+        else:
+            last = _alike(shape[1:-1], spatial) and not _alike(shape[2:], spatial)
+            right = not last
+        if right:
+            return True
+    return False
+
+
+def _alike(sizes: torch.Size, others: torch.Size) -> bool:
+    """Returns whether two shapes have the same proportions, but for rounding."""
+    ratios = [n / m for n, m in zip(sizes, others, strict=True)]
+    return max(ratios) < 1.2 * min(ratios)

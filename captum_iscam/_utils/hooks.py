@@ -16,9 +16,10 @@ for each other, and would not have helped against threads that use the model oth
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,42 @@ def thread_local_layer(
     """
     several = device_ids and len(device_ids) > 1
     return layer if several else _ThreadLocalLayer(layer, check)
+
+
+class _EagerPasses:
+    """Lets compiled code run as it was written, in a `with` block.
+
+    A graph of Dynamo runs no hook that came after it; and a hook that came before is
+    compiled with it, which takes seconds and makes Dynamo warn. The stance of the
+    compiler is that of all threads: the first one that enters sets it, the last one
+    that leaves resets it. Without Dynamo nothing is compiled. Before torch 2.6 there is
+    no stance; then a layer in compiled code may be one that did not run.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stance: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            known = hasattr(torch.compiler, "set_stance")
+            if known and self._stance is None and "torch._dynamo" in sys.modules:
+                # Inside of code that is being compiled it cannot be set.
+                with suppress(RuntimeError):
+                    self._stance = torch.compiler.set_stance("force_eager")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._stance is not None:
+                stance, self._stance = self._stance, None
+                stance.__exit__(None, None, None)
+
+
+eager_passes = _EagerPasses()
+"""Runs what `torch.compile` made eagerly, so that hooks are called."""
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from captum_iscam._utils.captum_compat import (
 from captum_iscam._utils.forward import (
     Baselines,
     Score,
-    Target,
     TargetScore,
     at_least_single,
     score_transform,
@@ -32,6 +31,7 @@ from captum_iscam._utils.inputs import (
     check_inputs,
     require_positions,
 )
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_of_examples
@@ -183,7 +183,6 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             batch.num_examples,
             batch.device,
         )
-        score.check_form()
 
         task = _Task(
             batch=batch,
@@ -221,7 +220,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                     self.device_ids,
                     task.attribute_to_layer_input,
                 )
-            score.check(output)
+            score.check(output, batch.inputs)
             shaped = [reshaped(self.reshape_transform, value) for value in evals]
             maps = [check_activations(value, batch, model) for value in shaped]
         if task.return_convergence_delta:
@@ -362,7 +361,7 @@ def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
 def warn_of_zero_maps(attributions: Tensor, reason: str) -> Tensor:
     """Returns rectified maps `(N, T, *spatial)`, and warns of those that are zero."""
     warn_of_examples(
-        (attributions == 0).reshape(*attributions.shape[:2], -1).all(2),
+        (attributions == 0).unsqueeze(-1).flatten(2).all(2),
         f"The map is zero everywhere for {{}}: {reason}",
     )
     return attributions

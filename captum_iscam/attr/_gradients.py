@@ -37,13 +37,13 @@ from captum_iscam._utils.captum_compat import (
 from captum_iscam._utils.forward import (
     Baselines,
     Score,
-    Target,
     TargetScore,
     at_least_single,
     score_transform,
 )
-from captum_iscam._utils.hooks import thread_local_layer
+from captum_iscam._utils.hooks import eager_passes, thread_local_layer
 from captum_iscam._utils.inputs import Batch, batch_axis_named, check_inputs
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
 from captum_iscam.attr._base import Attributions, NamedLayerAttribution
@@ -305,7 +305,6 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         score = TargetScore(
             hooked, self.score, target, additional_forward_args, count, batch.device
         )
-        score.check_form()
 
         def attribute(layer: nn.Module) -> Attributions:
             with batch_axis_named(hooked, batch.inputs, score.additional):
@@ -317,7 +316,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                     self.device_ids,
                     attribute_to_layer_input,
                 )
-                score.check(output)
+                score.check(output, batch.inputs)
                 score.of_output(output, torch.arange(count, device=batch.device))
                 for value in evals:
                     require_floating_maps(value)
@@ -400,7 +399,7 @@ class _LayerPass:
     ) -> None:
         self._layer = layer
         self._device_ids = device_ids
-        with torch.enable_grad():
+        with torch.enable_grad(), eager_passes:
             saved, scores = forward_layer_distributed_eval(
                 score,
                 inputs,

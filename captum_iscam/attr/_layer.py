@@ -14,7 +14,8 @@ from captum_iscam._utils.captum_compat import (
     format_additional_forward_args,
     forward_layer_eval,
 )
-from captum_iscam._utils.hooks import thread_local_layer
+from captum_iscam._utils.forward import copied
+from captum_iscam._utils.hooks import eager_passes, thread_local_layer
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_user
 from captum_iscam.layers import default_layer
@@ -78,17 +79,18 @@ def evaluate_layer(
         return outputs[-1]
 
     try:
-        evals = forward_layer_eval(
-            forward_and_keep,
-            # Copies, since a model may well prepare its input in place.
-            tuple(x.clone() for x in inputs),
-            heard,
-            additional_forward_args=format_additional_forward_args(
-                additional_forward_args
-            ),
-            device_ids=device_ids,
-            attribute_to_layer_input=attribute_to_layer_input,
-        )
+        with eager_passes:
+            evals = forward_layer_eval(
+                forward_and_keep,
+                # Copies, since a model may well prepare its input in place.
+                tuple(x.clone() for x in inputs),
+                heard,
+                additional_forward_args=copied(
+                    format_additional_forward_args(additional_forward_args)
+                ),
+                device_ids=device_ids,
+                attribute_to_layer_input=attribute_to_layer_input,
+            )
     except AssertionError as error:
         if "did not obtain" in str(error):
             raise layer_did_not_run(layer) from None

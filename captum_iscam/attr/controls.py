@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.captum_compat import format_output, log_usage
-from captum_iscam._utils.forward import Baselines, Score, Target, at_least_single
+from captum_iscam._utils.forward import Baselines, Score, at_least_single
 from captum_iscam._utils.inputs import Batch, batch_axis_named, check_inputs
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam.attr._base import (
     Attributions,
     NamedLayerAttribution,
+    warn_of_zero_maps,
 )
 from captum_iscam.attr._layer import (
     check_layer,
@@ -112,7 +114,7 @@ class _Control(NamedLayerAttribution, ABC):
                 shaped = [reshaped(self.reshape_transform, x) for x in outputs]
                 maps = tuple(self._map(_checked(x, batch)) for x in shaped)
             if relu_attributions:
-                maps = tuple(x.relu() for x in maps)
+                maps = tuple(map(self._rectified, maps))
             return cast(Attributions, format_output(len(maps) > 1, maps))
 
         return self._each_layer(attribute)
@@ -120,6 +122,9 @@ class _Control(NamedLayerAttribution, ABC):
     @abstractmethod
     def _map(self, activations: Tensor) -> Tensor:
         """Returns `(N, 1, *spatial)` from the layer's output `(N, K, *spatial)`."""
+
+    def _rectified(self, maps: Tensor) -> Tensor:
+        return maps.relu()
 
 
 def _checked(activations: Tensor, batch: Batch) -> Tensor:
@@ -268,6 +273,12 @@ class ChannelMean(_Control):
 
     def _map(self, activations: Tensor) -> Tensor:
         return activations.mean(1, keepdim=True)
+
+    def _rectified(self, maps: Tensor) -> Tensor:
+        return warn_of_zero_maps(
+            maps.relu(),
+            "no value of it is above 0. relu_attributions=False shows those below.",
+        )
 
 
 random_map = RandomMap

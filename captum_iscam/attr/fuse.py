@@ -10,6 +10,7 @@ from torch import Tensor
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.interpolate import upsample
 from captum_iscam._utils.validation import require_choice
+from captum_iscam.attr._base import warn_of_zero_maps
 
 _RULES = ("mean", "max", "product")
 
@@ -68,7 +69,11 @@ def fuse(
         resized = [_scaled(m) for m in resized]
     stacked = torch.stack(resized)
     if how == "product":
-        return stacked.prod(0)
+        return warn_of_zero_maps(
+            stacked.prod(0),
+            'no position is above 0 in the maps of all layers. how="mean" keeps what '
+            "any of them shows.",
+        )
     return stacked.amax(0) if how == "max" else stacked.mean(0)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_iscam._utils.captum_compat import log_usage
-from captum_iscam._utils.forward import Target
-from captum_iscam.attr._base import Attributions
+from captum_iscam._utils.target import Target
+from captum_iscam.attr._base import Attributions, warn_of_zero_maps
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr.grad_cam_plus_plus import IdentityPerturbation
 
@@ -62,12 +62,21 @@ class TokenGradCAM(LayerGradientMethod):
         )
 
 
+def warn_of_no_support(maps: Tensor) -> Tensor:
+    """Returns rectified maps, and warns of those that are zero."""
+    return warn_of_zero_maps(
+        maps,
+        "no position of it supports the target. Without the ReLU it shows what "
+        "opposes it.",
+    )
+
+
 class _GradCAM(IdentityPerturbation):
     def accumulator(self, activations: Tensor) -> _Pooled:
         return _Pooled(activations)
 
     def finish(self, maps: Tensor) -> Tensor:
-        return maps.relu() if self._relu else maps
+        return warn_of_no_support(maps.relu()) if self._relu else maps
 
 
 class _Pooled:

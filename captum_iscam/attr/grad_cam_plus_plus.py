@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.captum_compat import log_usage
-from captum_iscam._utils.forward import Target
 from captum_iscam._utils.inputs import Batch
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_choice
 from captum_iscam.attr._base import Attributions, warn_of_zero_maps
 from captum_iscam.attr._gradients import GradientAccumulator, LayerGradientMethod

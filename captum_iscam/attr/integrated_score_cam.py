@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_iscam._utils.captum_compat import log_usage
-from captum_iscam._utils.forward import Baselines, Target
+from captum_iscam._utils.forward import Baselines
+from captum_iscam._utils.target import Target
 from captum_iscam.attr._base import Explanation, LayerScoreMethod
 from captum_iscam.attr._engine import WeightingScheme
 from captum_iscam.attr._quadrature import (

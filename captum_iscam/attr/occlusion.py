@@ -5,7 +5,8 @@ from __future__ import annotations
 from captum.attr import Occlusion
 from torch import Tensor, nn
 
-from captum_iscam._utils.forward import Baselines, Target
+from captum_iscam._utils.forward import Baselines
+from captum_iscam._utils.target import Target
 
 
 class WindowOcclusion:

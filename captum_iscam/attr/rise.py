@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -18,9 +18,9 @@ from captum_iscam._utils.captum_compat import (
 from captum_iscam._utils.forward import (
     Baselines,
     Score,
-    Target,
     TargetScore,
     at_least_single,
+    copied,
     score_transform,
 )
 from captum_iscam._utils.inputs import (
@@ -30,7 +30,7 @@ from captum_iscam._utils.inputs import (
     require_positions,
     rows_of,
 )
-from captum_iscam._utils.interpolate import upsample
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import (
     as_count,
@@ -39,7 +39,7 @@ from captum_iscam._utils.validation import (
     require_finite,
     require_floating,
 )
-from captum_iscam.attr._base import Attributions, progress_bar
+from captum_iscam.attr._base import Attributions, progress_bar, warn_of_zero_maps
 from captum_iscam.attr._layer import eager
 
 
@@ -50,17 +50,18 @@ class RISE(PerturbationAttribution):
         L = \frac{1}{n\,p} \sum_{i=1}^{n} s(b + M_i \odot (x - b))\, M_i
 
     The masks start as a coarse grid whose cells are 1 with the probability `p`. They
-    are upsampled linearly to one cell more than the input's size and cropped at a
-    random position. `s` is the score of the target and `b` the baseline. The cost is
-    `n_masks` forward passes per example. A constant score gives each pixel the mean of
-    its masks over `p`, about that constant everywhere. The noise of every map falls
-    with the square root of `n_masks`.
+    are upsampled linearly to one cell more than the input's size, mirrored beyond the
+    outermost centres, and cropped at a random position. `s` is the score of the target
+    and `b` the baseline. The cost is `n_masks` forward passes per example. A constant
+    score gives each pixel the mean of its masks over `p`, about that constant
+    everywhere. The noise of every map falls with the square root of `n_masks`.
 
     Source: V. Petsiuk, A. Das, K. Saenko, "RISE: Randomized Input Sampling for
     Explanation of Black-box Models", BMVC 2018, https://arxiv.org/abs/1806.07421, and
-    the authors' code, for the division by `n p` and the cells of `ceil(H / grid)`
-    pixels. Their notebooks take 2000 to 6000 masks, grids of 8 and 10, and `p` of 0.1
-    or 0.5; the defaults here are the numbers that others cite for the paper's VGG16.
+    the authors' code, for the division by `n p`, the cells of `ceil(H / grid)` pixels
+    and the mirror (skimage's mode "reflect"). Their notebooks take 2000 to 6000 masks,
+    grids of 8 and 10, and `p` of 0.1 or 0.5; the defaults here are the numbers that
+    others cite for the paper's VGG16.
 
     Args:
         forward_func (Callable): The model, or any function Captum accepts. It is called
@@ -188,14 +189,19 @@ class RISE(PerturbationAttribution):
             batch.num_examples,
             batch.device,
         )
-        score.check_form()
         with torch.no_grad():
             found = self._input_scores(batch, score, chunks)
             masks = RandomMasks(n_masks, cells, kept, generator, batch.device)
             passes = n_masks * batch.num_examples
             with progress_bar(self.get_name(), show_progress, passes) as bar:
                 sums = weighted_sums(batch, masks, score, found, chunks, bar.update)
-        maps = tuple(total.div_(n_masks * kept) for total in sums)
+        maps = tuple(
+            warn_of_zero_maps(
+                total.div_(n_masks * kept),
+                "the score is 0 under every mask. Pass a larger keep_probability.",
+            )
+            for total in sums
+        )
         return cast(Attributions, format_output(isinstance(inputs, tuple), maps))
 
     def _input_scores(self, batch: Batch, score: TargetScore, chunks: Chunks) -> Tensor:
@@ -206,9 +212,11 @@ class RISE(PerturbationAttribution):
         with batch_axis_named(model, batch.inputs, additional):
             with chunks.fitted_to(eager(self.forward_func), batch.num_examples):
                 output = run_forward(
-                    score.forward_func, inputs, additional_forward_args=additional
+                    score.forward_func,
+                    inputs,
+                    additional_forward_args=copied(additional),
                 )
-            score.check(output)
+            score.check(output, inputs)
         return score.of_inputs(output).to(batch.device)
 
 
@@ -290,13 +298,38 @@ class RandomMasks:
         pixels = [-(-side // cells) for side, cells in zip(size, grid, strict=True)]
         whole = [(n + 1) * p for n, p in zip(grid, pixels, strict=True)]
         cells = self._cells[first:last].unsqueeze(1)
-        wide = upsample(cells.to(at_least_single(like[:0]).dtype), whole)
+        wide = _enlarge(cells.to(at_least_single(like[:0]).dtype), whole)
         cropped = []
         for mask, shifts in zip(wide, self._shifts[first:last], strict=True):
             starts = [int(u * p) for u, p in zip(shifts, pixels, strict=True)]
             window = [slice(i, i + n) for i, n in zip(starts, size, strict=True)]
             cropped.append(mask[(slice(None), *window)])
         return torch.stack(cropped)
+
+
+def _enlarge(cells: Tensor, size: Sequence[int]) -> Tensor:
+    """Returns cells `(masks, 1, *grid)` interpolated linearly to a larger size.
+
+    Beyond the centre of an outermost cell its neighbours are mirrored at the centre, as
+    in the authors' code (skimage's mode "reflect"). Where `interpolate` of torch goes
+    on with the outermost cell alone, a twentieth of the pixels would differ.
+    """
+    # The last dimension first: what is copied last are whole rows then.
+    for dim, places in reversed(list(enumerate(size, start=2))):
+        last = cells.shape[dim] - 1
+        index = torch.arange(places, device=cells.device)
+        # Twice `places` times where the centre of each pixel is between the cells, in
+        # integers, so that no rounding takes it to another cell.
+        at = (2 * index + 1) * (last + 1) - places
+        below = at.div(2 * places, rounding_mode="floor")
+        share = (at - 2 * places * below).to(cells.dtype) / (2 * places)
+        low, high = (
+            cells.index_select(dim, (last - (last - i.abs()).abs()).clamp(min=0))
+            for i in (below, below + 1)
+        )
+        line = [-1 if d == dim else 1 for d in range(cells.dim())]
+        cells = torch.lerp(low, high, share.view(line))
+    return cells
 
 
 def weighted_sums(

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.captum_compat import log_usage
-from captum_iscam._utils.forward import Target, at_least_single
+from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.inputs import Batch
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_count, check_generator
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._masking import check_noise, stdevs_for

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.captum_compat import log_usage
-from captum_iscam._utils.forward import Baselines, Target
+from captum_iscam._utils.forward import Baselines
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_count, check_generator
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._base import Explanation, LayerScoreMethod

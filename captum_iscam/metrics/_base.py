@@ -13,12 +13,10 @@ from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import (
     Baselines,
     Score,
-    Target,
     TargetScore,
-    in_integers,
-    several_targets,
 )
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.target import Target, in_integers, several_targets
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import as_count, require_finite, require_floating
 from captum_iscam.metrics._maps import Attributions, check_count, check_maps, is_finite
@@ -112,6 +110,7 @@ def one_target(target: Target) -> Target:
     found = in_integers(target) if nested else target
     if not isinstance(found, Tensor) or found.dim() != 2:
         return target
+    found = cast(Tensor, in_integers(found))
     several_targets(found, len(found))  # raises an error of its own for one-hot rows
     if found.shape[1] == 1:
         return found[:, 0]
@@ -120,23 +119,6 @@ def one_target(target: Target) -> Target:
         "A metric takes one target and one map per example: pass target[:, t] and "
         "maps[:, t:t+1]."
     )
-
-
-def checked_forward(
-    forward_func: Callable[..., Any], score: Score, target: Target
-) -> Callable[..., Any]:
-    """Returns the model, which checks `score` and `target` on its first output."""
-    checked = False
-
-    def forward(*args: Any) -> Any:
-        nonlocal checked
-        output = forward_func(*args)
-        if not checked and isinstance(output, Tensor) and output.dim() > 0:
-            checked = True
-            TargetScore(forward_func, score, target, None, len(output)).check(output)
-        return output
-
-    return forward
 
 
 class ScoredModel(NamedTuple):
@@ -187,14 +169,13 @@ class MetricInputs:
         self.batch, self.maps, self.indices = batch, maps, indices
         self.valid = is_finite(self.maps)
         self._score = TargetScore(
-            checked_forward(keeping_buffers(forward_func), score, target),
+            keeping_buffers(forward_func),
             score,
             target,
             additional_forward_args,
             self.batch.num_examples,
             self.batch.device,
         )
-        self._score.check_form()
         self.chunks = Chunks(
             internal_batch_size, self.batch.inputs, forward_func=forward_func
         )

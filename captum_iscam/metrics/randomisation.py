@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._utils.forward import Target
+from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import check_generator
 from captum_iscam.metrics._base import (
     ExplanationFunc,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -83,11 +84,27 @@ def detection(
         found = _outputs(model(list(inputs)), 1)[0]
     reference, kind = _match(found, wanted, label, min_overlap)
 
-    def read(outputs: Any, images: Tensor, *_: Any) -> Tensor:
-        rows = _outputs(outputs, len(images))
-        return torch.stack([_score(row, reference, kind, min_overlap) for row in rows])
+    return ModelScore(model, _BoxScore(reference, kind, min_overlap), _in_a_list)
 
-    return ModelScore(model, read, lambda images, *more: (list(images), *more))
+
+@dataclass(eq=False)
+class _BoxScore:
+    """Reads the score of the reference box; no closure, so that it can be pickled."""
+
+    reference: Tensor
+    label: int
+    min_overlap: float
+
+    def __call__(self, outputs: Any, images: Tensor, *_: Any) -> Tensor:
+        rows = _outputs(outputs, len(images))
+        return torch.stack(
+            [_score(row, self.reference, self.label, self.min_overlap) for row in rows]
+        )
+
+
+def _in_a_list(images: Tensor, *more: Any) -> tuple[Any, ...]:
+    """Returns the arguments of a detector."""
+    return (list(images), *more)
 
 
 def _match(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.forward import Score, at_least_single, score_transform
+from captum_iscam._utils.forward import (
+    Score,
+    at_least_single,
+    score_transform,
+    warn_of_score,
+)
 from captum_iscam.targets.model_score import ModelScore
 
 
@@ -55,23 +61,40 @@ def segmentation(
         >>> segmentation(model, 4, region)(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2])
     """
-    transform = score_transform(score)
+    score_transform(score)
     if region is not None:
         _check_region(region)
 
-    def read(output: Any, *args: Any) -> Tensor:
-        maps = at_least_single(_output(output, key))
-        if maps.dim() < 3 or not 0 <= category < maps.shape[1]:
+    read = _RegionScore(category, region, score, key)
+    return ModelScore(model, read, _without_last if region is None else None)
+
+
+@dataclass(eq=False)
+class _RegionScore:
+    """Reads the score of the region; no closure, so that it can be pickled."""
+
+    category: int
+    region: Tensor | None
+    score: Score
+    key: str
+    seen: bool = False
+
+    def __call__(self, output: Any, *args: Any) -> Tensor:
+        maps = at_least_single(_output(output, self.key))
+        if maps.dim() < 3 or not 0 <= self.category < maps.shape[1]:
             raise ValueError(
                 "category must be a class of an output (N, classes, *spatial), got "
-                f"{category} for the shape {tuple(maps.shape)}. Count from 0."
+                f"{self.category} for the shape {tuple(maps.shape)}. Count from 0."
             )
+        region = self.region
         where = _rows_of(args[-1], maps) if region is None else _shared(region, maps)
+        if not self.seen:
+            # The maps have the sizes of a segmentation, whatever the input's.
+            warn_of_score(self.score, maps, [maps])
+            self.seen = True
         inside = where.to(maps.device).expand(len(maps), *maps.shape[2:])
-        chosen = transform(maps)[:, category]
+        chosen = score_transform(self.score)(maps)[:, self.category]
         return torch.where(inside, chosen, 0).flatten(1).sum(1)
-
-    return ModelScore(model, read, _without_last if region is None else None)
 
 
 def _without_last(*args: Any) -> tuple[Any, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.forward import at_least_single, warn_of_score
 from captum_iscam.targets.model_score import ModelScore
 
 
@@ -42,14 +43,7 @@ def multi_label(model: Callable[..., Any], labels: int | Sequence[int]) -> Model
     if not wanted:
         raise ValueError("labels must name at least one label, got none. Add one.")
 
-    def read(output: Any, *_: Any) -> Tensor:
-        rows = _rows(output)
-        for label in wanted:
-            _check_index("labels", label, rows)
-        # Column by column: a list of them would be copied to the device in each pass.
-        return torch.stack([rows[:, label] for label in wanted], 1).sigmoid().mean(1)
-
-    return ModelScore(model, read)
+    return ModelScore(model, _LabelScore(wanted))
 
 
 def regression(
@@ -83,14 +77,7 @@ def regression(
         >>> regression(model)(torch.rand(5, 3)).shape
         torch.Size([5])
     """
-
-    def read(output: Any, *_: Any) -> Tensor:
-        rows = _rows(output)
-        _check_index("index", index, rows)
-        value = rows[:, index]
-        return value if toward is None else -(value - toward).abs()
-
-    return ModelScore(model, read)
+    return ModelScore(model, _NumberScore(index, toward))
 
 
 def similarity(model: Callable[..., Any], reference: Tensor) -> ModelScore:
@@ -134,16 +121,55 @@ def similarity(model: Callable[..., Any], reference: Tensor) -> ModelScore:
             "direction. Pass the embedding of another input."
         )
 
-    def read(output: Any, *_: Any) -> Tensor:
+    return ModelScore(model, _SimilarityScore(row, tuple(reference.shape)))
+
+
+# What reads the scores is no closure, so that it can be pickled.
+
+
+@dataclass(eq=False)
+class _LabelScore:
+    labels: list[int]
+    seen: bool = False
+
+    def __call__(self, output: Any, *_: Any) -> Tensor:
+        rows = _rows(output)
+        for label in self.labels:
+            _check_index("labels", label, rows)
+        if not self.seen:
+            warn_of_score("sigmoid", rows, [])
+            self.seen = True
+        # Column by column: a list of them would be copied to the device in each pass.
+        columns = [rows[:, label] for label in self.labels]
+        return torch.stack(columns, 1).sigmoid().mean(1)
+
+
+@dataclass(eq=False)
+class _NumberScore:
+    index: int
+    toward: float | None
+
+    def __call__(self, output: Any, *_: Any) -> Tensor:
+        rows = _rows(output)
+        _check_index("index", self.index, rows)
+        value = rows[:, self.index]
+        return value if self.toward is None else -(value - self.toward).abs()
+
+
+@dataclass(eq=False)
+class _SimilarityScore:
+    reference: Tensor
+    shape: tuple[int, ...]
+
+    def __call__(self, output: Any, *_: Any) -> Tensor:
         rows = _rows(output).flatten(1)
-        if rows.shape[1] != len(row):
+        if rows.shape[1] != len(self.reference):
             raise ValueError(
                 f"reference must have {rows.shape[1]} numbers like the model's "
-                f"embeddings, got {tuple(reference.shape)}. Pass that of one example."
+                f"embeddings, got {self.shape}. Pass that of one example."
             )
-        return F.cosine_similarity(rows, row.to(rows).unsqueeze(0), dim=1)
-
-    return ModelScore(model, read)
+        reference = self.reference.to(rows).unsqueeze(0)
+        return F.cosine_similarity(rows, reference, dim=1)
 
 
 def _rows(output: Any) -> Tensor:

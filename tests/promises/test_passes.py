@@ -280,7 +280,7 @@ def test_compiled_parts_are_not_listened_to(in_place):
     assert max(model.rows()) == 98
 
 
-def test_a_compiled_function_is_not_listened_to():
+def test_a_compiled_function_is_listened_to_where_its_pass_is_eager():
     class Inside(Wide):
         def __init__(self, width):
             super().__init__(width)
@@ -294,8 +294,9 @@ def test_a_compiled_function_is_not_listened_to():
         def forward(self, x):
             return self.head(self.features(self.narrow(self.widened(x))).flatten(1))
 
-    # What a hook does there might be no part of a graph.
-    assert max(Inside(100).rows()) == 98
+    # What a hook does in compiled code might be no part of a graph.
+    eager = hasattr(torch.compiler, "set_stance")
+    assert max(Inside(100).rows()) == (15 if eager else 98)
 
 
 def test_a_model_that_holds_itself_is_heard_once():

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from promises.pretend_device import DEVICE, MISSING, TO_DEVICE, TO_HOST, PretendDevice
-from reference.networks import ConvNet, images
+from reference.networks import ConvNet, Detector, Segmenter, images
 from reference.transformers import small_maxvit, small_swin, small_vit
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
@@ -433,36 +433,6 @@ def test_boxes_and_quantus(place, device, net, x):
     assert device.faults == []
     assert torch.equal(masks.cpu(), expected)
     assert found == pytest.approx(maps, abs=1e-6)
-
-
-class Segmenter(nn.Module):
-    """Five classes at half of the input's size."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = ConvNet().features
-        self.classes = nn.Conv2d(6, 5, 1)
-        self.eval()
-
-    def forward(self, x):
-        return {"out": self.classes(self.features(x))}
-
-
-class Detector(nn.Module):
-    """Finds two boxes, each with a score of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = ConvNet().features
-        corners = torch.tensor([[1.0, 1, 7, 6], [4, 2, 9, 9]])
-        self.register_buffer("boxes", corners)
-        self.register_buffer("labels", torch.tensor([5, 6]))
-        self.eval()
-
-    def forward(self, inputs):
-        scores = self.features(torch.stack(inputs)).mean((2, 3))[:, :2].sigmoid()
-        fixed = {"boxes": self.boxes, "labels": self.labels}
-        return [{**fixed, "scores": row} for row in scores]
 
 
 def region_of(z, rows=()):

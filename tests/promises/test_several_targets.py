@@ -175,6 +175,7 @@ def test_an_output_of_more_dimensions_has_no_several_targets(name, net):
 
 
 @every_method
+@pytest.mark.filterwarnings("ignore:The softmax goes over")
 def test_tuples_stay_indices_of_the_output(name, net):
     model = Pixels(net)
 

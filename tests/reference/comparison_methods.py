@@ -69,13 +69,18 @@ def rise_masks(size, n_masks, grid, keep_probability, seed):
 
 
 def _between(mask, axis, place, size):
-    """Linear interpolation at the centre of pixel `place` of `size`, edges repeated."""
+    """Linear interpolation at the centre of pixel `place` of `size`, cells mirrored."""
     cells = mask.shape[axis]
-    at = min(max((place + 0.5) * cells / size - 0.5, 0.0), cells - 1.0)
-    low = int(at)
-    high = min(low + 1, cells - 1)
+    at = (place + 0.5) * cells / size - 0.5
+    low = math.floor(at)
     share = at - low
-    return (1 - share) * mask.select(axis, low) + share * mask.select(axis, high)
+
+    def cell(index):
+        # The mirror is the centre of the outermost cell, which has no twin.
+        index = abs(index) if index < cells else 2 * (cells - 1) - index
+        return mask.select(axis, max(0, index))
+
+    return (1 - share) * cell(low) + share * cell(low + 1)
 
 
 @torch.no_grad()

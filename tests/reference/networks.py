@@ -88,6 +88,36 @@ class TwoInputs(nn.Module):
         return out if scale is None else out * scale.unsqueeze(1)
 
 
+class Segmenter(nn.Module):
+    """Five classes at half of the input's size, in a mapping as torchvision's."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = ConvNet().features
+        self.classes = nn.Conv2d(6, 5, 1)
+        self.eval()
+
+    def forward(self, x):
+        return {"out": self.classes(self.features(x)), "aux": None}
+
+
+class Detector(nn.Module):
+    """Finds two boxes, each with a score of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = ConvNet().features
+        corners = torch.tensor([[1.0, 1, 7, 6], [4, 2, 9, 9]])
+        self.register_buffer("boxes", corners)
+        self.register_buffer("labels", torch.tensor([5, 6]))
+        self.eval()
+
+    def forward(self, inputs):
+        scores = self.features(torch.stack(inputs)).mean((2, 3))[:, :2].sigmoid()
+        fixed = {"boxes": self.boxes, "labels": self.labels}
+        return [{**fixed, "scores": row} for row in scores]
+
+
 def images(count=2, spatial=2, dtype=torch.float64, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shape = (count, 3, *SIZES[spatial])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference.networks import ConvNet, images
+from reference.networks import ConvNet, Segmenter, images
 from torch import nn
 
 from captum_iscam import (
@@ -62,19 +62,6 @@ def check(forward_func, layer, x, additional=None):
         x, additional_forward_args=additional, n_masks=10, grid=3
     )
     assert out.shape == (len(x), 1, *x.shape[2:])
-
-
-class Segmenter(nn.Module):
-    """Five classes at half the size, in a mapping as torchvision's."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = ConvNet().features
-        self.classes = nn.Conv2d(6, 5, 1)
-        self.eval()
-
-    def forward(self, x):
-        return {"out": self.classes(self.features(x)), "aux": None}
 
 
 def test_segmentation_sums_the_class_over_the_region():
