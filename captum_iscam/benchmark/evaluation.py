@@ -25,7 +25,15 @@ from captum_iscam.methods import METHODS
 
 _UNREADABLE: Cell = (None, None, None)
 # What models, methods and metrics raise for an input; Captum uses assertions.
-_INPUT_ERRORS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
+_INPUT_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class Evaluator:

@@ -86,7 +86,9 @@ def _experiment(args: argparse.Namespace, group: Group) -> Experiment:
     methods = find_methods(args.method or METHODS)
     data = _data(args)
     specs = find_metrics(args.metric, data.has_regions)
-    chosen = {"steps": args.steps, "substrate": args.substrate}
+    # Only what is given: a metric of a plugin may have a default of its own.
+    given = {"steps": args.steps, "substrate": args.substrate}
+    chosen = {name: value for name, value in given.items() if value is not None}
     device = choose_device(group.device_name(args.device))
     models = _models(args, str(device))
     return Experiment(

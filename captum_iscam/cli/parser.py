@@ -339,16 +339,14 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--steps",
         type=positive,
-        default=28,
         metavar="N",
-        help="steps of insertion and deletion (default: %(default)s)",
+        help="steps of insertion and deletion (default: 28)",
     )
     group.add_argument(
         "--substrate",
         choices=("zero", "blur"),
-        default="zero",
         help="what replaces a pixel in insertion and deletion: 0 after "
-        "normalisation or the blurred image (default: %(default)s)",
+        "normalisation or the blurred image (default: zero)",
     )
     group.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"

@@ -86,6 +86,29 @@ def test_a_plugin_adds_a_method_and_a_metric(tmp_path, plugin):
     assert "| Mine |" in (tmp_path / "out" / "summary.md").read_text()
 
 
+@pytest.mark.parametrize(("words", "steps"), [([], 5), (["--steps", "7"], 7)])
+def test_a_setting_keeps_its_default_unless_an_option_is_given(
+    tmp_path, plugin, words, steps
+):
+    plugin.write_text(PLUGIN.replace("level=0.5", "level=0.5, steps=5"))
+
+    assert main(benchmark(tmp_path, "--plugin", plugin, *words)) == 0
+
+    record = json.loads((tmp_path / "out" / "run.json").read_bytes())
+    assert record["metrics"]["mine"]["settings"] == {"level": 0.5, "steps": steps}
+
+
+@pytest.mark.parametrize("line", ["1 / 0", "{}[0]", "None.shape"])
+def test_an_error_of_a_metric_is_in_its_rows(tmp_path, plugin, line):
+    plugin.write_text(PLUGIN.replace("    return (", f"    {line}\n    return ("))
+
+    main(benchmark(tmp_path, "--plugin", plugin, metric="mine,complexity"))
+
+    found = rows(tmp_path / "out").values()
+    assert all(row.error for row in found if row.metric == "mine")
+    assert all(row.value for row in found if row.metric == "complexity")
+
+
 def test_a_plugin_may_be_an_installed_module(tmp_path, plugin, monkeypatch):
     plugin.rename(tmp_path / "my_plugin.py")
     monkeypatch.syspath_prepend(tmp_path)
