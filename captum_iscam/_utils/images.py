@@ -152,8 +152,8 @@ def _grey(image: Image.Image, stored: _Stored) -> NDArray[np.uint8]:
     if low < 0 or white is None:
         kind = "floats" if floats else f"{stored.bits}-bit integers"
         raise UnreadableImageError(
-            f"{kind} from {low:.10g} to {high:.10g}, so it is not certain which value is "
-            "white; save it with 8 bits per channel"
+            f"{kind} from {low:.10g} to {high:.10g}, so it is not certain which value "
+            "is white; save it with 8 bits per channel"
         )
     grey = np.rint(values * (255 / white)).astype(np.uint8)
     if stored.zero_is_white:
