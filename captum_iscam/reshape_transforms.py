@@ -146,12 +146,12 @@ def _tokens_as_maps(
             "layer must give tokens (N, tokens, K) for this reshape_transform, got "
             f"the shape {tuple(output.shape)}. Choose a layer of the encoder."
         )
-    places = output.shape[1] - extra
-    size = grid or (isqrt(max(places, 0)),) * 2
-    if prod(size) != places or places < 1:
+    count = output.shape[1] - extra
+    size = grid or (isqrt(max(count, 0)),) * 2
+    if prod(size) != count or count < 1:
         raise ValueError(
-            f"grid must hold as many places as there are tokens, got {size} for "
-            f"{output.shape[1]} tokens, {extra} of them without a place. Pass "
+            f"grid must have one position for each token, got {size} for "
+            f"{output.shape[1]} tokens, {extra} of them without a position. Pass "
             "reshape_transforms.tokens(grid, extra) with the numbers of the model."
         )
     maps: Tensor = output[:, extra:].transpose(1, 2).unflatten(2, size)

@@ -10,8 +10,10 @@ import pickle
 import re
 import stat
 import tarfile
+import zipfile
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -251,24 +253,90 @@ _NO_TENSORS = (
 )
 
 
+class _OtherFormatError(ValueError):
+    """A file that is known to hold no tensors, and what it holds instead."""
+
+
 def read_tensors(file: Path, argument: str, repair: str) -> Any:
     """Returns the tensors in a file, on the CPU, with the containers around them.
 
     Args:
-        file (Path): A file that torch.save wrote.
+        file (Path): A file that torch.save wrote, or one in the format of safetensors.
         argument (str): What the file is to the user, for the message.
         repair (str): What helps where the file is something else.
 
     Raises:
-        ValueError: If the file holds anything else, code above all.
+        ValueError: If the file holds anything else, code above all, or if safetensors
+            is needed and not installed.
     """
     try:
+        if _is_safetensors(file):
+            return _read_safetensors(file)
         # Before 2.6 torch unpacks these archives of its first years, and trusts them.
         if tarfile.is_tarfile(file):
-            raise pickle.UnpicklingError("a tar archive")
-        return torch.load(file, map_location="cpu", weights_only=True)
+            raise _OtherFormatError("a tar archive")
+        if _is_torchscript(file):
+            raise _OtherFormatError("a TorchScript archive, which holds code")
+        with _namespaces_allowed():
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except ModuleNotFoundError as e:
+        raise ValueError(
+            f"{argument} must be a file that can be read, got safetensors in "
+            f"{str(file)!r}. Install its library: python -m pip install safetensors."
+        ) from e
     except _NO_TENSORS as e:
         raise ValueError(
             f"{argument} must be a file of tensors that torch.load reads, got "
-            f"{str(file)!r} ({type(e).__name__}). {repair}"
+            f"{str(file)!r} ({_what_it_holds(e)}). {repair}"
         ) from e
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Whether a file begins with the length of a header in JSON, and the header."""
+    with file.open("rb") as stream:
+        start = stream.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < 100_000_000
+
+
+def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(file)
+    except SafetensorError as e:
+        raise _OtherFormatError("damaged safetensors") from e
+    return tensors
+
+
+def _is_torchscript(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    return False
+
+
+def _namespaces_allowed() -> AbstractContextManager[None]:
+    """Lets torch.load read the arguments of a script, which torchvision's scripts save.
+
+    A Namespace runs nothing: only its attributes are set.
+    """
+    allow = getattr(torch.serialization, "safe_globals", None)  # from torch 2.5 on
+    # Leaving the block forbids the class, even where the caller had allowed it before.
+    if allow is None or Namespace in torch.serialization.get_safe_globals():
+        return nullcontext()
+    allowed: AbstractContextManager[None] = allow([Namespace])
+    return allowed
+
+
+def _what_it_holds(error: Exception) -> str:
+    if isinstance(error, _OtherFormatError):
+        return str(error)
+    # How torch names what it refuses, from 2.4 on and before.
+    found = re.search(r"(?:GLOBAL|Unsupported class) ([\w.]{1,100})", str(error))
+    if found is None:
+        return type(error).__name__
+    if found[1] == "argparse.Namespace":
+        return "it holds argparse.Namespace, which torch 2.5 and later read"
+    return f"it holds {found[1]}, and anything but tensors may run code"

@@ -253,6 +253,10 @@ def _check_floating(name: str, output: Tensor) -> None:
     require_floating(f"{name}'s output", output, f"Return {repair}.")
 
 
+MIN_SIGMOIDS = 10
+"""Outputs between 0 and 1 that pass for those of a sigmoid, of four classes or more."""
+
+
 def warn_of_score(score: Score, output: Tensor, inputs: Sequence[Tensor]) -> None:
     """Warns where an output says that `score` is probably not what is meant.
 
@@ -264,8 +268,10 @@ def warn_of_score(score: Score, output: Tensor, inputs: Sequence[Tensor]) -> Non
     if score not in ("softmax", "sigmoid"):
         return
     values = output.detach().float()
-    # A sigmoid is never 0, where a rectified output often is.
-    inside = ((values > 0) & (values <= 1)).all()
+    # A sigmoid is never 0, where a rectified output often is. Fewer values may be small
+    # logits that lie between 0 and 1 by chance.
+    enough = values[0].numel() > 3 and values.numel() >= MIN_SIGMOIDS
+    inside = ((values > 0) & (values <= 1)).all() & enough
     normed = (values >= 0).all()
     sums = [values.sum(dim) for dim in {1, values.dim() - 1} if 0 < dim < values.dim()]
     ones = [normed & ((total - 1).abs() < 1e-3).all() for total in sums]

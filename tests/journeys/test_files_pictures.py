@@ -119,6 +119,8 @@ def strange(folder):
     frames = {"save_all": True, "append_images": several[1:]}
     exif = Image.Exif()
     exif[0x0112] = 6
+    unit = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)
+    twelve = (unit * 4095).astype(np.uint16)
     jpeg, cmyk = encoded("JPEG", "RGB"), encoded("JPEG", "CMYK")
     contents = {
         "truncated.jpg": (jpeg[:-20], "truncated"),
@@ -142,6 +144,8 @@ def strange(folder):
         "bomb.png": (png_header(20_000, 20_000), f"{2 * Image.MAX_IMAGE_PIXELS} pix"),
         "endless.png": (png_header(60_000_000, 1), f"{LONGEST} times"),
         "line.png": (encoded("PNG", "L", (20_000, 1)), f"{LONGEST} times"),
+        "floats.tif": (_saved(Image.fromarray(unit), "TIFF"), "read"),
+        "twelve.png": (_saved(Image.fromarray(twelve), "PNG"), "from 0 to 4095"),
     }
     for name, (content, _) in contents.items():
         (folder / name).write_bytes(content)

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import tarfile
 import zipfile
+from argparse import Namespace
 
 import pytest
 import torch
@@ -40,6 +41,10 @@ def calls(mark):
         "copy": Code(shutil.copy, __file__, str(mark)),
         "state": {"features.0.weight": torch.ones(2), "hidden": [Code(eval, made)]},
         "wrapped": {"state_dict": {"a": torch.ones(1)}, "args": Code(exec, made)},
+        "arguments": {
+            "model": {"a": torch.ones(1)},
+            "args": Namespace(lr=0.1, output=Code(eval, made)),
+        },
         "key": {(Code(eval, made), "a"): torch.ones(1)},
         "module": torch.nn.Sequential(torch.nn.Identity(), _module(made)),
     }

@@ -1,5 +1,10 @@
 import hashlib
+import json
+import struct
+import sys
 import urllib.error
+import warnings
+from argparse import Namespace
 
 import pytest
 import torch
@@ -54,17 +59,6 @@ def test_half_precision_becomes_single(weights):
     network = load_classifier(NAME, weights(state))
 
     assert {p.dtype for p in network.model.parameters()} == {torch.float32}
-
-
-@pytest.mark.parametrize("wrapper", ["model", "state_dict"])
-def test_what_training_scripts_save_is_unpacked(weights, wrapper):
-    model = fresh()
-    inside = {f"module.{key}": value for key, value in model.state_dict().items()}
-
-    network = load_classifier(NAME, weights({wrapper: inside, "epoch": 3}))
-
-    loaded = network.model.state_dict()
-    torch.testing.assert_close(loaded, model.state_dict())
 
 
 def test_a_thousand_classes_are_those_of_imagenet(weights):
@@ -142,7 +136,7 @@ def test_a_missing_folder_is_said_to_be_missing(tmp_path):
 
 
 def test_a_folder_without_weights_is_said_to_be_empty(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No \.pt or \.pth file"):
+    with pytest.raises(FileNotFoundError, match=r"No \.pt, .* or \.safetensors file"):
         load_classifier(NAME, tmp_path / "gone.pt")
 
 
@@ -168,3 +162,275 @@ def test_weights_of_another_model_are_refused(weights):
     told = r"weights must fit resnet18, got .*some.pt'\. Name the model .*Missing"
     with pytest.raises(ValueError, match=told):
         load_classifier("resnet18", weights(fresh().state_dict()))
+
+
+BESIDE = {"epoch": 3, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}}
+ENTRIES = ["state_dict", "model_state_dict", "model", "net", "weights"]
+PREFIXES = [
+    *("", "module.", "_orig_mod.", "model.", "net.", "backbone."),
+    *("module._orig_mod.", "_orig_mod.module.", "model._orig_mod.", "model.model."),
+]
+
+
+def renamed(state, prefix):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+def safetensors(state):
+    """Returns a file of float32 in this format, which the library reads."""
+    header, data = {}, b""
+    for key, value in state.items():
+        content = value.float().numpy().tobytes()
+        ends = [len(data), len(data) + len(content)]
+        shape = list(value.shape)
+        header[key] = {"dtype": "F32", "shape": shape, "data_offsets": ends}
+        data += content
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("entry", ["", *ENTRIES, "model.state_dict"])
+def test_weights_are_found_in_every_checkpoint(weights, entry, prefix):
+    model = fresh(3)
+    content = renamed(model.state_dict(), prefix)
+    for name in reversed(entry.split(".") if entry else []):
+        content = {name: content, **BESIDE}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network = load_classifier(NAME, weights(content))
+
+    torch.testing.assert_close(network.model.state_dict(), model.state_dict())
+    assert len(network.classes) == 3
+
+
+def wrapped():
+    """Returns the state dicts that PyTorch's own wrappers give."""
+    parts = fresh(3)
+    parts.features = torch.compile(parts.features)
+    return {
+        "DataParallel": torch.nn.DataParallel(fresh(3)),
+        "compile": torch.compile(fresh(3)),
+        "compile inside DataParallel": torch.nn.DataParallel(torch.compile(fresh(3))),
+        "a compiled part": parts,
+        "AveragedModel": torch.optim.swa_utils.AveragedModel(fresh(3)),
+    }
+
+
+@pytest.mark.parametrize("wrapper", wrapped())
+def test_weights_of_a_wrapped_model_are_those_of_the_model(weights, wrapper):
+    network = load_classifier(NAME, weights(wrapped()[wrapper].state_dict()))
+
+    torch.testing.assert_close(network.model.state_dict(), fresh(3).state_dict())
+
+
+def test_weights_of_a_batch_norm_in_a_wrapper_are_those_of_the_model(weights):
+    model = fresh(3, "resnet18")
+    state = torch.compile(model).state_dict()
+
+    network = load_classifier("resnet18", weights(state))
+
+    torch.testing.assert_close(network.model.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_second_head_is_found_behind_a_prefix(weights, prefix):
+    model = get_model("googlenet", weights=None, num_classes=3, init_weights=False)
+
+    network = load_classifier("googlenet", weights(renamed(model.state_dict(), prefix)))
+
+    torch.testing.assert_close(network.model.state_dict(), model.state_dict())
+
+
+needs_safe_globals = pytest.mark.skipif(
+    not hasattr(torch.serialization, "safe_globals"), reason="needs torch 2.5"
+)
+
+
+@needs_safe_globals
+@pytest.mark.parametrize("allowed", [[], [Namespace]])
+def test_weights_of_torchvisions_scripts_are_read(weights, allowed):
+    model = fresh(3)
+    args = Namespace(lr=0.1, milestones=[30], output_dir=".", device="cuda", gpu=None)
+    file = weights({"model": model.state_dict(), "args": args, **BESIDE})
+    code = weights({"model": fresh(), "args": args}, "code.pt")
+    with torch.serialization.safe_globals(allowed):
+        before = set(torch.serialization.get_safe_globals())
+        network = load_classifier(NAME, file)
+        with pytest.raises(ValueError, match="weights must be a file of tensors"):
+            load_classifier(NAME, code)
+
+        assert set(torch.serialization.get_safe_globals()) == before
+        assert (Namespace in before) == bool(allowed)
+
+    torch.testing.assert_close(network.model.state_dict(), model.state_dict())
+
+
+@needs_safe_globals
+def test_weights_of_torchvisions_scripts_are_refused_by_an_old_torch(
+    weights, monkeypatch
+):
+    monkeypatch.delattr(torch.serialization, "safe_globals")
+    file = weights({"model": fresh().state_dict(), "args": Namespace()})
+
+    with pytest.raises(
+        ValueError, match=r"argparse.Namespace, which torch 2\.5 and lat"
+    ):
+        load_classifier(NAME, file)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_weights_are_read_from_safetensors(tmp_path, prefix, suffix):
+    pytest.importorskip("safetensors")
+    state = fresh(3).state_dict()
+    file = tmp_path / f"some.{suffix}"
+    file.write_bytes(safetensors(renamed(state, prefix)))
+
+    network = load_classifier(NAME, file)
+
+    torch.testing.assert_close(network.model.state_dict(), state)
+
+
+def test_damaged_safetensors_are_refused(tmp_path):
+    pytest.importorskip("safetensors")
+    whole = safetensors(fresh(3).state_dict())
+    for content in (whole[:-1], whole[:500], whole[:8] + b"{" * 10_000):
+        (tmp_path / "some.safetensors").write_bytes(content)
+
+        with pytest.raises(
+            ValueError, match=r"file of tensors .*\(damaged safetensors"
+        ):
+            load_classifier(NAME, tmp_path / "some.safetensors")
+
+
+def test_without_its_library_safetensors_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    (tmp_path / "some.pt").write_bytes(safetensors(fresh(3).state_dict()))
+
+    with pytest.raises(ValueError, match=r"got safetensors in .*pip install safetens"):
+        load_classifier(NAME, tmp_path / "some.pt")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_whole_model_is_refused_with_the_way_to_save_it(weights, inside):
+    content = {"model": fresh(), "epoch": 3} if inside else fresh()
+    told = (
+        r"it holds torchvision\.models\.squeezenet\.SqueezeNet, and .* code\)\. Write"
+    )
+
+    with pytest.raises(ValueError, match=told):
+        load_classifier(NAME, weights(content))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_torchscript_is_refused_with_the_way_to_save_it(tmp_path):
+    torch.jit.script(torch.nn.Conv2d(3, 4, 1)).save(str(tmp_path / "some.pt"))
+
+    told = r"a TorchScript archive.*\. Write it with torch\.save\(model\.state_dict"
+    with pytest.raises(ValueError, match=told):
+        load_classifier(NAME, tmp_path / "some.pt")
+
+
+@pytest.mark.parametrize("entry", ["ema", "model_ema", "state_dict_ema"])
+def test_averaged_weights_are_never_taken_without_a_word(weights, entry):
+    model, averaged = fresh(3), torch.optim.swa_utils.AveragedModel(fresh(3))
+    content = {entry: averaged.state_dict(), **BESIDE}
+
+    with pytest.raises(ValueError, match=rf"got averaged ones alone .* '{entry}'"):
+        load_classifier(NAME, weights(content))
+    told = rf"averaged weights as well \('{entry}'\), and those in 'model' are used"
+    with pytest.warns(UserWarning, match=told):
+        network = load_classifier(
+            NAME, weights({"model": model.state_dict(), **content})
+        )
+
+    torch.testing.assert_close(network.model.state_dict(), model.state_dict())
+
+
+def itself():
+    content = {"epoch": 3}
+    content["model"] = content
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"model": fresh(3).state_dict(), "net": fresh(3).state_dict()}, "several in"),
+        ({}, "must be a state dict, got dict"),
+        ({"model": {}}, "got dict with the entries 'model' in"),
+        (BESIDE, "got dict with the entries 'epoch', 'optimizer' in"),
+        ({str(i): i for i in range(9)}, "entries '0', '1', '2' and 6 more in"),
+        ({3: torch.ones(1)}, "got dict with the entries 3 in"),
+        (itself(), "got dict with the entries 'epoch', 'model' in"),
+        ([torch.ones(1)], "got list in"),
+    ],
+)
+def test_a_file_without_one_state_dict_is_refused(weights, content, told):
+    with pytest.raises(ValueError, match=told):
+        load_classifier(NAME, weights(content))
+
+
+def changed(**values):
+    return {
+        **fresh(3).state_dict(),
+        **{k.replace("_", "."): v for k, v in values.items()},
+    }
+
+
+def both_prefixes():
+    state = fresh(3).state_dict()
+    return {**renamed(state, "student."), **renamed(state, "teacher.")}
+
+
+WRONG = {
+    "another head": (
+        changed(classifier_1_weight=torch.zeros(5, 512, 1, 1)),
+        r"Of another shape: classifier.1.weight \(5, 512, 1, 1\) instead of \(3, 512",
+    ),
+    "a new head": (
+        {
+            k.replace("classifier.1", "head"): v
+            for k, v in fresh(3).state_dict().items()
+        },
+        "Missing: classifier.1.weight, classifier.1.bias. Unexpected: head.weight",
+    ),
+    "something beside": (
+        renamed(fresh(3).state_dict(), "model.") | {"loss.weight": torch.ones(3)},
+        "Missing: features.0.weight, .*Unexpected: model.features.0.weight, .* more",
+    ),
+    "two models": (both_prefixes(), "Unexpected: student.features.0.weight, "),
+    "twice": (
+        fresh(3).state_dict() | renamed(fresh(3).state_dict(), "_orig_mod."),
+        "Unexpected: _orig_mod.features.0.weight, ",
+    ),
+    "a part": (
+        {k: v for k, v in fresh(3).state_dict().items() if "features" in k},
+        "Missing: classifier.1.weight, classifier.1.bias",
+    ),
+    "no name": (
+        changed() | {"a\x1b[2J\n": torch.ones(1)},
+        r"Unexpected: 'a\\x1b\[2J\\n'\.",
+    ),
+    "8 bits": (
+        changed(features_0_bias=torch.ones(64, dtype=torch.int8)),
+        "features.0.bias has torch.int8 instead of torch.float32",
+    ),
+    "no numbers": (
+        changed(features_0_bias=torch.ones(64, device="meta")),
+        "features.0.bias has no numbers instead of torch.float32",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("entry", ["", "state_dict"])
+def test_weights_that_fit_in_part_are_refused_by_what_does_not_fit(
+    weights, kind, entry
+):
+    state, told = WRONG[kind]
+
+    with pytest.raises(ValueError, match=rf"weights must fit squeezenet1_1, .*{told}"):
+        load_classifier(NAME, weights({entry: state, **BESIDE} if entry else state))
