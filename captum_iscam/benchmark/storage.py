@@ -117,7 +117,8 @@ class Row:
         target (int or None): Class the map explains.
         label (int or None): True class.
         prediction (int or None): Class the model predicts.
-        probability (float or None): The model's probability of the target.
+        probability (float or None): The model's probability of the target; with
+            `--score identity` its output.
         group (str or None): Name of the true class.
         error (str or None): The error, in one line.
     """

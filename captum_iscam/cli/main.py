@@ -16,8 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             process
 
     Returns:
-        0; or 1 if some of the images could not be explained, or the run failed; or 2 if
-        the command was wrong.
+        0; or 1 if some of the images could not be explained, a method of a benchmark
+        has nothing but errors, or the run failed; or 2 if the command was wrong.
     """
     try:
         args = make_parser().parse_args(argv)
