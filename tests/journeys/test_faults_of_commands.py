@@ -162,10 +162,10 @@ def test_heads_of_two_logits_equal_one_of_their_difference(name):
     features = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=2), torch.nn.ReLU())
     two = torch.nn.Sequential(features, torch.nn.Flatten(), torch.nn.Linear(36, 2))
     one = torch.nn.Sequential(features, torch.nn.Flatten(), torch.nn.Linear(36, 1))
-    two[2].weight.data[1] += 0.3  # so that the features support class 1
+    two[2].weight.data[1] = 0.5  # so that the features support class 1
     one[2].weight.data = two[2].weight.data[1:] - two[2].weight.data[:1]
     one[2].bias.data = two[2].bias.data[1:] - two[2].bias.data[:1]
-    inputs = torch.rand(2, 3, 8, 8)
+    inputs = 3 * torch.rand(2, 3, 8, 8)
 
     def maps(model, target, score):
         options = Options(n_samples=3, n_masks=40, score=score)
