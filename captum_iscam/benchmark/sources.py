@@ -115,13 +115,31 @@ def _class_folders(root: Path) -> DataSet:
 
 
 def _images_below(root: Path) -> list[Path]:
-    found = [
-        Path(folder) / name
-        for folder, _, names in os.walk(root, followlinks=True)
-        for name in names
-        if name.lower().endswith(_SUFFIXES)
-    ]
+    found: list[Path] = []
+    _add_images(root, found, {root.resolve(): root})
     return sorted(found, key=lambda file: file.relative_to(root).as_posix())
+
+
+def _add_images(folder: Path, found: list[Path], seen: dict[Path, Path]) -> None:
+    """Adds the images in and below a folder, each folder once.
+
+    A link to a folder around it is ignored. One to any other folder would count its
+    images twice, under two labels.
+    """
+    for entry in sorted(folder.iterdir()):
+        if not entry.is_dir():
+            if entry.name.lower().endswith(_SUFFIXES):
+                found.append(entry)
+            continue
+        target = entry.resolve()
+        if target not in seen:
+            seen[target] = entry
+            _add_images(entry, found, seen)
+        elif target not in folder.resolve().parents and target != folder.resolve():
+            raise ValueError(
+                f"data must contain each folder once, got {str(entry)!r}, which is "
+                f"{str(seen[target])!r} by a link. Remove the link."
+            )
 
 
 def _is_imagenet(path: Path) -> bool:
@@ -172,13 +190,17 @@ def _read_table(path: Path) -> DataSet:
     root = file.parent
     boxes = _boxes(root / "boxes.csv") if (root / "boxes.csv").is_file() else {}
     items: dict[str, FileItem] = {}
+    spelt: set[str] = set()
     for line, row in _rows(file):
         name = row["file"]
-        if name in items:
+        # Two spellings of a path are one file.
+        one = os.path.normpath(root / name)
+        if one in spelt:
             raise ValueError(
                 f"data must name each file once, got {name!r} again in {line}. "
                 "Delete one of the lines."
             )
+        spelt.add(one)
         label: int | str | None = _integer(row, "class_index", line)
         class_name = row.get("class_name") or None
         label = class_name if label is None else label
@@ -296,7 +318,7 @@ def _read_voc(path: Path) -> DataSet:
     root = _voc_root(path) or path
     listed = root / "ImageSets" / "Main" / "val.txt"
     if listed.is_file():
-        names = listed.read_text(encoding="utf-8").split()
+        names = list(dict.fromkeys(listed.read_text(encoding="utf-8").split()))
     else:
         names = sorted(p.stem for p in (root / "Annotations").glob("*.xml"))
     if not names:
@@ -311,6 +333,8 @@ def _read_voc(path: Path) -> DataSet:
 def _item(root: Path, name: str) -> FileItem:
     file = root / "Annotations" / f"{name}.xml"
     try:
+        if file.exists() and not file.is_file():
+            raise ValueError("not a file")  # reading a pipe would wait for a writer
         boxes = [_box(o) for o in ElementTree.parse(file).iter("object")]
     except (OSError, ElementTree.ParseError, TypeError, ValueError) as error:
         raise ValueError(

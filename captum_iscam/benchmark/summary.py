@@ -359,7 +359,9 @@ def _median(values: Array) -> float:
 
 def _number(value: float) -> float | None:
     """Rounds to six digits, since the others depend on the order of additions."""
-    return None if np.isnan(value) else float(f"{value:.6g}") + 0.0  # no minus zero
+    if not np.isfinite(value):  # JSON has no form for it
+        return None
+    return float(f"{value:.6g}") + 0.0  # no minus zero
 
 
 def _numbers(values: Array) -> list[float | None]:

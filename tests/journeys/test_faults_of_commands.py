@@ -1,6 +1,13 @@
 """Faults of the commands that once passed without a word, a kind at a time."""
 
+import io
 import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +17,7 @@ from reference.benchmark_runs import rows, run
 from torchvision.models import get_model
 
 from captum_iscam.benchmark import storage
+from captum_iscam.benchmark.sources import find_data
 from captum_iscam.cli.main import main
 from captum_iscam.methods import METHODS, Method, Options
 
@@ -224,3 +232,220 @@ def test_heads_of_no_readable_image_end_with_1(tmp_path):
 
     assert code == 1
     assert "none of the 1 images could be read" in said
+
+
+SMALL = ["--samples", "2", "--method", "center-map", "--metric", "sparseness"]
+
+
+@pytest.mark.parametrize("name", ["run.json", "rows/rank0.jsonl", "curves/rank0.jsonl"])
+def test_pipes_in_the_folder_are_refused(tmp_path, name):
+    out = tmp_path / "out"
+    assert run(out, *SMALL)[0] == 0
+    (out / name).unlink()
+    os.mkfifo(out / name)
+
+    # A run that waits for a writer would not end.
+    signal.alarm(60)
+    code, said = run(out, *SMALL)
+    signal.alarm(0)
+
+    assert code == 2
+    assert f"in which {Path(name).name} is a file" in said or "not that of" in said
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_among_the_data_are_errors(tmp_path, image, kind):
+    def special(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
+        return file
+
+    special(image.parent / "special.png")
+    voc = tmp_path / "voc"
+    special(voc / "Annotations" / "a.xml")
+    (voc / "JPEGImages").mkdir()
+    plugin = special(tmp_path / "plugin.py")
+    network = ["--model", "scene-net", *SMALL]
+    signal.alarm(60)
+
+    code, _ = run(tmp_path / "1", "--data", image.parent, *network)
+    assert code == 0
+    (broken,) = [r for r in storage.read_rows(tmp_path / "1") if r.error]
+    assert (broken.image, broken.error) == ("special.png", "not a file")
+    code, said = run(tmp_path / "2", "--data", voc, "--ignore-labels", *network)
+    assert code == 2
+    assert "a.xml' (not a file)" in said
+    code, said = run(tmp_path / "3", "--plugin", plugin, *network)
+    assert code == 2
+    assert "(ValueError: not a file)" in said
+    signal.alarm(0)
+
+
+def test_links_that_loop_are_followed_once(tmp_path, image):
+    folder = image.parent / "star"
+    folder.mkdir()
+    image.rename(folder / "noise.png")
+    (folder / "up").symlink_to(image.parent)
+    (folder / "here").symlink_to(".")
+    (image.parent / "all").symlink_to(".")
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    Image.new("RGB", (96, 96), "red").save(other / "red.png")
+    (image.parent / "circle").symlink_to(other)
+
+    items = find_data(image.parent).items
+
+    assert [item.id for item in items] == ["circle/red.png", "star/noise.png"]
+
+
+def test_links_to_one_folder_twice_are_refused(tmp_path, image):
+    folder = image.parent / "star"
+    folder.mkdir()
+    image.rename(folder / "noise.png")
+    (image.parent / "circle").symlink_to("star")
+
+    with pytest.raises(ValueError, match="data must contain each folder once"):
+        find_data(image.parent)
+
+
+@pytest.mark.parametrize("name", ["./a.png", "b/../a.png", "a.png"])
+def test_links_and_other_spellings_in_a_table_are_refused(tmp_path, name):
+    (tmp_path / "labels.csv").write_text(f"file\na.png\n{name}\n")
+
+    with pytest.raises(ValueError, match="data must name each file once"):
+        find_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"value": "1e999"},
+        {"value": "-1e999"},
+        {"value": "NaN"},
+        {"value": "Infinity"},
+        {"value": '"many"'},
+        {"value": "1" + "0" * 400},
+        {"probability": "1e999"},
+        {"prediction": "1e999"},
+        {"image": "[]"},
+        {"method": "{}"},
+        {"unknown": "1"},
+    ],
+)
+def test_damaged_rows_are_refused(tmp_path, damage):
+    assert run(tmp_path, *SMALL)[0] == 0
+    file = tmp_path / "rows" / "rank0.jsonl"
+    first, *others = file.read_text().splitlines()
+    ((name, text),) = damage.items()
+    record = {**json.loads(first), name: "HERE"}
+    line = json.dumps(record).replace('"HERE"', text)
+    file.write_text("\n".join([line, *others]) + "\n")
+
+    code, said = run(tmp_path, *SMALL)
+
+    assert code == 2
+    assert "must be a folder with unchanged rows" in said
+    for written in ("summary.json", "run.json"):
+        assert "Infinity" not in (tmp_path / written).read_text()
+
+
+@pytest.mark.parametrize("damage", ["1e999", "null", "NaN", '"a"'])
+def test_damaged_curves_are_refused(tmp_path, damage):
+    words = [*SMALL[:-1], "insertion", "--steps", "2"]
+    assert run(tmp_path, *words)[0] == 0
+    file = tmp_path / "curves" / "rank0.jsonl"
+    text = file.read_text().replace('"scores":[', f'"scores":[{damage},')
+    file.write_text(text.replace('"fractions":[', '"fractions":[0.0,'))
+
+    code, said = run(tmp_path, *words)
+
+    assert code == 2
+    assert "must be a folder with unchanged rows" in said
+
+
+COMMANDS = {
+    "benchmark": (["benchmark", *SMALL], "summary.json"),
+    "explain": (["explain", "IMAGE", "--model", NAME, "--weights", "WEIGHTS",
+                 "--method", "grad-cam"], "noise.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "demo"])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_streams_that_break_do_not_end_the_work(
+    tmp_path, image, monkeypatch, command, stream
+):
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("captum_iscam.cli.demo.SHOWN", ("grad-cam",))
+    monkeypatch.setattr(sys, stream, Broken())
+    words, file = COMMANDS.get(command, (["demo"], "table.md"))
+    names = {"IMAGE": str(image), "WEIGHTS": str(weights(tmp_path, 3))}
+    out = tmp_path / "out"
+
+    code = main([*(names.get(w, w) for w in words), "--out", str(out)])
+
+    # Nothing but the benchmark prints errors in a run that succeeds.
+    assert code == (1 if stream == "stdout" or command == "benchmark" else 0)
+    assert (out / file).stat().st_size
+    assert isinstance(getattr(sys, stream), Broken)
+
+
+@pytest.mark.parametrize(
+    ("command", "closed"),
+    [("benchmark", "2"), ("benchmark", "both"), ("explain", "1")],
+)
+def test_streams_that_are_closed_do_not_end_the_work(tmp_path, image, command, closed):
+    words, file = COMMANDS[command]
+    names = {"IMAGE": str(image), "WEIGHTS": str(weights(tmp_path, 3))}
+    out = tmp_path / "out"
+    words = [*(names.get(w, w) for w in words), "--out", str(out)]
+    line = shlex.join([sys.executable, "-m", "captum_iscam", *words])
+    line += " >&- 2>&-" if closed == "both" else f" {closed}>&-"
+
+    done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert (out / file).stat().st_size
+
+
+def test_streams_that_a_reader_leaves_are_told_of_by_the_exit_code(tmp_path):
+    words = [sys.executable, "-m", "captum_iscam", "benchmark", *SMALL]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*words, "--out", str(tmp_path)], stdout=writer, stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    said = done.stderr.decode()
+
+    assert done.returncode == 1
+    assert "was closed before all was printed" in said
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+    assert (tmp_path / "report.html").stat().st_size
+
+
+def test_streams_on_a_full_disk_are_told_of_by_the_exit_code(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "captum_iscam",
+                "benchmark",
+                *SMALL,
+                "--out",
+                str(tmp_path),
+            ],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=120,
+        )
+
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert (tmp_path / "report.html").stat().st_size
