@@ -24,10 +24,10 @@ from captum_iscam.benchmark.dataset import (
     Regions,
     resolve,
 )
+from captum_iscam.benchmark.image_files import SUFFIXES, check_encoding, images_below
 from captum_iscam.demo import CLASSES, Scene, draw_scene, load_scenes
 from captum_iscam.demo.pictures import RECIPES
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _WORDNET_ID = re.compile(r"n\d{8}")
 
 
@@ -93,11 +93,11 @@ def _read_folder(path: Path) -> DataSet:
 
 def _class_folders(root: Path) -> DataSet:
     """One folder per class, or images without a class."""
-    files = [file.relative_to(root) for file in _images_below(root)]
+    files = [file.relative_to(root) for file in images_below(root)]
     flat = [file for file in files if len(file.parts) == 1]
     if not files:
         raise ValueError(
-            f"data must contain images ({', '.join(_SUFFIXES)}), got none in "
+            f"data must contain images ({', '.join(SUFFIXES)}), got none in "
             f"{str(root)!r}. Name the folder that has the folders of images."
         )
     if flat and len(flat) < len(files):
@@ -112,34 +112,6 @@ def _class_folders(root: Path) -> DataSet:
     )
     classes = sorted({label for label in labels if label})
     return DataSet("folder", root, items, tuple(classes))
-
-
-def _images_below(root: Path) -> list[Path]:
-    found: list[Path] = []
-    _add_images(root, found, {root.resolve(): root})
-    return sorted(found, key=lambda file: file.relative_to(root).as_posix())
-
-
-def _add_images(folder: Path, found: list[Path], seen: dict[Path, Path]) -> None:
-    """Adds the images in and below a folder, each folder once.
-
-    A link to a folder around it is ignored. One to any other folder would count its
-    images twice, under two labels.
-    """
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir():
-            if entry.name.lower().endswith(_SUFFIXES):
-                found.append(entry)
-            continue
-        target = entry.resolve()
-        if target not in seen:
-            seen[target] = entry
-            _add_images(entry, found, seen)
-        elif target not in folder.resolve().parents and target != folder.resolve():
-            raise ValueError(
-                f"data must contain each folder once, got {str(entry)!r}, which is "
-                f"{str(seen[target])!r} by a link. Remove the link."
-            )
 
 
 def _is_imagenet(path: Path) -> bool:
@@ -195,6 +167,8 @@ def _read_table(path: Path) -> DataSet:
         name = row["file"]
         # Two spellings of a path are one file.
         one = os.path.normpath(root / name)
+        for used in (name, row.get("mask") or ""):
+            check_encoding(used, line)
         if one in spelt:
             raise ValueError(
                 f"data must name each file once, got {name!r} again in {line}. "
@@ -326,6 +300,8 @@ def _read_voc(path: Path) -> DataSet:
             f"data must contain annotated images, got none in {str(root)!r}. Keep the "
             "folders Annotations and ImageSets next to JPEGImages."
         )
+    for name in names:
+        check_encoding(name, listed.name)
     items = tuple(_item(root, name) for name in names)
     return DataSet("voc", root, items, _CLASSES)
 
@@ -443,6 +419,7 @@ def find_data(path: Path) -> DataSet:
     Raises:
         ValueError: If there are no such data, or they are inconsistent.
     """
+    check_encoding(str(path), "--data")
     if not path.exists():
         raise ValueError(
             f"data must be a folder or a CSV file, got {str(path)!r}, which does not "

@@ -23,6 +23,7 @@ from captum_iscam.benchmark.metric_registry import (
     find_metrics,
     with_settings,
 )
+from captum_iscam.benchmark.metric_trial import check_returns
 from captum_iscam.benchmark.run import run as run_experiment
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
 from captum_iscam.benchmark.storage import REPORT, SUMMARY_JSON, SUMMARY_MARKDOWN
@@ -112,6 +113,7 @@ def _experiment(args: argparse.Namespace, group: Group) -> Experiment:
     methods = find_methods(args.method or METHODS)
     data = _data(args)
     specs = find_metrics(args.metric, data.has_regions)
+    check_returns(specs)
     chosen = {"steps": args.steps, "substrate": args.substrate}
     if args.score is not None:
         chosen["score"] = args.score

@@ -16,7 +16,8 @@ from PIL import Image
 from reference.benchmark_runs import rows, run
 from torchvision.models import get_model
 
-from captum_iscam.benchmark import storage
+from captum_iscam.benchmark import metric_registry, storage
+from captum_iscam.benchmark.metric_trial import check_returns, tiny_context
 from captum_iscam.benchmark.sources import find_data
 from captum_iscam.cli.main import main
 from captum_iscam.methods import METHODS, Method, Options
@@ -449,3 +450,167 @@ def test_streams_on_a_full_disk_are_told_of_by_the_exit_code(tmp_path):
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
     assert (tmp_path / "report.html").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "abc"}, "RANK must be an integer of at least 0, got 'abc'"),
+        ({"WORLD_SIZE": "1.5"}, "WORLD_SIZE must be an integer of at least 0"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE must be an integer of at least 0, got ''"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK must be an integer of at least 0"),
+        ({"LOCAL_WORLD_SIZE": "two"}, "LOCAL_WORLD_SIZE must be an integer"),
+        ({"RANK": "3"}, "RANK must be below WORLD_SIZE, got 3 and None"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK must be below WORLD_SIZE, got 2 and"),
+        ({"WORLD_SIZE": "2"}, "RANK must be below WORLD_SIZE, got None and 2"),
+        ({"WORLD_SIZE": "0"}, "RANK must be below WORLD_SIZE"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0"},
+            "MASTER_ADDR and MASTER_PORT must lead to the first process, got None",
+        ),
+        (
+            {
+                "WORLD_SIZE": "2",
+                "RANK": "0",
+                "MASTER_ADDR": "localhost",
+                "MASTER_PORT": "abc",
+            },
+            "got 'localhost' and 'abc'",
+        ),
+    ],
+)
+def test_names_of_wrong_variables_are_in_the_error(
+    tmp_path, monkeypatch, variables, message
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    code, said = run(tmp_path, *SMALL)
+
+    assert code == 2
+    assert message in said
+    assert "Start the run with torchrun, or unset" in said
+
+
+@pytest.mark.parametrize("command", ["benchmark", "demo"])
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_names_that_cannot_be_encoded_are_in_the_error(tmp_path, capsys, command, name):
+    code = main([command, "--out", str(tmp_path / name)])
+
+    assert code == 2
+    assert "out must be a folder that can be made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("column", ["file", "mask"])
+def test_names_in_a_table_that_cannot_be_encoded_are_refused(tmp_path, image, column):
+    name = "\u65e5.png"
+    line = f"noise.png,{name}" if column == "mask" else f"{name},"
+    (image.parent / "labels.csv").write_text(f"file,mask\n{line}\n", "utf-8")
+    words = ["benchmark", *SMALL, "--data", str(image.parent), "--out", "out"]
+    old = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "captum_iscam", *words, "--model", "scene-net"],
+        env={**os.environ, **old},
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+    )
+
+    said = done.stderr.decode()
+    assert done.returncode == 2
+    assert "encoding, here ascii, got" in said
+    assert "labels.csv, line 2. Set PYTHONUTF8=1" in said
+
+
+METRIC = """
+import torch
+from captum_iscam.benchmark.metric_registry import metric, register_metric
+
+@metric(higher_is_better=True, unit="share")
+def mine(attributions):
+    return RETURNED
+
+register_metric(mine, FINISH)
+"""
+
+
+def plugin(folder, returned, finish=None):
+    file = folder / "returns_plugin.py"
+    end = f"mine, finish={finish}" if finish else "mine"
+    text = METRIC.replace("RETURNED", returned).replace("mine, FINISH", end)
+    file.write_text(text)
+    return file
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """Leaves the metrics and the modules as they were."""
+    monkeypatch.setattr(metric_registry, "METRICS", dict(metric_registry.METRICS))
+    yield
+    sys.modules.pop("captum_iscam_plugin_returns_plugin", None)
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [
+        ("0.5", "got float"),
+        ("attributions.mean()", "got a tensor of shape ()"),
+        ("attributions.mean((2, 3))", "got a tensor of shape (1, 1)"),
+        ("attributions.flatten()", "got a tensor of shape (16,)"),
+        ("None", "got NoneType"),
+        ("[0.5]", "got list"),
+    ],
+)
+def test_returns_of_another_form_are_refused_first(tmp_path, tables, returned, got):
+    words = ["--plugin", plugin(tmp_path, returned), *SMALL[:-1], "mine"]
+
+    code, said = run(tmp_path / "out", *words)
+
+    assert code == 2
+    assert "mine must return one number per example, a tensor (N,), " + got in said
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("returned", "finish"),
+    [
+        ("attributions.mean((1, 2, 3))", None),
+        ("attributions.mean()", "float"),
+        ("{'a': 0.5}", "lambda found: found['a']"),
+    ],
+)
+def test_returns_of_the_right_form_have_values(tmp_path, tables, returned, finish):
+    words = ["--plugin", plugin(tmp_path, returned, finish), *SMALL[:-1], "mine"]
+
+    assert run(tmp_path / "out", *words)[0] == 0
+    values = [
+        r.value for r in storage.read_rows(tmp_path / "out") if r.metric == "mine"
+    ]
+    assert len(values) == 2
+    assert all(0 < value < 1 for value in values)
+
+
+def test_returns_that_a_small_input_does_not_show_are_errors_of_rows(tmp_path, tables):
+    wrong = "1 / 0 if attributions.shape[-1] == 4 else 0.5"
+    words = ["--plugin", plugin(tmp_path, wrong), *SMALL[:-1], "mine"]
+
+    code, said = run(tmp_path / "out", *words)
+
+    assert code == 1
+    assert "center-map: no mine (TypeError: mine must return one number" in said
+
+
+def test_returns_of_all_metrics_pass_the_check_and_keep_the_random_state():
+    context = tiny_context()
+    for spec in metric_registry.METRICS.values():
+        spec.check(spec.call(context))
+    state = torch.random.get_rng_state()
+
+    check_returns({"mine": metric_registry.MetricSpec(_uses_randomness)})
+
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def _uses_randomness(attributions):
+    return torch.rand(1)
