@@ -159,21 +159,15 @@ class MetricSpec:
         return self.metric(**{**self._arguments(context), **self.chosen})
 
     def check(self, found: object) -> None:
-        """Raises unless the function returns one number per example.
-
-        Raises:
-            TypeError: If it does not, and nothing turns what it returns into one.
-        """
+        """Raises a TypeError unless `found` is one number per example."""
         if self.finish is not None or isinstance(found, Curves):
             return
-        if not isinstance(found, Tensor) or found.shape != (1,):
-            got = type(found).__name__
-            if isinstance(found, Tensor):
-                got = f"a tensor of shape {tuple(found.shape)}"
+        shape = tuple(found.shape) if isinstance(found, Tensor) else None
+        if shape != (1,):
+            got = f"the shape {shape}" if shape is not None else type(found).__name__
             raise TypeError(
                 f"{self.metric.__name__} must return one number per example, a tensor "
-                f"(N,), got {got} for one example. Return such a tensor, or register "
-                "it with finish=, which may return a float."
+                f"(N,), got {got} for one. Return that, or register it with finish=."
             )
 
     def _arguments(self, context: MetricContext) -> dict[str, Any]:

@@ -555,9 +555,9 @@ def tables(monkeypatch):
     ("returned", "got"),
     [
         ("0.5", "got float"),
-        ("attributions.mean()", "got a tensor of shape ()"),
-        ("attributions.mean((2, 3))", "got a tensor of shape (1, 1)"),
-        ("attributions.flatten()", "got a tensor of shape (16,)"),
+        ("attributions.mean()", "got the shape ()"),
+        ("attributions.mean((2, 3))", "got the shape (1, 1)"),
+        ("attributions.flatten()", "got the shape (16,)"),
         ("None", "got NoneType"),
         ("[0.5]", "got list"),
     ],
