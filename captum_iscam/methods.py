@@ -52,6 +52,9 @@ class Options:
         screening (float, optional): Share of the channels, above 0 and up to 1, that is
             scored; the weights of the others are predicted. Default: None, that is
             every channel, and for IS-CAM 0.45 of them
+        score (str, optional): The score of an output: "softmax", "sigmoid" (a single
+            logit, or labels that do not exclude each other) or "identity". Default:
+            None, that is the method's own default
     """
 
     n_samples: int = 35
@@ -61,6 +64,7 @@ class Options:
     n_masks: int = 4000
     stdevs: float | None = None
     screening: float | None = None
+    score: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ class Method:
         """
         options = options or Options()
         arguments = self._arguments(options)
-        built_with: dict[str, Any] = {}
+        built_with = {k: arguments.pop(k) for k in ("score",) if k in arguments}
         if "seed" in self.takes:
             of = built_with if self.built_with_generator else arguments
             of["generator"] = torch.Generator().manual_seed(options.seed)
@@ -229,8 +233,10 @@ def _rectified(attributions: Tensor) -> Tensor:
     return warn_of_no_support(attributions.detach())
 
 
-_SCORED = ("internal_batch_size", "show_progress")
+_PASSES = ("internal_batch_size", "show_progress")
+_SCORED = ("score", *_PASSES)
 _CHANNELS = ("screening", *_SCORED)
+_GRADIENTS = ("score", "internal_batch_size")
 _NOISY = ("n_samples", "stdevs", "seed")
 
 METHODS: dict[str, Method] = {
@@ -252,7 +258,7 @@ METHODS: dict[str, Method] = {
     ),
     "score-cam": Method("Score-CAM", LayerScoreCAM, _CHANNELS),
     "integrated-grad-cam": Method(
-        "Integrated Grad-CAM", LayerIntegratedGradCAM, ("internal_batch_size",)
+        "Integrated Grad-CAM", LayerIntegratedGradCAM, _GRADIENTS
     ),
     "grad-cam": Method(
         "Grad-CAM",
@@ -261,11 +267,11 @@ METHODS: dict[str, Method] = {
         of_tokens=TokenGradCAM,
         finish=_rectified,
     ),
-    "grad-cam++": Method("Grad-CAM++", LayerGradCAMPlusPlus, ("internal_batch_size",)),
+    "grad-cam++": Method("Grad-CAM++", LayerGradCAMPlusPlus, _GRADIENTS),
     "smooth-grad-cam++": Method(
         "Smooth Grad-CAM++",
         LayerSmoothGradCAMPlusPlus,
-        (*_NOISY, "internal_batch_size"),
+        (*_NOISY, *_GRADIENTS),
     ),
     "rise": Method("RISE", RISE, ("n_masks", "seed", *_SCORED), of_layer=False),
     # By default Captum keeps all its 50 steps in memory at once.
@@ -280,7 +286,7 @@ METHODS: dict[str, Method] = {
     "occlusion": Method(
         "Occlusion",
         WindowOcclusion,
-        _SCORED,
+        _PASSES,
         of_layer=False,
         finish=_positive_sum,
     ),

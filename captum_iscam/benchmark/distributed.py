@@ -29,10 +29,15 @@ class Group:
     """
 
     def __init__(self) -> None:
-        self.rank = int(os.environ.get("RANK", "0"))
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        self._local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        """Reads torchrun's variables.
+
+        Raises:
+            ValueError: If one is no integer, or a rank is not below its size.
+        """
+        self.rank, self.size = _rank_and_size("RANK", "WORLD_SIZE")
+        self.local_rank, self._local_size = _rank_and_size(
+            "LOCAL_RANK", "LOCAL_WORLD_SIZE"
+        )
 
     def device_name(self, name: str) -> str:
         """Returns the device of this process: a GPU each where there are several.
@@ -66,8 +71,17 @@ class Group:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        found = rendezvous("env://", self.rank, self.size, timeout=_PATIENCE)
-        store, _, _ = next(iter(found))
+        try:
+            found = rendezvous("env://", self.rank, self.size, timeout=_PATIENCE)
+            store, _, _ = next(iter(found))
+        # Of a missing or wrong MASTER_ADDR or MASTER_PORT.
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                "MASTER_ADDR and MASTER_PORT must lead to the first process, got "
+                f"{os.environ.get('MASTER_ADDR')!r} and "
+                f"{os.environ.get('MASTER_PORT')!r} ({error}). Start the run with "
+                "torchrun, or unset WORLD_SIZE."
+            ) from error
         distributed.init_process_group(
             backend,
             store=_fresh(store, self.rank, self.size),
@@ -110,6 +124,24 @@ class Group:
         """Disconnects from the other processes."""
         if self.size > 1 and distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def _rank_and_size(rank: str, size: str) -> tuple[int, int]:
+    """Returns two of torchrun's variables, (0, 1) where they are not set."""
+    repair = f"Start the run with torchrun, or unset {rank} and {size}."
+    for name in (rank, size):
+        text = os.environ.get(name, "0")
+        if not (text.isascii() and text.isdecimal()):
+            raise ValueError(
+                f"{name} must be an integer of at least 0, got {text!r}. {repair}"
+            )
+    found = int(os.environ.get(rank, "0")), int(os.environ.get(size, "1"))
+    if not found[0] < found[1] or (found[1] > 1 and rank not in os.environ):
+        raise ValueError(
+            f"{rank} must be below {size}, got {os.environ.get(rank)} and "
+            f"{os.environ.get(size)}. {repair}"
+        )
+    return found
 
 
 def _fresh(store: Store, rank: int, size: int) -> Store:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_iscam._utils.batching import synchronize
+from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.hooks import count_passes
 from captum_iscam.benchmark.dataloader import Loaded, Preprocessed
 from captum_iscam.benchmark.experiment import Experiment
@@ -98,7 +99,7 @@ class Evaluator:
             prediction=prediction,
             probability=float(probabilities[target]),
         )
-        probabilities[target] = -1
+        probabilities[target] = -torch.inf
         mask = preprocessed.masks.get(target)
         for method, metrics in wanted.items():
             explainer = _Explainer(self.experiment, explained, method, index)
@@ -174,7 +175,8 @@ class Evaluator:
             logits: Tensor = model(inputs)[0].float().cpu()
         if not bool(torch.isfinite(logits).all().item()):
             raise RuntimeError("the model gives NaN or infinity for the unmasked image")
-        return logits.softmax(0)
+        score = score_transform(self.experiment.options.score or "softmax")
+        return score(logits[None])[0]
 
     def _present(self, index: int) -> set[Cell]:
         return self._done.get(self.experiment.data.items[index].id, set())

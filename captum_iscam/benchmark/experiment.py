@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from captum_iscam._utils.forward import score_transform
 from captum_iscam.benchmark.dataset import DataSet
 from captum_iscam.benchmark.explained_models import ExplainedModel
 from captum_iscam.benchmark.metric_registry import MetricSpec
@@ -51,8 +52,10 @@ class Experiment:
         """Raises unless every image has a target.
 
         Raises:
-            ValueError: If `target_class` is unknown, or an image has no label.
+            ValueError: If `target_class` or the score is unknown, or an image has no
+                label.
         """
+        score_transform(self.options.score or "softmax")
         if self.target_class not in TARGET_CLASSES:
             raise ValueError(
                 f"target_class must be one of {', '.join(TARGET_CLASSES)}, got "
@@ -107,6 +110,8 @@ class Experiment:
                 "seed": self.options.seed,
                 "target_class": self.target_class,
                 "dtype": "bfloat16 autocast" if self.autocast else "float32",
+                # Absent in folders from before it could be chosen.
+                **({"score": self.options.score} if self.options.score else {}),
             },
             "versions": dict(versions),
             "plugins": dict(plugins or {}),

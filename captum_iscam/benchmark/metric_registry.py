@@ -143,7 +143,8 @@ class MetricSpec:
         """Returns the value of one map, None where it is not finite."""
         if self.needs_regions and context.masks is None:
             return MetricResult(None)
-        found = self.metric(**{**self._arguments(context), **self.chosen})
+        found = self.call(context)
+        self.check(found)
         if self.finish is not None:
             found = self.finish(found)
         if not isinstance(found, Curves):
@@ -152,6 +153,22 @@ class MetricSpec:
         if not all(map(math.isfinite, scores)):
             return MetricResult(None)
         return MetricResult(_finite(found.auc), found.fractions.tolist(), scores)
+
+    def call(self, context: MetricContext) -> Any:
+        """Returns what the function returns for one map."""
+        return self.metric(**{**self._arguments(context), **self.chosen})
+
+    def check(self, found: object) -> None:
+        """Raises a TypeError unless `found` is one number per example."""
+        if self.finish is not None or isinstance(found, Curves):
+            return
+        shape = tuple(found.shape) if isinstance(found, Tensor) else None
+        if shape != (1,):
+            got = f"the shape {shape}" if shape is not None else type(found).__name__
+            raise TypeError(
+                f"{self.metric.__name__} must return one number per example, a tensor "
+                f"(N,), got {got} for one. Return that, or register it with finish=."
+            )
 
     def _arguments(self, context: MetricContext) -> dict[str, Any]:
         asked = self.parameters
@@ -198,12 +215,12 @@ def register_metric(
     Args:
         function (Callable): The metric. It declares its direction and unit by
             :func:`metric`. Its parameters without a default are keys of `ARGUMENTS`, or
-            are given in `settings`. It returns one number, a tensor with one value, or
-            `Curves`.
+            are given in `settings`. It returns one number per example, a tensor `(N,)`,
+            or `Curves`.
         group (str, optional): "default", "further", "localisation" or "sanity", see
             :class:`MetricSpec`. Default: "default"
         finish (Callable, optional): Turns what the function returns into one number.
-            Default: None, it returns one number
+            Default: None, it returns one number per example
         **settings: Values for other parameters of the function than its defaults.
 
     Returns:
@@ -217,7 +234,7 @@ def register_metric(
 
         >>> @metric(higher_is_better=False, unit="share")
         ... def positive_share(attributions, threshold=0.0):
-        ...     return (attributions > threshold).float().mean()
+        ...     return (attributions > threshold).float().mean((1, 2, 3))
         >>> _ = register_metric(positive_share, "further", threshold=0.1)
         >>> METRICS["positive_share"].settings
         {'threshold': 0.1}

@@ -24,10 +24,10 @@ from captum_iscam.benchmark.dataset import (
     Regions,
     resolve,
 )
+from captum_iscam.benchmark.image_files import SUFFIXES, check_encoding, images_below
 from captum_iscam.demo import CLASSES, Scene, draw_scene, load_scenes
 from captum_iscam.demo.pictures import RECIPES
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _WORDNET_ID = re.compile(r"n\d{8}")
 
 
@@ -93,11 +93,11 @@ def _read_folder(path: Path) -> DataSet:
 
 def _class_folders(root: Path) -> DataSet:
     """One folder per class, or images without a class."""
-    files = [file.relative_to(root) for file in _images_below(root)]
+    files = [file.relative_to(root) for file in images_below(root)]
     flat = [file for file in files if len(file.parts) == 1]
     if not files:
         raise ValueError(
-            f"data must contain images ({', '.join(_SUFFIXES)}), got none in "
+            f"data must contain images ({', '.join(SUFFIXES)}), got none in "
             f"{str(root)!r}. Name the folder that has the folders of images."
         )
     if flat and len(flat) < len(files):
@@ -112,16 +112,6 @@ def _class_folders(root: Path) -> DataSet:
     )
     classes = sorted({label for label in labels if label})
     return DataSet("folder", root, items, tuple(classes))
-
-
-def _images_below(root: Path) -> list[Path]:
-    found = [
-        Path(folder) / name
-        for folder, _, names in os.walk(root, followlinks=True)
-        for name in names
-        if name.lower().endswith(_SUFFIXES)
-    ]
-    return sorted(found, key=lambda file: file.relative_to(root).as_posix())
 
 
 def _is_imagenet(path: Path) -> bool:
@@ -172,13 +162,19 @@ def _read_table(path: Path) -> DataSet:
     root = file.parent
     boxes = _boxes(root / "boxes.csv") if (root / "boxes.csv").is_file() else {}
     items: dict[str, FileItem] = {}
+    spelt: set[str] = set()
     for line, row in _rows(file):
         name = row["file"]
-        if name in items:
+        # Two spellings of a path are one file.
+        one = os.path.normpath(root / name)
+        for used in (name, row.get("mask") or ""):
+            check_encoding(used, line)
+        if one in spelt:
             raise ValueError(
                 f"data must name each file once, got {name!r} again in {line}. "
                 "Delete one of the lines."
             )
+        spelt.add(one)
         label: int | str | None = _integer(row, "class_index", line)
         class_name = row.get("class_name") or None
         label = class_name if label is None else label
@@ -296,7 +292,7 @@ def _read_voc(path: Path) -> DataSet:
     root = _voc_root(path) or path
     listed = root / "ImageSets" / "Main" / "val.txt"
     if listed.is_file():
-        names = listed.read_text(encoding="utf-8").split()
+        names = list(dict.fromkeys(listed.read_text(encoding="utf-8").split()))
     else:
         names = sorted(p.stem for p in (root / "Annotations").glob("*.xml"))
     if not names:
@@ -304,6 +300,8 @@ def _read_voc(path: Path) -> DataSet:
             f"data must contain annotated images, got none in {str(root)!r}. Keep the "
             "folders Annotations and ImageSets next to JPEGImages."
         )
+    for name in names:
+        check_encoding(name, listed.name)
     items = tuple(_item(root, name) for name in names)
     return DataSet("voc", root, items, _CLASSES)
 
@@ -311,6 +309,8 @@ def _read_voc(path: Path) -> DataSet:
 def _item(root: Path, name: str) -> FileItem:
     file = root / "Annotations" / f"{name}.xml"
     try:
+        if file.exists() and not file.is_file():
+            raise ValueError("not a file")  # reading a pipe would wait for a writer
         boxes = [_box(o) for o in ElementTree.parse(file).iter("object")]
     except (OSError, ElementTree.ParseError, TypeError, ValueError) as error:
         raise ValueError(
@@ -419,6 +419,7 @@ def find_data(path: Path) -> DataSet:
     Raises:
         ValueError: If there are no such data, or they are inconsistent.
     """
+    check_encoding(str(path), "--data")
     if not path.exists():
         raise ValueError(
             f"data must be a folder or a CSV file, got {str(path)!r}, which does not "

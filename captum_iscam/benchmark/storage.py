@@ -46,7 +46,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -57,6 +57,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_iscam._utils.files import not_written, write_whole
+from captum_iscam.benchmark.line_format import check_is_file, parse_line
 
 RUN = "run.json"
 ROWS = "rows"
@@ -117,7 +118,8 @@ class Row:
         target (int or None): Class the map explains.
         label (int or None): True class.
         prediction (int or None): Class the model predicts.
-        probability (float or None): The model's probability of the target.
+        probability (float or None): The model's probability of the target; with
+            `--score identity` its output.
         group (str or None): Name of the true class.
         error (str or None): The error, in one line.
     """
@@ -166,6 +168,9 @@ class Curve:
         return Key(self.image, self.model, self.method, self.metric)
 
 
+_ROW, _CURVE = ([field.name for field in fields(of)] for of in (Row, Curve))
+
+
 def image_key(name: str) -> str:
     """Returns a file name, safe and unique, for the id of an image.
 
@@ -207,6 +212,7 @@ def to_line(record: Row | Curve) -> bytes:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """Returns the content of `run.json`."""
+    check_is_file(folder / RUN)
     run: dict[str, Any] = json.loads((folder / RUN).read_bytes())
     return run
 
@@ -228,24 +234,11 @@ def read_curves(folder: Path) -> list[Curve]:
 def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
     """Yields the records of all files, without a last line that is incomplete."""
     for file in sorted(folder.glob("rank*.jsonl")):
+        check_is_file(file)
         with file.open("rb") as stream:
             for line in stream:
                 if line.endswith(b"\n"):
-                    yield _record(line, file)
-
-
-def _record(line: bytes, file: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        record = error
-    if not isinstance(record, dict):
-        raise ValueError(
-            f"out must be a folder with unchanged rows, got the line {line[:60]!r} in "
-            f"{str(file)!r}. Delete the line and repeat the command, which computes it "
-            "again."
-        )
-    return record
+                    yield parse_line(line, file, _ROW, _CURVE)
 
 
 Cell = tuple[str | None, str | None, str | None]
@@ -311,6 +304,7 @@ class _Lines:
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(exist_ok=True)
+        check_is_file(file)
         self._file = file
         self._stream = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         self._end = _end_of_last_line(self._stream)
@@ -391,6 +385,7 @@ def _end_of_last_line(stream: int) -> int:
 
 
 def _ends_incomplete(file: Path) -> bool:
+    check_is_file(file)
     with file.open("rb") as stream:
         return _end_of_last_line(stream.fileno()) < os.fstat(stream.fileno()).st_size
 

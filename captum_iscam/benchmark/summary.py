@@ -322,6 +322,36 @@ def _mean_curves(results: Results, model: str, metric: str) -> list[dict[str, An
     ]
 
 
+def describe_without_value(content: dict[str, Any]) -> list[str]:
+    """Returns a line for each method on each network of which all images failed.
+
+    It fails where a metric, or the map itself, has errors and no value at all.
+
+    Args:
+        content (dict): The content of `summary.json`.
+    """
+    images = content["images"]
+    if images["total"] == len(images["unreadable"]):
+        return [f"none of the {images['total']} images could be read"]
+    valued = {_key(e) for e in (*content["means"], *content["costs"]) if e["n"]}
+    found: dict[tuple[str, str], list[str]] = {}
+    errors: dict[tuple[str, str], str] = {}
+    for failure in content["failures"]:
+        model, metric, method = _key(failure)
+        names = found.setdefault((model, method), [])
+        if (model, metric, method) not in valued and metric not in names:
+            names.append(metric)
+            errors.setdefault((model, method), failure["error"])
+    lines = []
+    for of, names in found.items():
+        # Without its cost there is no map.
+        whole = set(storage.COSTS) <= set(names)
+        if names:
+            what = "every image has an error" if whole else f"no {', '.join(names)}"
+            lines.append(f"{', '.join(of)}: {what} ({errors[of]})")
+    return lines
+
+
 def _median(values: Array) -> float:
     known = values[~np.isnan(values)]
     return float(np.median(known)) if len(known) else float("nan")
@@ -329,7 +359,9 @@ def _median(values: Array) -> float:
 
 def _number(value: float) -> float | None:
     """Rounds to six digits, since the others depend on the order of additions."""
-    return None if np.isnan(value) else float(f"{value:.6g}") + 0.0  # no minus zero
+    if not np.isfinite(value):  # JSON has no form for it
+        return None
+    return float(f"{value:.6g}") + 0.0  # no minus zero
 
 
 def _numbers(values: Array) -> list[float | None]:

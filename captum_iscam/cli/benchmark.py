@@ -18,19 +18,32 @@ from captum_iscam.benchmark.explained_models import (
     ExplainedModel,
     load_explained_model,
 )
-from captum_iscam.benchmark.metric_registry import find_metrics, with_settings
+from captum_iscam.benchmark.metric_registry import (
+    MetricSpec,
+    find_metrics,
+    with_settings,
+)
+from captum_iscam.benchmark.metric_trial import check_returns
 from captum_iscam.benchmark.run import run as run_experiment
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
-from captum_iscam.cli.explain import choose_device
+from captum_iscam.benchmark.storage import REPORT, SUMMARY_JSON, SUMMARY_MARKDOWN
+from captum_iscam.benchmark.summary import describe_without_value
+from captum_iscam.cli.explain import check_score, choose_device
 from captum_iscam.cli.output import make_folder, print_line
 from captum_iscam.cli.parser import METHODS, PRESETS
 from captum_iscam.cli.plugins import load_plugins
 from captum_iscam.cli.record import versions
 from captum_iscam.methods import Options, find_methods
 
+_MOST_LISTED = 20
+
 
 def run(args: argparse.Namespace) -> int:
-    """Runs or resumes a benchmark; returns 0 when it is complete."""
+    """Runs or resumes a benchmark.
+
+    Returns:
+        0 when it is complete; 1 if a method or a network has nothing but errors.
+    """
     group = Group()
     plugins = load_plugins(args.plugin)
     _apply_preset(args)
@@ -47,16 +60,30 @@ def run(args: argparse.Namespace) -> int:
             plugins,
         )
     run_experiment(experiment, folder, json.loads(json.dumps(record)), group)
-    if group.rank == 0:
-        # The settings are for the file; the terminal shows the command already.
-        text = (folder / "summary.md").read_text(encoding="utf-8")
-        for line in text.partition("\n## The run")[0].split("\n"):
-            print_line(line, sys.stdout)
-        page = folder / "report.html"
+    return _print_results(folder) if group.rank == 0 else 0
+
+
+def _print_results(folder: Path) -> int:
+    """Prints the tables; returns 1 if a method or a network has nothing but errors."""
+    # The settings are for the file; the terminal shows the command already.
+    text = (folder / SUMMARY_MARKDOWN).read_text(encoding="utf-8")
+    for line in text.partition("\n## The run")[0].split("\n"):
+        print_line(line, sys.stdout)
+    page = folder / REPORT
+    print_line(f"All results are in {folder}. Open {page} in a browser.", sys.stdout)
+    content = json.loads((folder / SUMMARY_JSON).read_bytes())
+    failed = describe_without_value(content)
+    for line in failed[:_MOST_LISTED]:
+        print_line(line, sys.stderr)
+    if len(failed) > _MOST_LISTED:
+        print_line(f"and {len(failed) - _MOST_LISTED} more", sys.stderr)
+    if failed:
         print_line(
-            f"All results are in {folder}. Open {page} in a browser.", sys.stdout
+            "The benchmark has no results there, since every image failed. Correct the "
+            "cause, and give the command again with another --out.",
+            sys.stderr,
         )
-    return 0
+    return 1 if failed else 0
 
 
 def _apply_preset(args: argparse.Namespace) -> None:
@@ -86,11 +113,15 @@ def _experiment(args: argparse.Namespace, group: Group) -> Experiment:
     methods = find_methods(args.method or METHODS)
     data = _data(args)
     specs = find_metrics(args.metric, data.has_regions)
+    check_returns(specs)
     # Only what is given: a metric of a plugin may have a default of its own.
-    given = {"steps": args.steps, "substrate": args.substrate}
+    given = {"steps": args.steps, "substrate": args.substrate, "score": args.score}
     chosen = {name: value for name, value in given.items() if value is not None}
     device = choose_device(group.device_name(args.device))
     models = _models(args, str(device))
+    for explained in models:
+        check_score(args.score, explained.network)
+    _check_other_class(specs, models)
     return Experiment(
         _labelled(data, models),
         models,
@@ -103,6 +134,7 @@ def _experiment(args: argparse.Namespace, group: Group) -> Experiment:
             n_masks=args.n_masks,
             stdevs=args.stdevs,
             screening=args.screening,
+            score=args.score,
         ),
         args.target_class,
         args.autocast,
@@ -167,6 +199,19 @@ def _weights(name: str, given: str | None) -> str | Path:
     if given is None or not Path(given).is_dir():
         return given or "DEFAULT"
     return Path(given) / f"{name}.pt"
+
+
+def _check_other_class(
+    specs: Mapping[str, MetricSpec], models: list[ExplainedModel]
+) -> None:
+    """Raises for metrics that compare two classes where there is one."""
+    asking = [name for name, spec in specs.items() if "other_target" in spec.parameters]
+    single = [m.name for m in models if len(m.network.classes) == 1]
+    if asking and single:
+        raise ValueError(
+            f"metric must not compare two classes for a network with one output, got "
+            f"{asking[0]} for {single[0]}. Name other metrics with --metric."
+        )
 
 
 def _labelled(data: DataSet, models: list[ExplainedModel]) -> DataSet:

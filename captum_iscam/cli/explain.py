@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_iscam._utils.files import sha256
+from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.images import UnreadableImageError, read_image
 from captum_iscam.cli import record
 from captum_iscam.cli.output import (
@@ -109,11 +110,26 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def check_score(score: str | None, network: Network) -> None:
+    """Raises for a softmax over a single output, which is 1 whatever the image.
+
+    Raises:
+        ValueError: If the network has one output, and the score is softmax or None.
+    """
+    if len(network.classes) == 1 and score in (None, "softmax"):
+        raise ValueError(
+            "score must be sigmoid or identity for a network with one output, got "
+            f"softmax for {network.name}. Pass --score sigmoid for a logit, or --score "
+            "identity for a regression."
+        )
+
+
 def _prepare(args: argparse.Namespace) -> _Job:
     plugins = load_plugins(args.plugin)
     methods = find_methods(args.method)
     device = choose_device(args.device)
     network = load_classifier(args.model, args.weights, device)
+    check_score(args.score, network)
     size = network.preprocessing["crop"]
     example = torch.zeros(1, 3, size, size, device=device)
     name: str | None = args.layer
@@ -130,6 +146,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
         n_masks=args.n_masks,
         stdevs=args.stdevs,
         screening=args.screening,
+        score=args.score,
     )
     return _Job(
         network,
@@ -154,7 +171,9 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
     with torch.autocast(job.device.type, torch.bfloat16, enabled=job.autocast):
         with torch.no_grad():
             logits = network.model(inputs)[0]
-        targets = job.targets.of(logits.float().softmax(0).cpu())
+        score = job.options.score or "softmax"
+        scores = score_transform(score)(logits.float()[None])[0]
+        targets = job.targets.of(scores.cpu())
         explanations = record.explain(
             network.model,
             job.layer,
@@ -176,6 +195,7 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
         "preprocessing": network.preprocessing,
         "device": str(job.device),
         "dtype": "bfloat16 autocast" if job.autocast else "float32",
+        "score": score,
         "plugins": job.plugins,
     }
     picture = record.write(
@@ -195,7 +215,7 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
             where = f"{file}, {METHODS[e.method].title}, {class_names}"
             print_line(f"{where}: {warning}", sys.stderr)
     explained = ", ".join(
-        f"{t.class_name} ({t.index}) p = {t.probability:.3f}" for t in targets
+        f"{t.class_name} ({t.index}) {t.value(score)}" for t in targets
     )
     seconds = sum(e.seconds for e in calls)
     return f"{file}: {explained}, {seconds:.1f} s -> {picture}"

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from captum_iscam.cli.parser import make_parser
+from captum_iscam.cli.streams import standard_streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,9 +17,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             process
 
     Returns:
-        0; or 1 if some of the images could not be explained, or the run failed; or 2 if
-        the command was wrong.
+        0; or 1 if some of the images could not be explained, a method of a benchmark
+        has nothing but errors, the run failed, or what it printed was lost; or 2 if the
+        command was wrong.
     """
+    with standard_streams() as lost:
+        code = _run(argv)
+        if not lost():
+            return code
+        # Where one of them is left.
+        _print_error(
+            "captum-iscam: standard output or error was closed before all was printed. "
+            "The work went on without it."
+        )
+        return code or 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         args = make_parser().parse_args(argv)
         args.words = sys.argv[1:] if argv is None else list(argv)

@@ -32,10 +32,12 @@ def make_folder(folder: Path) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    # A ValueError for a name that the file system's encoding cannot hold.
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or str(error)
         raise ValueError(
             f"out must be a folder that can be made, got {str(folder)!r} "
-            f"({error.strerror}). Choose another with --out."
+            f"({said}). Choose another with --out."
         ) from error
     if not os.access(folder, os.W_OK):
         raise ValueError(

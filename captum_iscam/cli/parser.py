@@ -65,6 +65,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="NAME,...",
         help="methods, separated by commas, or all (default: %(default)s)",
     )
+    add_score(parser)
     _add_plugin(parser)
     _add_out(parser, "captum-iscam-explain")
     parser.add_argument(
@@ -125,6 +126,17 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="seed of the noise (default: 0)",
+    )
+
+
+def add_score(group: argparse._ActionsContainer) -> None:
+    """Adds the option that says what the network's outputs are."""
+    group.add_argument(
+        "--score",
+        choices=("softmax", "sigmoid", "identity"),
+        help="score of an output, for probabilities, methods and metrics: sigmoid for "
+        "one logit or several labels per image, identity for the output itself "
+        "(default: softmax, and the output itself for methods with gradients)",
     )
 
 
@@ -313,6 +325,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         default="predicted",
         help="class to explain (default: %(default)s)",
     )
+    add_score(group)
     group.add_argument(
         "--ignore-labels",
         action="store_true",

@@ -56,6 +56,8 @@ def _import(name: str) -> ModuleType:
 
 def _import_file(file: Path) -> ModuleType:
     file = file.resolve(strict=True)
+    if not file.is_file():
+        raise ValueError("not a file")  # reading a pipe would wait for a writer
     # Not the file's own name, which may be that of an installed module.
     name = f"captum_iscam_plugin_{file.stem}"
     known = sys.modules.get(name)

@@ -28,11 +28,18 @@ from captum_iscam.visualization import Row, visualize_rows
 
 @dataclass(frozen=True)
 class Target:
-    """A class to explain and the probability the model gives it."""
+    """A class to explain and the probability the model gives it.
+
+    With `--score identity` it is the model's output, which is no probability.
+    """
 
     index: int
     class_name: str
     probability: float
+
+    def value(self, score: str | None) -> str:
+        """Returns the probability, or the output, as text."""
+        return f"{'score' if score == 'identity' else 'p'} = {self.probability:.3f}"
 
 
 @dataclass
@@ -179,7 +186,9 @@ def write(
     """
     picture, arrays = folder / f"{name}.png", folder / f"{name}.npz"
     drawn, packed = io.BytesIO(), io.BytesIO()
-    figure = visualize_rows(_rows(image, explanations), mean=mean, std=std)
+    figure = visualize_rows(
+        _rows(image, explanations, about.get("score")), mean=mean, std=std
+    )
     figure.savefig(drawn, dpi=120, bbox_inches="tight", pad_inches=0.08)
     maps: dict[str, Any] = {e.key: e.attributions[0, 0].numpy() for e in explanations}
     np.savez_compressed(packed, **maps)
@@ -200,12 +209,14 @@ def write(
     return picture
 
 
-def _rows(image: Tensor, explanations: Sequence[Explanation]) -> list[Row]:
+def _rows(
+    image: Tensor, explanations: Sequence[Explanation], score: str | None
+) -> list[Row]:
     maps: dict[Target, dict[str, Tensor]] = {}
     for e in explanations:
         maps.setdefault(e.target, {})[METHODS[e.method].title] = e.attributions
     return [
-        Row(f"{target.class_name}\np = {target.probability:.3f}", image, maps_of_target)
+        Row(f"{target.class_name}\n{target.value(score)}", image, maps_of_target)
         for target, maps_of_target in maps.items()
     ]
 

@@ -37,7 +37,7 @@ class Mine(LayerScoreCAM):
 @register_metric
 @metric(higher_is_better=False, unit="share")
 def mine(attributions, level=0.5):
-    return (attributions > level).float().mean()
+    return (attributions > level).float().mean((1, 2, 3))
 
 
 register_method("mine", Method("Mine", Mine, ("internal_batch_size",)))

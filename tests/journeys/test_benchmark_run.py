@@ -369,9 +369,10 @@ def test_a_method_that_fails_is_an_error_of_its_rows(tmp_path, monkeypatch, kind
 
     monkeypatch.setattr(Method, "attribute", fail)
 
-    code, _ = run(tmp_path, "--samples", "1")
+    code, said = run(tmp_path, "--samples", "1")
 
-    assert code == 0
+    assert code == 1
+    assert "scene-net, grad-cam: every image has an error" in said
     for key, row in rows(tmp_path).items():
         if key.method == "grad-cam":
             assert row.error == f"{kind.__name__}: the model gave NaN in pass 3"
@@ -392,7 +393,7 @@ def test_a_model_that_gives_nan_is_an_error_of_its_rows(tmp_path, monkeypatch):
 
     code, _ = run(tmp_path, "--samples", "1")
 
-    assert code == 0
+    assert code == 1
     errors = {(row.error, row.target, row.value) for row in rows(tmp_path).values()}
     said = "RuntimeError: the model gives NaN or infinity for the unmasked image"
     assert errors == {(said, None, None)}

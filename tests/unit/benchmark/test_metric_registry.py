@@ -188,7 +188,7 @@ def table(monkeypatch):
 
 @metric(higher_is_better=True, unit="share")
 def mine(attributions, masks, level=0.5):
-    return float((attributions > level).sum() / masks.numel())
+    return ((attributions > level).sum() / masks.numel()).reshape(1)
 
 
 def test_a_metric_is_a_function_and_a_registration(context, table):
@@ -209,7 +209,7 @@ def test_every_argument_is_given_by_its_name(context, table):
 
     def record(**arguments):
         given.update(arguments)
-        return 0.0
+        return torch.zeros(1)
 
     names = ", ".join(ARGUMENTS)
     space = {"record": record}
@@ -242,13 +242,13 @@ def test_a_metric_that_gets_the_map_gets_the_cached_method(context, table):
     @metric(higher_is_better=True, unit="score")
     def with_map(attributions, explanation_func):
         seen.append(explanation_func)
-        return 0.0
+        return torch.zeros(1)
 
     @register_metric
     @metric(higher_is_better=True, unit="score")
     def without_map(explanation_func, internal_batch_size=7):
         seen.append((explanation_func, internal_batch_size))
-        return 0.0
+        return torch.zeros(1)
 
     for name in ("with_map", "without_map"):
         find_metrics(name, has_regions=False)[name].evaluate(both)

@@ -188,7 +188,10 @@ function facts(image, seen) {
     "span", { class: wrong ? "wrong" : false }, `, predicted ${label(seen.prediction)}`,
   ));
   parts.push(`, explained ${label(seen.target)}`);
-  if (seen.probability !== null) parts.push(` (p = ${number(seen.probability)})`);
+  const symbol = report.run.settings?.score === "identity" ? "score" : "p";
+  if (seen.probability !== null) {
+    parts.push(` (${symbol} = ${number(seen.probability)})`);
+  }
   if (seen.disagreement !== null) parts.push(`, disagreement ${number(seen.disagreement)}`);
   return parts;
 }
