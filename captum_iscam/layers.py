@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from captum_iscam._utils.training import keeping_buffers
 from captum_iscam.reshape_transforms import (
     ReshapeTransform,
     maxvit_grid,
@@ -197,7 +198,8 @@ def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
             if name:
                 hook_for(name)
         with torch.no_grad():
-            output = model(inputs)
+            # A copy, since a model may write to its input.
+            output = keeping_buffers(model)(inputs.clone())
     finally:
         for handle in handles:
             handle.remove()

@@ -17,6 +17,7 @@ from captum.attr import IntegratedGradients, LayerGradCam
 from torch import Tensor, nn
 
 from captum_iscam._utils.target import Target, in_integers, several_targets
+from captum_iscam._utils.training import without_traces
 from captum_iscam.attr import (
     RISE,
     LayerGradCAMPlusPlus,
@@ -166,11 +167,13 @@ class Method:
         return self.finish(attributions) if own else attributions.detach()
 
     def _build(self, model: nn.Module, layer: nn.Module, **arguments: Any) -> Any:
+        captums = self.attribution.__module__.partition(".")[0] == "captum"
+        forward_func = without_traces(model) if captums else model
         if not self.of_layer:
-            return self.attribution(model, **arguments)
+            return self.attribution(forward_func, **arguments)
         transform = reshape_transform_for(model, layer)
         if transform is None:
-            return self.attribution(model, layer, **arguments)
+            return self.attribution(forward_func, layer, **arguments)
         attribution = self.of_tokens or self.attribution
         return attribution(model, layer, reshape_transform=transform, **arguments)
 

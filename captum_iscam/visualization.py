@@ -425,7 +425,14 @@ def _checked_map(values: Tensor, image: Tensor, title: str) -> Tensor:
             f'summed, got {shape} for "{title}". Pass maps[:, t:t+1] for one of '
             "several targets."
         )
-    values = values.detach().cpu().double().sum(1, keepdim=True)
+    values = values.detach().cpu().double()
+    if shape[1] != 1 and bool((values >= 0).all()):
+        # Maps of channels have both signs; maps of targets are rectified.
+        warn_user(
+            f"The {shape[1]} channels of the map {title!r} are summed. If they are the "
+            "maps of several targets, pass maps[:, t:t+1].",
+        )
+    values = values.sum(1, keepdim=True)
     if not torch.isfinite(values).all():
         raise ValueError(
             f'maps must be finite, got NaN or infinity in "{title}". '

@@ -71,6 +71,19 @@ def keeping_buffers(
     return _Keeping(forward_func, modules)
 
 
+def without_traces(model: nn.Module) -> Callable[..., Any]:
+    """Returns a model whose passes change neither their inputs nor its buffers.
+
+    For methods of other libraries, which pass the caller's tensors on.
+    """
+    kept = keeping_buffers(model)
+
+    def forward(*args: Any) -> Any:
+        return kept(*(x.clone() if isinstance(x, Tensor) else x for x in args))
+
+    return forward
+
+
 def check_training_mode(forward_func: Callable[..., Any]) -> None:
     """Warns of a model in training mode, whose scores are not those of its use."""
     if isinstance(forward_func, nn.Module):

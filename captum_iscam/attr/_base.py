@@ -295,7 +295,11 @@ def check_activations(
             "Choose a convolutional layer further up, or pass reshape_transform."
         )
     check_rows(activations, batch.num_examples)
-    same_rank = [x for x in batch.inputs if x.dim() == activations.dim()]
+    same_rank = [
+        x
+        for x in batch.inputs
+        if x.dim() == activations.dim() and x.shape[2:].numel() > 1
+    ]
     if not same_rank or activations.dim() > 5:
         shapes = [tuple(x.shape) for x in batch.inputs]
         raise ValueError(

@@ -59,7 +59,11 @@ class MaskedInputs:
         self._batch = batch
         self._activations = activations
         self.positions = [
-            i for i, x in enumerate(batch.inputs) if x.dim() == activations.dim()
+            i
+            for i, x in enumerate(batch.inputs)
+            # A mask of one position is constant, so a noise level or a time step as
+            # (N, 1, 1, 1) would always be the baseline.
+            if x.dim() == activations.dim() and x.shape[2:].numel() > 1
         ]
         self._deltas = [
             at_least_single(batch.inputs[i]) - at_least_single(batch.baselines[i])

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from captum_iscam._utils.forward import Baselines
 from captum_iscam._utils.target import Target
+from captum_iscam._utils.training import without_traces
 
 
 class WindowOcclusion:
@@ -21,7 +22,7 @@ class WindowOcclusion:
     """
 
     def __init__(self, forward_func: nn.Module) -> None:
-        self._occlusion = Occlusion(forward_func)
+        self._occlusion = Occlusion(without_traces(forward_func))
 
     def attribute(
         self,

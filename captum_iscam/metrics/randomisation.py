@@ -19,6 +19,7 @@ from captum_iscam.metrics._base import (
     explain_both,
     generator_device,
     metric,
+    one_target,
 )
 from captum_iscam.metrics._maps import (
     is_finite,
@@ -226,7 +227,7 @@ def target_sensitivity(
 
     Returns:
         *Tensor* `(N,)`: distance in [0, 2]. NaN where one of the two maps holds NaN or
-        infinity.
+        infinity, or the two classes are the same.
 
     Raises:
         ValueError: If `explanation_func` returns maps of a wrong shape, or a target
@@ -246,8 +247,21 @@ def target_sensitivity(
     maps, others = explain_both(
         explanation_func, inputs, (target, other_target), additional_forward_args
     )
-    both = is_finite(maps) & is_finite(others)
+    differ = _other_classes(target, other_target, len(maps)).to(maps.device)
+    both = is_finite(maps) & is_finite(others) & differ
     return nan_if_invalid(1 - rank_correlation(maps, others), both)
+
+
+def _other_classes(target: Target, other_target: Target, count: int) -> Tensor:
+    """Returns which examples are compared with another class, `(N,)` of bool."""
+    every = torch.ones(count, dtype=torch.bool, device="cpu")
+    pair = [one_target(target), one_target(other_target)]
+    if any(one is None or isinstance(one, tuple) for one in pair):
+        return every
+    first, second = (torch.as_tensor(one, device="cpu") for one in pair)
+    # Tuples in a list are indices of several dimensions: one of them has to differ.
+    differ = first != second
+    return every & (differ.any(-1) if differ.dim() > 1 else differ)
 
 
 def _similarities(

@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_iscam._utils.forward import Score, at_least_single
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_number, check_generator
+from captum_iscam._utils.warn import warn_user
 from captum_iscam.metrics._base import (
     Inputs,
     MetricInputs,
@@ -397,6 +398,11 @@ def _removed_counts(percentiles: Sequence[float], size: torch.Size) -> list[int]
             f"those of images, got {len(size)}. Use deletion or insertion instead."
         )
     total = size.numel()
+    if percentiles and all(0 < percentile < 1 for percentile in percentiles):
+        warn_user(
+            f"percentiles {tuple(percentiles)} are percentages, below 1 % of the "
+            "pixels. If shares are meant, multiply them by 100."
+        )
     counts = [round(percentile / 100 * total) for percentile in percentiles]
     if not counts or not all(0 < count < total for count in counts):
         raise ValueError(

@@ -81,7 +81,7 @@ def detection(
             "image, so make one target per image."
         )
     with torch.no_grad():
-        found = _outputs(model(list(inputs)), 1)[0]
+        found = _outputs(model([x.clone() for x in inputs]), 1)[0]
     reference, kind = _match(found, wanted, label, min_overlap)
 
     return ModelScore(model, _BoxScore(reference, kind, min_overlap), _in_a_list)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single, warn_of_score
+from captum_iscam._utils.validation import as_integer
 from captum_iscam.targets.model_score import ModelScore
 
 
@@ -39,9 +40,14 @@ def multi_label(model: Callable[..., Any], labels: int | Sequence[int]) -> Model
         >>> multi_label(model, [0, 2])(torch.rand(5, 3)).shape
         torch.Size([5])
     """
-    wanted = [labels] if isinstance(labels, int) else list(labels)
-    if not wanted:
-        raise ValueError("labels must name at least one label, got none. Add one.")
+    given = labels.tolist() if isinstance(labels, Tensor) else labels
+    entries = list(given) if isinstance(given, Iterable) else [given]
+    wanted = [label for label in map(as_integer, entries) if label is not None]
+    if not wanted or len(wanted) != len(entries) or len({*wanted}) != len(wanted):
+        raise ValueError(
+            f"labels must be indices of labels, each once, got {labels!r}. For a row "
+            "of 0 and 1 pass labels.nonzero().flatten()."
+        )
 
     return ModelScore(model, _LabelScore(wanted))
 

@@ -227,7 +227,7 @@ def test_the_window_of_occlusion_follows_the_size_of_the_input():
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 16), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)
-    )
+    ).eval()
     image = torch.rand(1, 3, 32, 64)
 
     found = METHODS["occlusion"].attribute(model, model[0], image, 1)

@@ -368,7 +368,7 @@ def test_an_embedding_is_most_like_itself(net):
 def test_what_the_vectors_refuse(net):
     x = images()
 
-    with pytest.raises(ValueError, match="labels must name at least one"):
+    with pytest.raises(ValueError, match="labels must be indices"):
         multi_label(net, [])
     with pytest.raises(ValueError, match=r"labels must be from 0 to 4 .* got 5 for"):
         multi_label(net, [0, 5])(x)

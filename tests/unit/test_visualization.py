@@ -253,7 +253,7 @@ def test_maps_of_several_targets_are_refused_with_the_way_to_one(shape):
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 3, 32, 32)])
 def test_a_map_of_the_images_shape_is_summed_over_its_channels(shape):
-    values = torch.rand(3, 32, 32)
+    values = torch.rand(3, 32, 32) - 0.1
 
     figure = visualize(GREY, {"each": values.view(shape), "sum": values.sum(0)})
 

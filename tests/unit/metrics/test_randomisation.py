@@ -257,8 +257,8 @@ class Explainer:
 
 BOTH = [
     (0, 1),
-    ([0, 2, 1], 1),
-    (torch.tensor([0, 2, 1]), [2, 2, 0]),
+    ([0, 2, 0], 1),
+    (torch.tensor([0, 2, 1]), [2, 1, 0]),
     (torch.tensor(2), torch.tensor([1])),
 ]
 

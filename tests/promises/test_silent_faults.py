@@ -1,0 +1,184 @@
+"""What testers found wrong without a word, on networks whose right map is known."""
+
+import warnings
+from contextlib import suppress
+
+import pytest
+import torch
+from torch import nn
+
+from captum_iscam import RISE, LayerIntegratedScoreCAM, LayerScoreCAM
+from captum_iscam.layers import check_spatial, default_layer
+from captum_iscam.methods import METHODS, Options
+from captum_iscam.metrics import road, target_sensitivity
+from captum_iscam.targets import detection, multi_label
+from captum_iscam.visualization import visualize
+
+
+class Colour(nn.Module):
+    """The logit of class c is the amount of colour c."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(3, 3, 1, bias=False)
+        self.features.weight.data = torch.eye(3).view(3, 3, 1, 1)
+        self.pool = nn.AvgPool2d(4)
+        self.eval()
+
+    def forward(self, x):
+        return self.pool(self.features(x)).mean((2, 3))
+
+
+@pytest.fixture
+def x():
+    image = torch.zeros(1, 3, 32, 32)
+    image[:, 0, 4:12, 4:12] = 1
+    image[:, 1, 20:28, 20:28] = 1
+    image[:, 2, 4:12, 20:28] = 1
+    return image
+
+
+class Timed(Colour):
+    def forward(self, x, time):
+        return super().forward(x) * time.view(-1, 1)
+
+
+@pytest.mark.parametrize("method", [LayerScoreCAM, LayerIntegratedScoreCAM])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 2, 1, 1)])
+def test_an_input_of_one_position_is_not_masked(x, method, shape):
+    net, time = Timed(), torch.full(shape, 100.0)[:, :1]
+    fixed = method(lambda z: net(z, time), net.pool).attribute(x, target=1)
+
+    maps = method(net, net.pool).attribute((x, time), target=1)
+
+    torch.testing.assert_close(maps, fixed)
+    assert maps[0, 0].argmax() == 5 * 8 + 5
+
+
+class InPlace(Colour):
+    def forward(self, x):
+        return super().forward(x.sub_(0.1).div_(0.5))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_by_name_change_no_input(x, name):
+    net, before = InPlace(), x.clone()
+    expected = METHODS[name].attribute(
+        Again(net), net.pool, x.clone(), 1, Options(n_samples=4, n_masks=20)
+    )
+
+    found = METHODS[name].attribute(
+        net, net.pool, x, 1, Options(n_samples=4, n_masks=20)
+    )
+
+    assert torch.equal(x, before)
+    torch.testing.assert_close(found, expected)
+
+
+class Again(nn.Module):
+    """The network without writing to its input."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.eval()
+
+    def forward(self, x):
+        return self.net(x.clone())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_by_name_change_no_running_statistics(x, name):
+    net = nn.Sequential(nn.BatchNorm2d(3), Colour()).eval()
+    net[0].train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+
+    with pytest.warns(UserWarning, match="training mode"):
+        METHODS[name].attribute(
+            net, net[1].pool, x, 1, Options(n_samples=4, n_masks=20)
+        )
+
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        default_layer,
+        lambda net, x: check_spatial(net, x, "pool"),
+        lambda net, x: detection(
+            lambda images: [
+                {
+                    "boxes": net(images[0][None])[:, :1] * torch.ones(1, 4),
+                    "labels": torch.ones(1),
+                    "scores": torch.ones(1),
+                }
+            ],
+            x[0],
+            torch.ones(4),
+        ),
+    ],
+)
+def test_looking_at_a_network_changes_no_input(x, look):
+    before = x.clone()
+
+    with suppress(TypeError, ValueError):  # the pretended detector may not please
+        look(InPlace(), x)
+
+    assert torch.equal(x, before)
+
+
+def test_maps_of_as_many_targets_as_colours_are_not_summed_without_a_word(x):
+    maps = RISE(Colour()).attribute(x, target=[[0, 1, 2]], n_masks=20)
+
+    with pytest.warns(UserWarning, match=r"are summed.*maps\[:, t:t\+1\]"):
+        visualize(x, {"RISE": maps})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        visualize(x, {"gradients": torch.randn(1, 3, 32, 32)})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[0, 1, 0], torch.tensor([0, 1, 1]), torch.tensor([True, False, True]), [0.5], []],
+)
+def test_labels_that_mark_instead_of_naming_are_refused(labels):
+    with pytest.raises(ValueError, match="labels must be indices of labels"):
+        multi_label(nn.Linear(3, 3), labels)
+
+
+@pytest.mark.parametrize("labels", [2, torch.tensor(2), [2], torch.tensor([2])])
+def test_labels_of_every_integer_form_are_taken(labels):
+    net, rows = nn.Linear(3, 4).eval(), torch.rand(5, 3)
+
+    found = multi_label(net, labels)(rows)
+
+    torch.testing.assert_close(found, net(rows)[:, 2].sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("target", "other", "undefined"),
+    [
+        (1, 1, [True, True]),
+        (torch.tensor([0, 1]), 1, [False, True]),
+        ([0, 2], [1, 2], [False, True]),
+        ([(0, 1), (0, 1)], [(0, 2), (0, 1)], [False, True]),
+    ],
+)
+def test_a_class_is_not_compared_with_itself(target, other, undefined):
+    def method(inputs, target):
+        return torch.rand(2, 1, 4, 4)
+
+    found = target_sensitivity(
+        method, torch.rand(2, 1, 4, 4), target, other_target=other
+    )
+
+    assert found.isnan().tolist() == undefined
+
+
+def test_shares_in_the_place_of_percentages_are_noticed(x):
+    maps = torch.rand(1, 1, 8, 8)
+
+    with pytest.warns(UserWarning, match="multiply them by 100"):
+        road(Colour(), x, maps, 1, percentiles=(0.2, 0.4, 0.6))
