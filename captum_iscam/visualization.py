@@ -411,6 +411,11 @@ class _Style:
 
 def _checked_map(values: Tensor, image: Tensor, title: str) -> Tensor:
     """Returns a finite map `(1, 1, h, w)`; one of the image's shape is summed."""
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"maps must be tensors, got {type(values).__name__} for {title!r}. Convert "
+            "it with torch.as_tensor."
+        )
     while values.dim() < 4:
         values = values.unsqueeze(0)
     shape = tuple(values.shape)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from captum_iscam._utils.captum_compat import run_forward
 from captum_iscam._utils.forward import Baselines
+from captum_iscam._utils.validation import as_number
 
 # What torch, Python and einops say of tensors of a wrong number of dimensions.
 _OF_ROWS = re.compile("(layer must keep|forward_func must return) one row per example")
@@ -158,13 +159,15 @@ def check_baseline(
     value: Tensor | float | None, like: Tensor, name: str = "baselines"
 ) -> Tensor:
     """Returns a baseline that broadcasts to its input; None is 0."""
-    if value is None or isinstance(value, (int, float)):
+    number = None if isinstance(value, Tensor) else as_number(value)
+    if value is None or number is not None:
         shape = (1,) * like.dim()
-        return torch.full(shape, value or 0, dtype=like.dtype, device=like.device)
+        return torch.full(shape, number or 0, dtype=like.dtype, device=like.device)
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{name} must be numbers or tensors, got {type(value).__name__}. "
-            "Use 0 for the usual baseline."
+            "Use 0 for the usual baseline, or for a colour "
+            "torch.tensor(values).view(1, -1, 1, 1).expand(1, -1, H, W)."
         )
     fits = value.dim() == like.dim() and value.shape[1:] == like.shape[1:]
     if not fits or value.shape[0] not in (1, like.shape[0]):

@@ -174,11 +174,15 @@ def warn_of_layout(activations: Tensor, inputs: tuple[Tensor, ...]) -> None:
 
 def require_floating_maps(activations: Tensor) -> None:
     """Raises for a layer of integers, or of numbers that stand for others."""
-    quantized = activations.is_quantized
+    transform = "Tensor.float"
+    if activations.is_quantized:
+        transform = "dequantize"
+    elif activations.is_complex():
+        transform = "abs"
     require_floating(
         "layer's output",
         activations,
-        f"Pass reshape_transform=torch.{'dequantize' if quantized else 'Tensor.float'}"
+        f"Pass reshape_transform=torch.{transform}"
         " to a score method, or choose another layer: gradients need floating point.",
     )
 

@@ -3,6 +3,7 @@
 import warnings
 from contextlib import suppress
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -182,3 +183,44 @@ def test_shares_in_the_place_of_percentages_are_noticed(x):
 
     with pytest.warns(UserWarning, match="multiply them by 100"):
         road(Colour(), x, maps, 1, percentiles=(0.2, 0.4, 0.6))
+
+
+@pytest.mark.parametrize("baseline", [np.float32(0.25), np.int64(1), 0.25])
+def test_baselines_of_every_number_type_are_taken(x, baseline):
+    net = Colour()
+    expected = LayerScoreCAM(net, net.pool).attribute(
+        x, target=1, baselines=torch.full_like(x, float(baseline))
+    )
+
+    found = LayerScoreCAM(net, net.pool).attribute(x, target=1, baselines=baseline)
+
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("baseline", [[0.4, 0.4, 0.4], np.zeros(3)])
+def test_a_colour_as_baseline_names_the_tensor(x, baseline):
+    net = Colour()
+
+    with pytest.raises(TypeError, match=r"for a colour torch\.tensor\(values\)"):
+        LayerScoreCAM(net, net.pool).attribute(x, target=1, baselines=baseline)
+
+
+@pytest.mark.parametrize("values", [np.zeros((4, 4)), [[0.0]], (1.0,)])
+def test_maps_that_are_no_tensors_are_named(x, values):
+    with pytest.raises(TypeError, match=r"maps must be tensors, got \w+ for 'a'"):
+        visualize(x, {"a": values})
+
+
+def test_a_layer_of_complex_numbers_names_their_absolute_value(x):
+    class Fourier(Colour):
+        def __init__(self):
+            super().__init__()
+            self.spectrum = nn.Identity()
+
+        def forward(self, x):
+            return super().forward(self.spectrum(torch.fft.fft2(x)).abs())
+
+    net = Fourier()
+
+    with pytest.raises(TypeError, match=r"reshape_transform=torch\.abs"):
+        LayerScoreCAM(net, net.spectrum).attribute(x, target=1)
