@@ -48,7 +48,7 @@ nitpick_ignore_regex = [
 
 HERE = Path(__file__).parent
 # Links are written as they work in the repository. On the site the notebooks stand
-# beside the pages, not beside `docs`.
+# next to the pages, not next to `docs`.
 TO_TUTORIALS = re.compile(r"\]\(\.\./((?:\.\./)*tutorials/)")
 TO_PAGES = re.compile(r"\]\(\.\./docs/")
 TO_START = re.compile(r"\]\(\.\./README\.md(#[\w-]+)?\)")

@@ -45,9 +45,9 @@ def write_whole(file: Path, content: bytes, rank: int = 0) -> None:
 def write_together(contents: Mapping[Path, bytes], rank: int = 0) -> None:
     """Writes files that belong together, and moves none before all are written.
 
-    All are written whole beside their places before the first is moved. A process that
-    ends between the moves, or a move that fails after another, leaves some moved and
-    the rest beside their places; :func:`unfinished` finds those.
+    All are written completely under temporary names before the first is renamed. A
+    process that ends between the moves, or a move that fails after another, leaves some
+    moved and the rest under temporary names; :func:`unfinished` finds those.
 
     Args:
         contents (Mapping[Path, bytes]): What is to be in each file. They come to their

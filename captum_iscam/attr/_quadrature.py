@@ -94,7 +94,7 @@ def radau_points(count: int) -> list[tuple[float, float]]:
 
     On [-1, 1] the points are the roots of `P_n + P_{n+1}`, `n` being their number, and
     the weights `(1 - x) / ((n + 1) P_n(x))^2` (Abramowitz, Stegun 1964, 25.4.31). The
-    root at -1 is the fixed point, where nothing is gained, and is left out.
+    root at -1 is the fixed point, where nothing is gained, and is excluded.
     """
     both = np.zeros(count + 2)
     both[count:] = 1.0

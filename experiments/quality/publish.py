@@ -3,7 +3,7 @@
     python -m experiments.quality.publish FOLDER docs/results/NAME.md \
         --title ... --made-by ...
 
-writes the summary without the wins, with the names of folders left out, and
+writes the summary without the wins, without the names of folders, and
 `experiments/results/rows/NAME.csv.gz`: every value of every image, which is all that
 the tables are made of. No picture is taken along.
 """

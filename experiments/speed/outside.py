@@ -2,7 +2,7 @@
 
     python -m experiments.speed.outside OUT --rounds 9
 
-writes OUT.json with the seconds of every round, those inside of the model left out. The
+writes OUT.json with the seconds of every round, those inside the model excluded. The
 layer has 2048 channels of 7 x 7, as in ResNet-50. So has the image, so that making
 masked inputs, whose time `speed.py` measures, costs little here.
 """

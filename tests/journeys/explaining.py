@@ -85,7 +85,7 @@ def photographs(folder, count):
 
 
 def whole_results(out):
-    """Returns the records in a folder, after a look into every file beside them."""
+    """Returns the records in a folder, after a look into every file that they name."""
     for file in out.glob("*.png"):
         with Image.open(file) as picture:
             picture.load()

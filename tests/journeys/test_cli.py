@@ -114,7 +114,7 @@ def test_explain_writes_a_picture_the_maps_and_a_record(
         assert all(list(arrays[m["map"]].shape) == m["map_shape"] for m in maps)
         assert all((arrays[name] >= 0).all() for name in arrays)
     with Image.open(out / "photo.png") as picture:
-        # Two classes under each other, the input and three maps beside each other.
+        # Two classes under each other, the input and three maps side by side.
         assert picture.width > 1.3 * picture.height
     shown = capsys.readouterr().out
     assert f"layer {LAYER} (given)" in shown

@@ -587,7 +587,7 @@ def test_warnings_point_at_the_callers_line(net):
     assert caught[0].filename == __file__
 
 
-def test_noise_that_drowns_everything_is_noticed():
+def test_noise_that_leaves_no_signal_is_noticed():
     class Delicate(nn.Module):
         def __init__(self):
             super().__init__()

@@ -180,7 +180,7 @@ def test_tiny_gradients_have_half_their_sum_as_weight():
 
     out = attribute("grad-cam++", lambda z: 1e-33 * net(z), net.features, x, 1)
 
-    # A limit of alpha: 1 / 2 where the gradient vanishes beside 2 / sum(A).
+    # A limit of alpha: 1 / 2 where the gradient is tiny compared with 2 / sum(A).
     assert out.max() == pytest.approx(1e-33 * _half_of_positive_gradients(net, x))
 
 

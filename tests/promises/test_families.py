@@ -117,7 +117,7 @@ def test_every_method_explains_the_default_layer(family):
     name, layer = default_layer(model, x)
     whole = reshape_transform_for(model, layer) or (lambda output: output)
     size = tuple(whole(output_of(model, layer, x)).shape[2:])
-    target = int(model(x).argmax())  # others may have nothing that speaks for them
+    target = int(model(x).argmax())  # others may have nothing that supports them
     before, rest = state_of(model)[0], state_of(model)[1:]
 
     maps = {

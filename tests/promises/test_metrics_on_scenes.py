@@ -109,7 +109,7 @@ def test_is_cam_beats_the_controls(metric, options, over_random, over_mean):
 
 # What these ask of a map, one of the controls has by construction: the channel mean is
 # as peaked and as steady as any map of the layer, and random maps differ for two
-# classes as for one. They stand beside other metrics, never alone.
+# classes as for one. They are read with other metrics, never alone.
 # A class that is not in the picture, or a random network, may leave no map at all.
 @pytest.mark.filterwarnings("ignore:The map is zero everywhere")
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Other people's libraries beside ours, where the definitions coincide.
+"""Other people's libraries compared with ours, where the definitions coincide.
 
 torch-cam 0.5.0 and grad-cam 1.5.7 scale a mask before, or upsample it with other
 corners, so the layers here are as large as the input. Both take a softmax of logits

@@ -27,7 +27,7 @@ SCALE = 4.0
 
 
 class Detectors(nn.Module):
-    """Channel 0 sees what is above 0 and speaks for class 0, channel 1 what is below.
+    """Channel 0 sees what is above 0 and supports class 0, channel 1 what is below.
 
     Channel 2 sees everything and says nothing. The logits are means of the channels.
     """

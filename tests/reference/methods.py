@@ -54,7 +54,7 @@ SHORTCUTS = {
         {"n_samples": 3, "stdevs": 0.2, "screening": 0.5},
     ),
 }
-"""The same methods with passes left out. They keep every promise."""
+"""The same methods with fewer passes. They keep every promise."""
 EVERY = {**METHODS, **SHORTCUTS}
 SCORE_METHODS = [
     name

@@ -19,7 +19,7 @@ def gauss_legendre(n):
 
 
 def gauss_radau(n):
-    """With the fixed point 0, whose weight is left out: Jacobi's points for `1 + x`."""
+    """With the fixed point 0, without its weight: Jacobi's points for `1 + x`."""
     nodes, weights = roots_jacobi(n, 0, 1)
     return [
         ((1 + node) / 2, weight / (1 + node) / 2)

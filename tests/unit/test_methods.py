@@ -70,7 +70,7 @@ def images():
     return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-# So small a model, untrained, has classes that no channel speaks for.
+# So small a model, untrained, has classes that no channel supports.
 pytestmark = pytest.mark.filterwarnings("ignore:The map is zero everywhere")
 
 

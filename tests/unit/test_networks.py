@@ -397,7 +397,7 @@ WRONG = {
         },
         "Missing: classifier.1.weight, classifier.1.bias. Unexpected: head.weight",
     ),
-    "something beside": (
+    "something else": (
         renamed(fresh(3).state_dict(), "model.") | {"loss.weight": torch.ones(3)},
         "Missing: features.0.weight, .*Unexpected: model.features.0.weight, .* more",
     ),

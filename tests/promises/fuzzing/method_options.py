@@ -36,7 +36,7 @@ SINGLE_STEPS = (
 
 
 def one_of(draw, name, fine, wrong):
-    """An argument, left out at times, now and then a wrong one, and its flaws."""
+    """An argument, omitted at times, now and then a wrong one, and its flaws."""
     if now_and_then(draw, WRONG):
         return {name: draw(st.sampled_from(wrong))}, {name}
     if draw(st.booleans()):

@@ -68,7 +68,7 @@ def picture(inputs, target=None, additional_forward_args=None):
 
 @st.composite
 def attributions(draw, image, whole, alone):
-    """Maps of a layer's or the input's size, alone or beside others, their flaws."""
+    """Maps of a layer's or the input's size, alone or with others, their flaws."""
     count, sides = len(image), image.shape[2:]
     if not whole:
         sides = [draw(st.sampled_from(sorted({1, -(-n // 2), n}))) for n in sides]
@@ -189,7 +189,7 @@ def with_a_model(draw, name, s, shown):
         own["explanation_func"] = picture
     perhaps = {"forward_func"} if s.dtype == torch.float16 else set()
     perhaps |= {"score"} if name in BOUNDED else set()
-    # An input with NaN whose map has NaN too is not shown to the model, and where all
+    # An input with NaN whose map has NaN too is not scored, and where all
     # maps have, nothing is.
     hidden = {"forward_func"} | (set() if shown else {"target", "score"})
     return own, flaws - hidden, perhaps | (flaws & hidden)
