@@ -224,7 +224,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             shaped = [reshaped(self.reshape_transform, value) for value in evals]
             maps = [check_activations(value, batch, model) for value in shaped]
         if task.return_convergence_delta:
-            _check_precision(output, batch.device)
+            _check_precision(layer, batch.inputs, (*evals, output))
         return score.of_inputs(output).to(batch.device), maps
 
     def _explain(self, seen: _Seen, task: _Task) -> tuple[Attributions, Attributions]:
@@ -264,9 +264,13 @@ def progress_bar(name: str, shown: bool, passes: int) -> tqdm[Any]:
     )
 
 
-def _check_precision(output: Tensor, device: torch.device) -> None:
-    """Raises where scores are rounded to half precision, which no delta knows of."""
-    half = output.dtype in (torch.bfloat16, torch.float16)
+def _check_precision(
+    layer: nn.Module, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+) -> None:
+    """Raises where anything is rounded to half precision, which no delta knows of."""
+    seen = (*inputs, *outputs, *layer.parameters())
+    half = any(torch.finfo(x.dtype).bits < 32 for x in seen if x.is_floating_point())
+    device = inputs[0].device
     try:
         half |= torch.is_autocast_enabled(device.type)
     except TypeError:  # torch 2.3 asks for each device by a function of its own
@@ -277,8 +281,8 @@ def _check_precision(output: Tensor, device: torch.device) -> None:
     if half:
         raise ValueError(
             "return_convergence_delta must be False for a model that runs in half "
-            "precision, got True. Its rounding is no part of the estimate: leave "
-            "torch.autocast, or compare with a map in float32."
+            "precision, got True. Its rounding is no part of the estimate: convert "
+            "model and inputs to float32, and leave torch.autocast."
         )
 
 
@@ -375,7 +379,7 @@ def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:
     """Returns an estimate of the relative error of each map, `(N, T)`.
 
     Twice the standard error over the norm of the map: 0 for a map that is exact,
-    infinite where nothing is known.
+    infinite where nothing is known, as of a map that left the range of its type.
 
     Args:
         squared_error (Tensor): Of the map before ReLU, `(N, T)`, in double precision.
@@ -385,6 +389,11 @@ def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:
     norms = attributions.cpu().double().flatten(2).norm(dim=2)
     exact = torch.zeros_like(norms)
     found = torch.where(squared_error == 0, exact, 2 * squared_error.sqrt() / norms)
-    # What is unknown must not pass for exact.
+    # What is unknown must not pass for exact: a norm that overflowed, values near the
+    # smallest ones, and squares of them in double precision.
+    kind = torch.finfo(attributions.dtype)
+    smallest = max(kind.tiny / kind.eps, 1e-140)
+    known = norms.isfinite() & ((norms == 0) | (norms > smallest))
+    found = torch.where(known, found, torch.inf)
     found = found.nan_to_num(nan=torch.inf, posinf=torch.inf)
     return found.to(attributions.dtype).to(attributions.device)

@@ -90,6 +90,17 @@ class WeightingScheme(Protocol):
         """Returns what is to be done for these rows of `Channels.active`."""
 
 
+FEW_CHANNELS = 128
+INFLATION_OF_FEW = 2.25
+"""How much larger the squared error of a map of fewer channels is taken to be.
+
+A few of a few channels, or a few samples, say less of the others than of many. On 200
+layers of 4 to 64 channels and scores made up at random the error of the map was above
+delta for 1 to 10 % of the maps under named rules of IS-CAM, and for 2 to 12 % under
+SS-CAM of five samples or more. With delta 1.5 times as large, which is the cost, it is
+for 1 to 6 and 2 to 9 %."""
+
+
 class ExampleChannels:
     """The active channels of one example, on the CPU in double precision.
 
@@ -131,6 +142,11 @@ class ExampleChannels:
         maps = self.maps
         low, high = maps.amin(1, keepdim=True), maps.amax(1, keepdim=True)
         return maps.sub_(low).div_(high - low)
+
+    @property
+    def inflation(self) -> float:
+        """What an estimated squared error is multiplied by."""
+        return INFLATION_OF_FEW if len(self.rows) < FEW_CHANNELS else 1.0
 
     def squared_norm(self, weights: Tensor) -> Tensor:
         """Returns `||sum_k a_k A_k||^2`, `(T,)`, for weights `(P, T)`."""

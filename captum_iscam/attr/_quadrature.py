@@ -279,5 +279,5 @@ def _squared_error(
         return example.squared_norm(wrong)
     # Channels without weight say nothing of those with one.
     unknown = (fine == 0).all(0) & (mine != 0).any(0)
-    found = relative.square() * example.squared_norm(mine)
+    found = example.inflation * relative.square() * example.squared_norm(mine)
     return torch.where(unknown, torch.inf, found)

@@ -1,7 +1,11 @@
 """Small networks with what trips implementations: padding, stride, batch norm, and
 channels that are constant or dead."""
 
+import math
+import random
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -86,6 +90,37 @@ class TwoInputs(nn.Module):
         seen = self.second(other).flatten(2).mean(2) + self.vector(vector)
         out = factor * self.net(image) + seen
         return out if scale is None else out * scale.unsqueeze(1)
+
+
+class MadeUp(nn.Module):
+    """A layer of 4 to 64 channels, its input and a score, all drawn from a seed."""
+
+    ACTIVATIONS = (torch.relu, torch.tanh, torch.sigmoid, F.gelu, nn.Identity())
+
+    def __init__(self, seed):
+        super().__init__()
+        draw, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+        width = round(math.exp(draw.uniform(math.log(4), math.log(64))))
+        hidden = draw.choice([4, 8, 16])
+        self.inner, self.outer = draw.choices(self.ACTIVATIONS, k=2)
+        self.score = draw.choice(["softmax", "sigmoid", "identity"])
+        self.gain = math.exp(draw.uniform(math.log(0.3), math.log(30)))
+        self.stem = nn.Conv2d(3, width, 3, stride=draw.choice([1, 2]), padding=1)
+        self.mix = nn.Conv2d(width, hidden, 3)
+        self.head = nn.Linear(hidden, 4)
+        self.features = nn.Identity()
+        for parameter in self.parameters():
+            fan_in = max(parameter[0].numel(), 4)
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data = 1.5 * noise.double() / fan_in**0.5
+        self.mix.weight.data *= math.exp(draw.uniform(-1, 1.5))
+        x = torch.randn(1, 3, 10, 10, generator=generator).double()
+        self.x = x * draw.choice([0.5, 1, 2])
+        self.eval()
+
+    def forward(self, x):
+        hidden = self.outer(self.mix(self.features(self.inner(self.stem(x)))))
+        return self.gain * self.head(hidden.flatten(2).mean(2))
 
 
 class Segmenter(nn.Module):

@@ -126,5 +126,5 @@ def default_map(curves, share, least):
     relative = relative_difference(curves, weights, finer, few)
     curves.passes -= 3 * few  # scored before
     total = curves.map_of(weights)
-    squared += (relative * np.linalg.norm(total)) ** 2
+    squared += (1.5 if whole else 1) ** 2 * (relative * np.linalg.norm(total)) ** 2
     return total.reshape(curves.maps[0].shape), squared

@@ -219,7 +219,9 @@ def test_the_delta_of_a_rule_equals_the_one_told_slowly(x, width):
         fine = RULES["gausslegendre"](8)
         relative = relative_difference(curves, weights, fine, count)
     slow = score_map(wide, wide.features, x[0], 2, steps=steps)
-    error = relative * np.linalg.norm(curves.map_of(weights))
+    # Wider for a layer of few channels.
+    error = (1.5 if width < MIN_CHANNELS else 1) * relative
+    error *= np.linalg.norm(curves.map_of(weights))
     assert float(delta) == pytest.approx(2 * error / float(slow.norm()), rel=1e-6)
 
 

@@ -379,25 +379,27 @@ def test_the_delta_of_samples_is_their_standard_error(x, screening):
     assert covered >= 0.85
 
 
-def test_the_delta_of_two_pairs_is_their_distance_and_more(x):
+def test_the_delta_of_three_pairs_is_their_scatter_and_more(x):
     """As so few tell little of it: the square root of 3 is that of four pairs."""
     net = Patches(twist=0.5)
     options = {"model": square_of(net), "stdevs": 2.0, "relu_attributions": False}
-    first = smoothed(net, x[:1], n_samples=2, **options)
+    sums = [n * smoothed(net, x[:1], n_samples=2 * n, **options) for n in (1, 2)]
 
-    both, delta = smoothed(
-        net, x[:1], n_samples=4, return_convergence_delta=True, **options
+    mean, delta = smoothed(
+        net, x[:1], n_samples=6, return_convergence_delta=True, **options
     )
 
-    second = 2 * both - first
+    pairs = torch.stack([sums[0], sums[1] - sums[0], 3 * mean - sums[1]])
+    squared = float((pairs - mean).square().sum()) / (3 * 2)
     assert float(delta) == pytest.approx(
-        3**0.5 * float((first - second).norm() / both.norm()), rel=1e-6
+        2 * (3 * squared) ** 0.5 / float(mean.norm()), rel=1e-6
     )
 
 
-def test_two_samples_say_nothing_of_their_error(x):
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 4])
+def test_two_pairs_say_nothing_of_their_error(x, n_samples):
     _, delta = smoothed(
-        Patches(), x, stdevs=0.1, n_samples=2, return_convergence_delta=True
+        Patches(), x, stdevs=0.1, n_samples=n_samples, return_convergence_delta=True
     )
 
     assert torch.isinf(delta).all()
