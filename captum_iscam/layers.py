@@ -199,7 +199,7 @@ def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
                 hook_for(name)
         with torch.no_grad():
             # A copy, since a model may write to its input.
-            output = keeping_buffers(model)(inputs.clone())
+            output = keeping_buffers(model, by_flag=False)(inputs.clone())
     finally:
         for handle in handles:
             handle.remove()
