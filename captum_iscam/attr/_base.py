@@ -224,7 +224,8 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             shaped = [reshaped(self.reshape_transform, value) for value in evals]
             maps = [check_activations(value, batch, model) for value in shaped]
         if task.return_convergence_delta:
-            _check_precision(layer, batch.inputs, (*evals, output))
+            parts = [m for m in (layer, model) if isinstance(m, nn.Module)]
+            _check_precision(parts, batch.inputs, (*evals, output))
         return score.of_inputs(output).to(batch.device), maps
 
     def _explain(self, seen: _Seen, task: _Task) -> tuple[Attributions, Attributions]:
@@ -265,10 +266,10 @@ def progress_bar(name: str, shown: bool, passes: int) -> tqdm[Any]:
 
 
 def _check_precision(
-    layer: nn.Module, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+    parts: list[nn.Module], inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
 ) -> None:
     """Raises where anything is rounded to half precision, which no delta knows of."""
-    seen = (*inputs, *outputs, *layer.parameters())
+    seen = [*inputs, *outputs, *(p for part in parts for p in part.parameters())]
     half = any(torch.finfo(x.dtype).bits < 32 for x in seen if x.is_floating_point())
     device = inputs[0].device
     try:

@@ -191,7 +191,7 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             With `return_convergence_delta=True` a pair: the maps and **delta**, `(N,)`
             or `(N, T)`: twice the standard error of the map relative to its norm,
             widened because few samples estimate a variance poorly; a share from 0,
-            lower is better; infinite for fewer than five samples.
+            lower is better; infinite above 1 and for fewer than five samples.
 
         Raises:
             ValueError: If `n_samples` is below 1, `noise` is unknown, `stdevs` is
@@ -283,28 +283,37 @@ class NoisySamples:
 
         With `r` rounds of weights `q_r` it is `r / (r - 1) sum_r ||q_r (L_r - L)||^2`,
         widened by the variance of Student's t, since few rounds estimate it poorly, and
-        for few channels.
+        for few channels. It is infinite where delta would be above 1: the samples of a
+        map that is smaller than its scatter may have missed what it is made of, such as
+        rare noise that ends a saturated score.
         """
         count, squared = len(gains), channels.no_error()
         if count < MIN_ROUNDS_OF_ERROR:
             squared[channels.active[rows, 0].unique()] = torch.inf
             return squared
+        rounds = max(count, MIN_ROUNDS)
+        widened = count / (count - 1) * (rounds - 1) / (rounds - 3)
         means = torch.stack([gain.mean(1) for gain in gains]).cpu().double()
         counts = [len(signs) for signs in self._rounds]
         sizes = torch.tensor(counts, dtype=torch.double, device="cpu")
         shares = (sizes / sizes.sum()).view(-1, 1, 1)
-        moves = shares * (means - (shares * means).sum(0))
+        mean = (shares * means).sum(0)
+        # The map itself comes last.
+        moves = torch.cat([shares * (means - mean), mean.unsqueeze(0)])
         for example in channels.per_example:
             mine = torch.isin(rows, example.rows)
             if not mine.any():
                 continue
-            weights = moves.new_zeros(len(example.rows), count, moves.shape[2])
+            weights = moves.new_zeros(len(example.rows), *moves.shape[::2])
             place = torch.isin(example.rows, rows)
             weights[place] = moves[:, mine].transpose(0, 1)
-            norms = example.squared_norm(weights.flatten(1))
-            squared[example.number] = example.inflation * norms.view(count, -1).sum(0)
-        rounds = max(count, MIN_ROUNDS)
-        return squared * count / (count - 1) * (rounds - 1) / (rounds - 3)
+            norms = example.squared_norm(weights.flatten(1)).view(count + 1, -1)
+            found = example.inflation * widened * norms[:-1].sum(0)
+            # Twice the error is more than the map: it may lie in samples not drawn.
+            squared[example.number] = torch.where(
+                4 * found > norms[-1], torch.inf, found
+            )
+        return squared
 
 
 def _warn_of_no_signal(channels: Channels, rows: Tensor, values: Tensor) -> None:

@@ -482,6 +482,20 @@ class Autocast(Half):
             return self.net(x).float()
 
 
+class HalfHead(Half):
+    """The layer in single precision, what follows it in half."""
+
+    def __init__(self, kind):
+        super().__init__(torch.float32)
+        self.half_kind = kind
+        self.net.mix.to(kind)
+        self.net.head.to(kind)
+
+    def forward(self, x):
+        hidden = self.net.mix(self.features(x).to(self.half_kind)).relu()
+        return self.net.head(hidden.flatten(2).mean(2)).float()
+
+
 def under_autocast(kind):
     net = ConvNet()
     return net, images(2).float(), torch.autocast("cpu", kind)
@@ -496,6 +510,7 @@ HALVED = {
             ConvNet, "forward", lambda s, x, f=ConvNet.forward: f(s, x.float())
         ),
     ),
+    "a head": lambda kind: (HalfHead(kind), images(2).float(), nullcontext()),
     "a layer": lambda kind: (Half(kind), images(2).float(), nullcontext()),
     "autocast": under_autocast,
     "autocast inside": lambda kind: (Autocast(kind), images(2).float(), nullcontext()),
