@@ -94,8 +94,9 @@ def test_the_benchmark_keeps_every_name_in_its_folder(tmp_path, pictures, ledger
 def test_a_table_cannot_lead_out_of_the_folder(tmp_path, ledger):
     data = tmp_path / "data"
     data.mkdir()
-    Image.new("RGB", (30, 20)).save(tmp_path / "outside.png")
-    names = ["../outside.png", str(tmp_path / "outside.png"), "./.././outside.png"]
+    for n in range(3):
+        Image.new("RGB", (30, 20)).save(tmp_path / f"outside{n}.png")
+    names = ["../outside0.png", str(tmp_path / "outside1.png"), "./.././outside2.png"]
     lines = "".join(f"{name},../../class/{n}\n" for n, name in enumerate(names))
     (data / "labels.csv").write_text(f"file,class_name\n{lines}")
     before = tree(tmp_path, tmp_path / "out")

@@ -128,8 +128,9 @@ def test_a_refusal_is_said_once_and_ends_all(tmp_path):
 def test_processes_need_a_gpu_each(monkeypatch, name, gpus, message):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    for variable in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
-        monkeypatch.setenv(variable, "2")
+    environment = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "RANK": 0, "LOCAL_RANK": 0}
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, str(value))
 
     with pytest.raises(ValueError, match=message):
         Group().device_name(name)
