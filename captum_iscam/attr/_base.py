@@ -46,7 +46,7 @@ from captum_iscam.attr._layer import (
     reshaped,
     warn_of_layout,
 )
-from captum_iscam.attr._masking import MaskedInputs
+from captum_iscam.attr._masking import MaskedInputs, masked_inputs
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
 Attributions = Tensor | tuple[Tensor, ...]
@@ -300,11 +300,8 @@ def check_activations(
             "Choose a convolutional layer further up, or pass reshape_transform."
         )
     check_rows(activations, batch.num_examples)
-    same_rank = [
-        x
-        for x in batch.inputs
-        if x.dim() == activations.dim() and x.shape[2:].numel() > 1
-    ]
+    masked = masked_inputs(batch.inputs, activations.dim())
+    same_rank = [batch.inputs[i] for i in masked]
     if not same_rank or activations.dim() > 5:
         shapes = [tuple(x.shape) for x in batch.inputs]
         raise ValueError(

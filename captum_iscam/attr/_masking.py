@@ -46,6 +46,17 @@ class Noise(Protocol):
         """
 
 
+def masked_inputs(inputs: Sequence[Tensor], rank: int) -> list[int]:
+    """Returns which of the inputs masks are laid on: those of the layer's rank.
+
+    Next to larger ones, inputs of one position are passed on: a mask of one position is
+    constant, so a noise level or a time step `(N, 1, 1, 1)` would be the baseline.
+    """
+    found = [i for i, x in enumerate(inputs) if x.dim() == rank]
+    larger = [i for i in found if inputs[i].shape[2:].numel() > 1]
+    return larger or found
+
+
 class MaskedInputs:
     """The inputs masked by channels of a layer.
 
@@ -58,13 +69,7 @@ class MaskedInputs:
     def __init__(self, batch: Batch, activations: Tensor) -> None:
         self._batch = batch
         self._activations = activations
-        self.positions = [
-            i
-            for i, x in enumerate(batch.inputs)
-            # A mask of one position is constant, so a noise level or a time step as
-            # (N, 1, 1, 1) would always be the baseline.
-            if x.dim() == activations.dim() and x.shape[2:].numel() > 1
-        ]
+        self.positions = masked_inputs(batch.inputs, activations.dim())
         self._deltas = [
             at_least_single(batch.inputs[i]) - at_least_single(batch.baselines[i])
             for i in self.positions

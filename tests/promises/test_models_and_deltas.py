@@ -41,6 +41,10 @@ from captum_iscam.reshape_transforms import tokens
 
 every_method = pytest.mark.parametrize("name", METHODS)
 
+needs_a_stance = pytest.mark.skipif(
+    not hasattr(torch.compiler, "set_stance"), reason="needs torch 2.6"
+)
+
 
 class Writes(nn.Module):
     """Writes to all it is given, in place: inputs, a row per example and whole ones."""
@@ -187,6 +191,7 @@ def test_compiled_in_place_draws_no_warning(name, kind, called):
     assert eval_frame._stance.stance == "default"
 
 
+@needs_a_stance
 def test_compiled_code_stays_compiled_after_an_error():
     net, x = ConvNet().double(), images(2)
     net.compile(backend="eager")
@@ -197,6 +202,7 @@ def test_compiled_code_stays_compiled_after_an_error():
     assert eval_frame._stance.stance == "default"
 
 
+@needs_a_stance
 def test_threads_leave_the_stance_of_the_compiler_as_it_was():
     torch._dynamo.reset()
     started = threading.Barrier(2)

@@ -78,7 +78,7 @@ def _between(mask, axis, place, size):
     def cell(index):
         # The mirror is the centre of the outermost cell, which has no twin.
         index = abs(index) if index < cells else 2 * (cells - 1) - index
-        return mask.select(axis, max(0, index))
+        return mask.select(axis, min(max(0, index), cells - 1))
 
     return (1 - share) * cell(low) + share * cell(low + 1)
 

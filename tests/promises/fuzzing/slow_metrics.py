@@ -2,6 +2,7 @@
 
 import bisect
 import itertools
+import math
 import statistics
 
 import torch
@@ -129,6 +130,8 @@ def explanation_metric(name, row, maps, own, number):
         baseline = row.baseline(own.get("baselines"), number)
         return coherency_metric(x, maps[number], baseline)
     if name == "target_sensitivity":
+        if own["target"] == own["other_target"]:
+            return math.nan
         maps = [picture(x[None], own[key]) for key in ("target", "other_target")]
         return 1 - pearson(*map(mean_ranks, maps))
     radius, shape = own.get("perturb_radius", 0.02), (own["n_perturb_samples"],)
