@@ -67,7 +67,9 @@ def assert_right(name, case, found):
     undefined = found.isnan() & ~broken
     if undefined.any():
         assert name in MAY_BE_UNDEFINED
-        assert (scores_of_batch(s)[undefined] == 0).all()
+        # Of a class compared with itself the slow value says so too.
+        if name != "target_sensitivity":
+            assert (scores_of_batch(s)[undefined] == 0).all()
     fine = found[~broken & ~undefined]
     assert fine.isfinite().all()
     low, high = RANGES.get(unit, (0 if unit != "score" else -math.inf, math.inf))
