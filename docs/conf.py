@@ -12,7 +12,7 @@ from captum_iscam import __version__
 project = "captum_iscam"
 author = "The captum_iscam developers"
 # The name is Sphinx's.
-copyright = f"2026, {author}"  # noqa: A001
+copyright = f"2026, {author}"  # noqa: A001 - Sphinx reads this name
 release = version = __version__
 
 extensions = [

@@ -22,7 +22,7 @@ import torch
 try:
     import fcntl
 except ImportError:  # not a POSIX system
-    # None in the place of a module is what `locked` asks for.
+    # Without locks: `locked` asks for None, which mypy takes for no module.
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".captum-iscam.lock"

@@ -112,6 +112,7 @@ class _Stored(NamedTuple):
 
 def _how_stored(opened: ImageFile.ImageFile) -> _Stored:
     if opened.format == "TIFF":
+        # Only TIFF images have it, and Pillow types them all alike.
         tags = opened.tag_v2  # type: ignore[attr-defined]
         # Bits, sign, what zero is, and how colours are arranged.
         bits, signed = tags.get(258, (1,))[0], 2 in tags.get(339, (1,))

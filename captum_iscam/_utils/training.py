@@ -28,6 +28,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
+from captum_iscam._utils.forward import copied
 from captum_iscam._utils.hooks import REGISTERING, is_compiled
 from captum_iscam._utils.warn import warn_user
 
@@ -77,11 +78,7 @@ def without_traces(model: nn.Module) -> Callable[..., Any]:
     For methods of other libraries, which pass the caller's tensors on.
     """
     kept = keeping_buffers(model)
-
-    def forward(*args: Any) -> Any:
-        return kept(*(x.clone() if isinstance(x, Tensor) else x for x in args))
-
-    return forward
+    return lambda *args: kept(*map(copied, args))
 
 
 def check_training_mode(forward_func: Callable[..., Any]) -> None:

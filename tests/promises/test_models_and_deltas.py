@@ -277,7 +277,10 @@ def test_explainers_pickle_with_a_transform_of_tokens():
 @pytest.mark.parametrize("score", ["softmax", "sigmoid"])
 def test_targets_warn_once_of_scores_that_are_probably_not_meant(score):
     net = Segmenter()
-    model = lambda x: net(x)["out"].sigmoid()  # noqa: E731
+
+    def model(x):
+        return net(x)["out"].sigmoid()
+
     region = torch.ones(6, 7).bool()
     made = [
         targets.segmentation(model, 1, region, score=score),
