@@ -43,8 +43,9 @@ def required():
     """Returns each direct dependency with the rest of its line."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    lines = config["options"]["install_requires"].split()
-    return dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in lines)
+    lines = config["options"]["install_requires"].strip().splitlines()
+    named = (re.match(r"([\w-]+)([^;]*)", line) for line in lines)
+    return dict(found.groups() for found in named)
 
 
 def test_each_dependency_has_a_lower_bound_and_no_upper():
