@@ -20,7 +20,7 @@ from captum_iscam._utils.hooks import count_passes
 from captum_iscam.benchmark.dataloader import Loaded, Preprocessed
 from captum_iscam.benchmark.experiment import Experiment
 from captum_iscam.benchmark.explained_models import ExplainedModel
-from captum_iscam.benchmark.metric_registry import MetricContext
+from captum_iscam.benchmark.metric_spec import MetricContext
 from captum_iscam.benchmark.storage import COSTS, Cell, Curve, Row, Store, image_key
 from captum_iscam.methods import METHODS
 

@@ -15,7 +15,7 @@ import torch
 from captum_iscam._utils.forward import score_transform
 from captum_iscam.benchmark.dataset import DataSet
 from captum_iscam.benchmark.explained_models import ExplainedModel
-from captum_iscam.benchmark.metric_registry import MetricSpec
+from captum_iscam.benchmark.metric_spec import MetricSpec
 from captum_iscam.benchmark.storage import COSTS, RUN, image_key, read_run
 from captum_iscam.methods import METHODS, Options
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_iscam.benchmark.metric_registry import MetricContext, MetricSpec
+from captum_iscam.benchmark.metric_spec import MetricContext, MetricSpec
 
 
 def check_returns(specs: Mapping[str, MetricSpec]) -> None:

@@ -18,11 +18,8 @@ from captum_iscam.benchmark.explained_models import (
     ExplainedModel,
     load_explained_model,
 )
-from captum_iscam.benchmark.metric_registry import (
-    MetricSpec,
-    find_metrics,
-    with_settings,
-)
+from captum_iscam.benchmark.metric_registry import find_metrics, with_settings
+from captum_iscam.benchmark.metric_spec import MetricSpec
 from captum_iscam.benchmark.metric_trial import check_returns
 from captum_iscam.benchmark.run import run as run_experiment
 from captum_iscam.benchmark.sources import bundled_scenes, find_data

@@ -206,7 +206,7 @@ def test_heads_of_errors_alone_end_with_1(tmp_path, monkeypatch, fails):
     words += ["--metric", "sparseness,average_drop"]
     if fails == "metric":
         monkeypatch.setattr(
-            "captum_iscam.benchmark.metric_registry.MetricSpec.evaluate", broken
+            "captum_iscam.benchmark.metric_spec.MetricSpec.evaluate", broken
         )
 
     code, said = run(tmp_path, *words)

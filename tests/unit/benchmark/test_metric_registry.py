@@ -7,14 +7,13 @@ import torch
 
 from captum_iscam import metrics
 from captum_iscam.benchmark.metric_registry import (
-    ARGUMENTS,
     METRICS,
-    MetricContext,
     find_metrics,
     metric,
     register_metric,
     with_settings,
 )
+from captum_iscam.benchmark.metric_spec import ARGUMENTS, MetricContext
 from captum_iscam.demo import load_network, load_scenes, preprocess
 from captum_iscam.methods import METHODS, Options
 

@@ -1,0 +1,108 @@
+"""Reads a CSV of images, with labels, masks and boxes."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from captum_iscam.benchmark.dataset import Box, DataSet, FileItem, Mask
+from captum_iscam.benchmark.image_files import check_encoding
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path is a table or a folder with `labels.csv`."""
+    return path.is_file() or (path / "labels.csv").is_file()
+
+
+def read_table(path: Path) -> DataSet:
+    """A CSV of files and labels; `boxes.csv` next to it may list boxes."""
+    file = path if path.is_file() else path / "labels.csv"
+    root = file.parent
+    boxes = _boxes(root / "boxes.csv") if (root / "boxes.csv").is_file() else {}
+    items: dict[str, FileItem] = {}
+    spelt: set[str] = set()
+    for line, row in _rows(file):
+        name = row["file"]
+        # Two spellings of a path are one file.
+        one = os.path.normpath(root / name)
+        for used in (name, row.get("mask") or ""):
+            check_encoding(used, line)
+        if one in spelt:
+            raise ValueError(
+                f"data must name each file once, got {name!r} again in {line}. "
+                "Delete one of the lines."
+            )
+        spelt.add(one)
+        label: int | str | None = _integer(row, "class_index", line)
+        class_name = row.get("class_name") or None
+        label = class_name if label is None else label
+        mask = row.get("mask")
+        masks = (Mask(None, root / mask),) if mask else ()
+        marks = tuple(boxes.pop(name, ()))
+        items[name] = FileItem(name, label, class_name, root / name, marks, masks)
+    if boxes:
+        raise ValueError(
+            f"boxes must belong to files of {file.name}, got {next(iter(boxes))!r} in "
+            f"{str(root / 'boxes.csv')!r}. Delete the line, or add the file."
+        )
+    if not items:
+        raise ValueError(
+            f"data must contain images, got a table without lines in {str(file)!r}. "
+            "Write a line for each image."
+        )
+    return DataSet("csv", file, tuple(items.values()))
+
+
+def _boxes(file: Path) -> dict[str, list[Box]]:
+    found: dict[str, list[Box]] = {}
+    for line, row in _rows(file):
+        try:
+            corners = [float(row[name] or "") for name in ("x0", "y0", "x1", "y1")]
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"boxes must have the numbers x0, y0, x1, y1, got {error} in {line}. "
+                "Correct the line."
+            ) from error
+        label = _integer(row, "class_index", line)
+        found.setdefault(row["file"], []).append(Box(label, *corners))
+    return found
+
+
+def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the lines of a CSV with a column `file`, each with its line number."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            if "file" not in (reader.fieldnames or ()):
+                raise ValueError(
+                    f"data must have a column named file, got "
+                    f"{', '.join(reader.fieldnames or ()) or 'an empty table'} in "
+                    f"{str(file)!r}. Name the columns in the first line."
+                )
+            for row in reader:
+                line = f"{file.name}, line {reader.line_num}"
+                if None in row or not row["file"]:
+                    raise ValueError(
+                        "data must have a file and as many fields as columns in each "
+                        f"line, got another line in {line}. Correct it."
+                    )
+                yield line, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"data must be a CSV file in UTF-8, got {str(file)!r} ({error}). "
+            "Name a table or a folder."
+        ) from error
+
+
+def _integer(row: dict[str, str], column: str, line: str) -> int | None:
+    text = (row.get(column) or "").strip()
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ValueError(
+            f"{column} must be an integer of 0 or more, got {text!r} in {line}. "
+            "Put names into the column class_name."
+        )
+    return int(text)
