@@ -111,7 +111,7 @@ def pairs(
     ]
 
 
-def win_shares(values: Array, higher_is_better: bool) -> Array:
+def win_shares(values: Array, higher_is_better: bool | None) -> Array:
     """Returns the share of images on which a column is better than another.
 
     A tie is half a win, so the shares of two columns add up to 1. Only images on which
@@ -119,7 +119,8 @@ def win_shares(values: Array, higher_is_better: bool) -> Array:
 
     Args:
         values (Array): `(images, columns)`, NaN where a value is missing.
-        higher_is_better (bool): Whether the larger value wins.
+        higher_is_better (bool or None): Whether the larger value wins; None where
+            neither is better, and nothing wins.
 
     Returns:
         *Array* `(columns, columns)`: row against column.
@@ -130,9 +131,11 @@ def win_shares(values: Array, higher_is_better: bool) -> Array:
         array([[ nan, 0.75],
                [0.25,  nan]])
     """
-    signed = values if higher_is_better else -values
     n_columns = values.shape[1]
     shares = np.full((n_columns, n_columns), np.nan)
+    if higher_is_better is None:
+        return shares
+    signed = values if higher_is_better else -values
     for a, b in combinations(range(n_columns), 2):
         difference = signed[:, a] - signed[:, b]
         difference = difference[~np.isnan(difference)]

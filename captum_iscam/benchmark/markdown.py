@@ -6,6 +6,19 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from captum_iscam.benchmark.emphasis import MIN_IMAGES
+from captum_iscam.benchmark.table_text import (
+    count,
+    counts,
+    direction,
+    fixed,
+    interval,
+    method_title,
+    metric_title,
+    parts,
+    unit_of,
+)
+
 _WIDTH = 5  # metrics side by side
 _MOST_LISTED = 20
 _LEGEND = """\
@@ -59,26 +72,22 @@ def as_markdown(content: dict[str, Any]) -> str:
     if notes:
         blocks += ["## Notes", "\n".join(f"- {_text(note)}" for note in notes)]
     blocks += _failures(content)
+    blocks += ["## How to cite", f"```bibtex\n{content['citation']['bibtex']}```"]
     run = json.dumps(content["run"], indent=2)
     blocks += ["## The run", f"```json\n{run}\n```"]
     return "\n\n".join(blocks) + "\n"
 
 
-def includes_zero(pair: dict[str, Any]) -> bool:
-    """Whether the interval of a pair's difference includes zero, or is unknown."""
-    return pair["low"] is None or bool(pair["low"] <= 0 <= pair["high"])
-
-
 def _head(content: dict[str, Any]) -> list[str]:
     run, images = content["run"], content["images"]
     counts = (
-        f"{_count(images['total'], 'image')} ({_text(run['data']['kind'])}), "
-        f"{_count(len(run['models']), 'network')}, "
-        f"{_count(len(run['methods']), 'method')}."
+        f"{count(images['total'], 'image')} ({_text(run['data']['kind'])}), "
+        f"{count(len(run['models']), 'network')}, "
+        f"{count(len(run['methods']), 'method')}."
     )
     blocks = ["# Benchmark", counts]
     if images["unreadable"]:
-        unreadable = _count(len(images["unreadable"]), "image")
+        unreadable = count(len(images["unreadable"]), "image")
         blocks.append(f"**{unreadable} could not be read.**")
     waiting = {m: v["waiting"] for m, v in content["models"].items() if v["waiting"]}
     if waiting:
@@ -86,17 +95,17 @@ def _head(content: dict[str, Any]) -> list[str]:
         blocks.append(f"**The run is incomplete; images without rows: {left}.**")
     blocks.append(_LEGEND.format(**content["bootstrap"]))
     fewest = min((e["n"] for e in content["means"] if e["n"]), default=0)
-    if 0 < fewest < 30:
+    if 0 < fewest < MIN_IMAGES:
         blocks.append(
-            f"Some means are over {_count(fewest, 'image')} only: below about 30 the "
-            "intervals are too narrow."
+            f"Some means are over {count(fewest, 'image')} only: below about "
+            f"{MIN_IMAGES} the intervals are too narrow, and nothing is bold."
         )
     return blocks
 
 
 def _model(content: dict[str, Any], model: str) -> list[str]:
     settings, found = content["run"]["models"][model], content["models"][model]
-    images = _count(found["images"], "image")
+    images = count(found["images"], "image")
     about = f"Layer {_text(settings.get('layer'))}, {images}"
     if found["top1"] is not None:
         of = "them" if found["labelled"] == found["images"] else found["labelled"]
@@ -104,59 +113,65 @@ def _model(content: dict[str, Any], model: str) -> list[str]:
     blocks = [f"## {_text(model)}", about + "."]
     means = [entry for entry in content["means"] if entry["model"] == model]
     metrics = list(dict.fromkeys(entry["metric"] for entry in means))
-    for start in range(0, len(metrics), _WIDTH):
-        blocks.append(_means(content, means, metrics[start : start + _WIDTH]))
+    for part in parts(metrics, _WIDTH):
+        blocks.append(_means(content, model, means, part))
     others = [p for p in content["pairs"] if p["model"] == model]
     versus = [p for p in others if p["other"] == content["reference"]]
     if versus:
         title = _title(content, content["reference"])
         blocks.append(
             f"### Difference to {title} on the same images\n\n"
-            "**Bold** where the interval of the difference excludes zero."
+            "**Bold** where the interval of the difference excludes zero, over "
+            f"{MIN_IMAGES} images or more."
         )
-        for start in range(0, len(metrics), _WIDTH):
-            part = metrics[start : start + _WIDTH]
-            blocks.append(_differences(content, versus, part))
+        for part in parts(metrics, _WIDTH):
+            blocks.append(_differences(content, model, versus, part))
     blocks += _costs(content, model)
     if others:
         blocks.append("### Wins\n\nShare of images on which the row beats the column.")
-        blocks += [_wins(content, others, metric) for metric in metrics]
+        blocks += [
+            _wins(content, others, metric)
+            for metric in metrics
+            if direction(content, metric)
+        ]
     return blocks
 
 
 def _means(
-    content: dict[str, Any], means: list[dict[str, Any]], metrics: Sequence[str]
+    content: dict[str, Any],
+    model: str,
+    means: list[dict[str, Any]],
+    metrics: Sequence[str],
 ) -> str:
     found = {(e["method"], e["metric"]): e for e in means}
+    digits = content["decimals"][model]
     lines = []
     for method in content["run"]["methods"]:
-        cells = [
-            _mean(found[method, metric], content["run"]["metrics"][metric]["unit"])
-            for metric in metrics
-        ]
+        cells = [_mean(found[method, m], digits[m]["means"]) for m in metrics]
         lines.append([_title(content, method), *cells])
-    for name in ("images", "missing", "undefined"):
-        counts = [_counts(means, metric, name) for metric in metrics]
-        if name == "images" or any(count != "0" for count in counts):
-            lines.append([f"*{name}*", *counts])
+    for name, field in (
+        ("images", "n"),
+        ("missing", "missing"),
+        ("undefined", "undefined"),
+    ):
+        cells = [counts(means, metric, field) for metric in metrics]
+        if name == "images" or any(cell != "0" for cell in cells):
+            lines.append([f"*{name}*", *cells])
     return markdown_table(["method", *(_heading(content, m) for m in metrics)], lines)
 
 
-def _mean(entry: dict[str, Any], unit: str) -> str:
-    mark = " ~" if entry["level_with_best"] else ""
-    mean = _format(entry["mean"], unit)
-    return (f"**{mean}**" if entry["best"] else mean) + mark + _ends(entry, unit)
-
-
-def _counts(means: list[dict[str, Any]], metric: str, name: str) -> str:
-    """The number of images of all methods, or its smallest and largest value."""
-    field = "n" if name == "images" else name
-    counts = {entry[field] for entry in means if entry["metric"] == metric}
-    return "-".join(map(str, sorted({min(counts), max(counts)})))
+def _mean(entry: dict[str, Any], digits: int) -> str:
+    mean = fixed(entry["mean"], digits)
+    cell = f"**{mean}**" if entry["best"] else mean
+    mark = "~" if entry["level_with_best"] else ""
+    return " ".join(filter(None, [cell, mark, interval(entry, digits)]))
 
 
 def _differences(
-    content: dict[str, Any], versus: list[dict[str, Any]], metrics: Sequence[str]
+    content: dict[str, Any],
+    model: str,
+    versus: list[dict[str, Any]],
+    metrics: Sequence[str],
 ) -> str:
     found = {(p["method"], p["metric"]): p for p in versus}
     lines = []
@@ -165,11 +180,11 @@ def _differences(
             continue
         cells = []
         for metric in metrics:
-            unit = content["run"]["metrics"][metric]["unit"]
+            digits = content["decimals"][model][metric]["pairs"]
             pair = found[method, metric]
-            mean = _format(pair["mean"], unit, "+")
-            mean = mean if includes_zero(pair) else f"**{mean}**"
-            cells.append(mean + _ends(pair, unit, "+"))
+            mean = fixed(pair["mean"], digits, "+")
+            cell = f"**{mean}**" if pair["distinct"] else mean
+            cells.append(f"{cell} {interval(pair, digits, '+')}".rstrip())
         lines.append([_title(content, method), *cells])
     return markdown_table(["method", *(_heading(content, m) for m in metrics)], lines)
 
@@ -184,7 +199,7 @@ def _costs(content: dict[str, Any], model: str) -> list[str]:
     for method in content["run"]["methods"]:
         entries = [found.get((method, metric)) for metric in metrics]
         cells = [
-            "" if e is None else f"{_format(e['median'])} ({_format(e['mean'])})"
+            "" if e is None else f"{_cost(e['median'])} ({_cost(e['mean'])})"
             for e in entries
         ]
         lines.append([_title(content, method), *cells])
@@ -215,7 +230,7 @@ def _failures(content: dict[str, Any]) -> list[str]:
     ]
     failures = [
         f"{_text(e['model'])}, {_title(content, e['method'])}, {_text(e['metric'])}, "
-        f"{_count(e['images'], 'image')}: {_text(e['error'])}"
+        f"{count(e['images'], 'image')}: {_text(e['error'])}"
         for e in content["failures"]
     ]
     blocks = []
@@ -229,34 +244,19 @@ def _failures(content: dict[str, Any]) -> list[str]:
 
 
 def _heading(content: dict[str, Any], metric: str) -> str:
-    about = content["run"]["metrics"][metric]
-    arrow = "↑" if about["higher_is_better"] else "↓"
-    unit = "%" if about["unit"] == "percent" else _text(about["unit"])
-    return f"{_text(metric.replace('_', ' '))} {arrow} ({unit})"
+    unit = _text(unit_of(content, metric))
+    name = f"{_text(metric_title(metric))} {direction(content, metric)}".rstrip()
+    return f"{name} ({unit})"
 
 
 def _title(content: dict[str, Any], method: str) -> str:
-    return _text(content["run"]["methods"][method].get("title") or method)
+    return _text(method_title(content, method))
 
 
-def _ends(entry: dict[str, Any], unit: str, sign: str = "") -> str:
-    if entry["low"] is None:
-        return ""
-    low, high = (_format(entry[end], unit, sign) for end in ("low", "high"))
-    return f" [{low}, {high}]"
-
-
-def _format(value: float | None, unit: str | None = None, sign: str = "") -> str:
-    """Percent with one decimal, costs three digits, the rest three decimals."""
+def _cost(value: float | None) -> str:
     if value is None:
         return "-"
-    if unit is None:
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return f"{value:{sign}.{1 if unit == 'percent' else 3}f}"
-
-
-def _count(n: int, thing: str) -> str:
-    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _share(value: float | None) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -158,15 +159,50 @@ def _finish(folder: Path, experiment: Experiment) -> None:
     write_report(folder, summarise(folder))
 
 
-def _progress(total: int, group: Group) -> tqdm[Any]:
-    """A progress bar of the first process's images."""
-    hidden = group.rank != 0 or not sys.stderr.isatty()
+_LAYOUT = "{n_fmt}/{total_fmt} images, {rate_noinv_fmt}, {remaining} left"
+_SECONDS_PER_LINE = 60.0
+
+
+class _Lines:
+    """A line each minute: a log would keep every state of a bar."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._start = self._last = time.monotonic()
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last < _SECONDS_PER_LINE:
+            return
+        self._last = now
+        line = tqdm.format_meter(
+            self._done,
+            self._total,
+            now - self._start,
+            unit=" images",
+            bar_format=_LAYOUT,
+        )
+        tqdm.write(line, file=sys.stderr)
+
+
+def _progress(total: int, group: Group) -> tqdm[Any] | _Lines:
+    """The progress of the first process: a bar, or lines without a terminal."""
+    if group.rank == 0 and not sys.stderr.isatty():
+        return _Lines(total)
     share = f"1 of {group.size} processes" if group.size > 1 else None
-    layout = (
-        "{l_bar}{bar}| {n_fmt}/{total_fmt} images, {rate_noinv_fmt}, {remaining} left"
-    )
     return tqdm(
-        total=total, unit=" images", desc=share, disable=hidden, bar_format=layout
+        total=total,
+        unit=" images",
+        desc=share,
+        disable=group.rank != 0,
+        bar_format="{l_bar}{bar}| " + _LAYOUT,
     )
 
 

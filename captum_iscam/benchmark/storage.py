@@ -7,7 +7,8 @@
     OUT/curves/rank0.jsonl                   one `Curve` per line, a file per process
     OUT/images/<key>.jpg                     the input's crop, at most 160 pixels
     OUT/maps/<model>/<method>/<key>.png      8-bit grey, at most 112 pixels
-    OUT/summary.md, summary.csv, summary.json, report.html, report_data/*.js
+    OUT/summary.md, summary.tex, summary.csv, summary_wide.csv, summary.json
+    OUT/report.html, report_data/*.js
     OUT/.captum-iscam.lock                   locked while a run writes here
 
 `run.json` is one object::
@@ -65,7 +66,9 @@ CURVES = "curves"
 MAPS = "maps"
 IMAGES = "images"
 SUMMARY_MARKDOWN = "summary.md"
+SUMMARY_LATEX = "summary.tex"
 SUMMARY_CSV = "summary.csv"
+SUMMARY_WIDE_CSV = "summary_wide.csv"
 SUMMARY_JSON = "summary.json"
 REPORT = "report.html"
 REPORT_DATA = "report_data"
@@ -74,7 +77,9 @@ WRITTEN = (
     ROWS,
     CURVES,
     SUMMARY_MARKDOWN,
+    SUMMARY_LATEX,
     SUMMARY_CSV,
+    SUMMARY_WIDE_CSV,
     SUMMARY_JSON,
     REPORT,
     REPORT_DATA,

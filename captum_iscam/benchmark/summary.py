@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from captum_iscam._utils.about import bibtex, citation
 from captum_iscam._utils.files import write_whole
 from captum_iscam.benchmark import storage
 from captum_iscam.benchmark.bootstrap import (
@@ -23,20 +22,19 @@ from captum_iscam.benchmark.bootstrap import (
     pairs,
     win_shares,
 )
-from captum_iscam.benchmark.markdown import as_markdown, includes_zero
+from captum_iscam.benchmark.csv_tables import as_csv, as_wide_csv
+from captum_iscam.benchmark.emphasis import best_methods, decimals, is_distinct
+from captum_iscam.benchmark.latex import as_latex
+from captum_iscam.benchmark.markdown import as_markdown
 from captum_iscam.benchmark.results import Results, Table, read_results
 from captum_iscam.benchmark.storage import (
     SUMMARY_CSV,
     SUMMARY_JSON,
+    SUMMARY_LATEX,
     SUMMARY_MARKDOWN,
+    SUMMARY_WIDE_CSV,
 )
-
-_COLUMNS = (
-    *("model", "metric", "method", "unit", "higher_is_better"),
-    *("n", "missing", "undefined", "mean", "low", "high", "median"),
-    *("best", "level_with_best", "reference"),
-    *("difference_n", "difference", "difference_low", "difference_high", "wins"),
-)
+from captum_iscam.benchmark.table_text import metric_title, version_of
 
 
 @dataclass
@@ -46,8 +44,9 @@ class Summary:
     Attributes:
         folder (Path): The benchmark's folder.
         content (dict): The content of `summary.json`: "run", "bootstrap", "reference",
-            "images", "models", and the lists "means", "pairs", "costs", "curves" and
-            "failures", one entry per model, metric and method.
+            "citation", "titles", "images", "models", "decimals", and the lists "means",
+            "pairs", "costs", "curves" and "failures", one entry per model, metric and
+            method.
         results (Results): The rows it was computed from.
     """
 
@@ -57,7 +56,10 @@ class Summary:
 
 
 def summarise(folder: Path | str, reference: str | None = None) -> Summary:
-    """Writes `summary.md`, `summary.csv` and `summary.json` from the rows of a folder.
+    """Writes the summary of the rows of a folder.
+
+    It is `summary.md`, `summary.tex`, `summary.csv`, `summary_wide.csv` and
+    `summary.json`.
 
     Means are over the images on which a metric has a value for any method. Images
     without one (for example without a box for a localisation metric) are counted as
@@ -85,10 +87,24 @@ def summarise(folder: Path | str, reference: str | None = None) -> Summary:
             f"Known are: {', '.join(results.methods)}."
         )
     content = contents(results, reference)
-    write_whole(folder / SUMMARY_MARKDOWN, _encoded(as_markdown(content)))
-    write_whole(folder / SUMMARY_CSV, _encoded(_as_csv(content)))
-    write_whole(folder / SUMMARY_JSON, _encoded(_as_json(content)))
+    for name, text in {**tables(content), SUMMARY_JSON: _as_json(content)}.items():
+        # An error may contain a file name that is not valid text.
+        write_whole(folder / name, text.encode("utf-8", "backslashreplace"))
     return Summary(folder, content, results)
+
+
+def tables(content: dict[str, Any]) -> dict[str, str]:
+    """Returns the text of each file with tables, by its name.
+
+    Args:
+        content (dict): The content of `summary.json`.
+    """
+    return {
+        SUMMARY_MARKDOWN: as_markdown(content),
+        SUMMARY_LATEX: as_latex(content),
+        SUMMARY_CSV: as_csv(content),
+        SUMMARY_WIDE_CSV: as_wide_csv(content),
+    }
 
 
 def _as_json(content: dict[str, Any]) -> str:
@@ -104,41 +120,8 @@ def _as_json(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _as_csv(content: dict[str, Any]) -> str:
-    """A line per model, metric and method; costs have no interval."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    reference = content["reference"]
-    versus = {_key(p): p for p in content["pairs"] if p["other"] == reference}
-    for entry in [*content["means"], *content["costs"]]:
-        metric = content["run"]["metrics"][entry["metric"]]
-        line = {
-            **entry,
-            "unit": metric["unit"],
-            "higher_is_better": metric["higher_is_better"],
-        }
-        pair = versus.get(_key(entry))
-        if pair is not None:
-            line |= {
-                "reference": reference,
-                "difference_n": pair["n"],
-                "difference": pair["mean"],
-                "difference_low": pair["low"],
-                "difference_high": pair["high"],
-                "wins": pair["wins"],
-            }
-        writer.writerow(line)
-    return out.getvalue()
-
-
 def _key(entry: dict[str, Any]) -> tuple[str, str, str]:
     return entry["model"], entry["metric"], entry["method"]
-
-
-def _encoded(text: str) -> bytes:
-    # An error may contain a file name that is not valid text.
-    return text.encode("utf-8", "backslashreplace")
 
 
 def contents(results: Results, reference: str) -> dict[str, Any]:
@@ -159,6 +142,8 @@ def contents(results: Results, reference: str) -> dict[str, Any]:
             "interval": "percentile",
         },
         "reference": reference,
+        "citation": {},
+        "titles": {metric: metric_title(metric) for metric in run["metrics"]},
         "images": {
             "total": len(results.images),
             "unreadable": [
@@ -167,6 +152,7 @@ def contents(results: Results, reference: str) -> dict[str, Any]:
             ],
         },
         "models": {model: _model(results, model) for model in results.models},
+        "decimals": {model: {} for model in results.models},
         "means": [],
         "pairs": [],
         "costs": [],
@@ -176,6 +162,8 @@ def contents(results: Results, reference: str) -> dict[str, Any]:
             for failure, count in sorted(results.failures.items())
         ],
     }
+    version = version_of(content)
+    content["citation"] = {"text": citation(version), "bibtex": bibtex(version)}
     for model in results.models:
         for metric in results.metrics(model):
             _compare(results, model, metric, content)
@@ -202,21 +190,22 @@ def _compare(
     results: Results, model: str, metric: str, content: dict[str, Any]
 ) -> None:
     """Adds the means and differences of one metric on one model."""
+    about = results.run["metrics"][metric]
     table = results.tables[model, metric]
-    higher_is_better = bool(results.run["metrics"][metric]["higher_is_better"])
     defined = _defined(table)
     values = table.values[defined]
     undefined = int(((table.present > 0).any(1) & ~defined).sum())
-    differences = _differences(values, results.methods, higher_is_better)
+    differences = _differences(values, results.methods, about["higher_is_better"])
     found = bootstrap(values)
-    best = _best(found.mean, results.methods, higher_is_better)
+    best = best_methods(values, results.methods, about["higher_is_better"])
     level = {
         pair["method"]
         for pair in differences
-        if pair["other"] in best and includes_zero(pair)
+        if pair["other"] in best and not pair["distinct"]
     }
+    means: list[dict[str, Any]] = []
     for i, method in enumerate(results.methods):
-        content["means"].append(
+        means.append(
             {
                 "model": model,
                 "metric": metric,
@@ -232,7 +221,12 @@ def _compare(
                 "level_with_best": method in level - best,
             }
         )
+    content["means"] += means
     content["pairs"] += [{"model": model, "metric": metric, **d} for d in differences]
+    content["decimals"][model][metric] = {
+        "means": decimals(means, about["unit"]),
+        "pairs": decimals(differences, about["unit"]),
+    }
 
 
 def _defined(table: Table) -> npt.NDArray[np.bool_]:
@@ -243,17 +237,8 @@ def _defined(table: Table) -> npt.NDArray[np.bool_]:
     return defined
 
 
-def _best(means: Array, methods: list[str], higher_is_better: bool) -> set[str]:
-    """The method of the best mean; several only if they are equal."""
-    signed = means if higher_is_better else -means
-    if np.isnan(signed).all():
-        return set()
-    top = np.nanmax(signed)
-    return {method for method, mean in zip(methods, signed, strict=True) if mean == top}
-
-
 def _differences(
-    values: Array, methods: list[str], higher_is_better: bool
+    values: Array, methods: list[str], higher_is_better: bool | None
 ) -> list[dict[str, Any]]:
     """The differences of all pairs of methods, in both orders."""
     wins = win_shares(values, higher_is_better)
@@ -264,17 +249,16 @@ def _differences(
             (a, b, (mean, low, high)),
             (b, a, (-mean, -high, -low)),
         ):
-            found.append(
-                {
-                    "method": methods[first],
-                    "other": methods[second],
-                    "n": int(difference.n),
-                    "mean": _number(ends[0]),
-                    "low": _number(ends[1]),
-                    "high": _number(ends[2]),
-                    "wins": _number(wins[first, second]),
-                }
-            )
+            pair = {
+                "method": methods[first],
+                "other": methods[second],
+                "n": int(difference.n),
+                "mean": _number(ends[0]),
+                "low": _number(ends[1]),
+                "high": _number(ends[2]),
+                "wins": _number(wins[first, second]),
+            }
+            found.append({**pair, "distinct": is_distinct(pair)})
     return found
 
 

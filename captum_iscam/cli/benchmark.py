@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,8 +24,14 @@ from captum_iscam.benchmark.metric_spec import MetricSpec
 from captum_iscam.benchmark.metric_trial import check_returns
 from captum_iscam.benchmark.run import run as run_experiment
 from captum_iscam.benchmark.sources import bundled_scenes, find_data
-from captum_iscam.benchmark.storage import REPORT, SUMMARY_JSON, SUMMARY_MARKDOWN
+from captum_iscam.benchmark.storage import (
+    REPORT,
+    SUMMARY_JSON,
+    SUMMARY_LATEX,
+    SUMMARY_MARKDOWN,
+)
 from captum_iscam.benchmark.summary import describe_without_value
+from captum_iscam.benchmark.terminal import as_text
 from captum_iscam.cli.explain import check_score, choose_device
 from captum_iscam.cli.output import make_folder, print_line
 from captum_iscam.cli.parser import METHODS, PRESETS
@@ -33,6 +40,7 @@ from captum_iscam.cli.record import versions
 from captum_iscam.methods import Options, find_methods
 
 _MOST_LISTED = 20
+_MOST_LINES = 35  # of tables, so that all of the output is at most 40
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,14 +69,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_results(folder: Path) -> int:
-    """Prints the tables; returns 1 if a method or a network has nothing but errors."""
-    # The settings are for the file; the terminal shows the command already.
-    text = (folder / SUMMARY_MARKDOWN).read_text(encoding="utf-8")
-    for line in text.partition("\n## The run")[0].split("\n"):
-        print_line(line, sys.stdout)
-    page = folder / REPORT
-    print_line(f"All results are in {folder}. Open {page} in a browser.", sys.stdout)
+    """Prints the means; returns 1 if a method or a network has nothing but errors."""
     content = json.loads((folder / SUMMARY_JSON).read_bytes())
+    lines = as_text(content, shutil.get_terminal_size().columns)
+    for line in lines[:_MOST_LINES]:
+        print_line(line, sys.stdout)
+    if len(lines) > _MOST_LINES:
+        print_line(f"and {len(lines) - _MOST_LINES} more lines", sys.stdout)
+    print_line(f"Tables: {folder / SUMMARY_MARKDOWN}", sys.stdout)
+    print_line(f"For a paper: {folder / SUMMARY_LATEX}", sys.stdout)
+    print_line(f"To open in a browser: {folder / REPORT}", sys.stdout)
+    print_line(f"To cite: {content['citation']['text']}", sys.stdout)
     failed = describe_without_value(content)
     for line in failed[:_MOST_LISTED]:
         print_line(line, sys.stderr)

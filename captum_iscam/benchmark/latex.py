@@ -1,0 +1,210 @@
+r"""The summary as LaTeX tables, for `\input` in a paper that uses `booktabs`."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from captum_iscam.benchmark.emphasis import MIN_IMAGES
+from captum_iscam.benchmark.table_text import (
+    count,
+    counts,
+    direction,
+    fixed,
+    interval,
+    method_title,
+    metric_title,
+    parts,
+    unit_of,
+    version_of,
+)
+
+_WIDTH = 4  # metrics side by side, as many as the text of an article is wide
+_ARROWS = {"↑": r" $\uparrow$", "↓": r" $\downarrow$", "": ""}
+_ESCAPES = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+_ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
+}
+
+
+def as_latex(content: dict[str, Any]) -> str:
+    """Returns the tables of means, at most four metrics wide, in ASCII.
+
+    Args:
+        content (dict): The content of `summary.json`.
+    """
+    lines = [
+        f"% Tables of captum-iscam benchmark, captum_iscam {version_of(content)}.",
+        r"% In the preamble: \usepackage{booktabs}",
+    ]
+    number = 0
+    for model in content["run"]["models"]:
+        means = [entry for entry in content["means"] if entry["model"] == model]
+        metrics = list(dict.fromkeys(entry["metric"] for entry in means))
+        for part in parts(metrics, _WIDTH):
+            number += 1
+            lines += ["", *_table(content, model, means, part, number)]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: object) -> str:
+    r"""Returns text with everything that LaTeX reads as a command escaped.
+
+    The result is ASCII, so that every engine and encoding takes it. A character that
+    is no letter with an accent becomes its number.
+
+    Examples::
+
+        >>> print(escape("50% of a_b"), escape("é"), escape("中"))
+        50\% of a\_b \'{e} U+4E2D
+    """
+    found = "".join(map(_escaped, " ".join(str(text).split())))
+    found = re.sub("-(?=-)", "-{}", found)  # two would be a dash
+    # At the start of a row both would be an argument of the row before.
+    return re.sub(r"^([\[*])", r"{\1}", found)
+
+
+def _escaped(sign: str) -> str:
+    if sign in _ESCAPES:
+        return _ESCAPES[sign]
+    if sign.isascii() and sign.isprintable():
+        return sign
+    parted = unicodedata.normalize("NFD", sign)
+    letter, mark = parted[0], parted[1:]
+    if letter.isascii() and mark in _ACCENTS:
+        return f"\\{_ACCENTS[mark]}{{{letter}}}"
+    return f"U+{ord(sign):04X}"
+
+
+def _table(
+    content: dict[str, Any],
+    model: str,
+    means: list[dict[str, Any]],
+    metrics: Sequence[str],
+    number: int,
+) -> list[str]:
+    heads = [_heading(content, metric) for metric in metrics]
+    rows = []
+    for method in content["run"]["methods"]:
+        rows += _method(content, model, method, means, metrics)
+    images = [counts(means, metric, "n").replace("-", "--") for metric in metrics]
+    return [
+        r"\begin{table}",
+        r"\centering",
+        r"\small",
+        r"\setlength{\tabcolsep}{4pt}",
+        r"\setlength{\belowcaptionskip}{6pt}",
+        f"\\caption{{{_caption(content, model, means, metrics)}}}",
+        f"\\label{{tab:{_slug(model)}-{number}}}",
+        f"\\begin{{tabular}}{{@{{}}l{'r' * len(metrics)}@{{}}}}",
+        r"\toprule",
+        " & ".join(["Method", *heads]) + r" \\",
+        r"\midrule",
+        *rows,
+        r"\midrule",
+        " & ".join(["Images", *images]) + r" \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def _heading(content: dict[str, Any], metric: str) -> str:
+    lines = [
+        escape(part)
+        for part in textwrap.wrap(metric_title(metric), 10, break_long_words=False)
+    ]
+    lines[-1] += _ARROWS[direction(content, metric)]
+    lines.append(f"({escape(unit_of(content, metric))})")
+    return r"\shortstack[r]{" + r"\\".join(lines) + "}"
+
+
+def _method(
+    content: dict[str, Any],
+    model: str,
+    method: str,
+    means: list[dict[str, Any]],
+    metrics: Sequence[str],
+) -> list[str]:
+    """The means of a method, and a line below them with their intervals."""
+    found = {e["metric"]: e for e in means if e["method"] == method}
+    values, ends = [], []
+    for metric in metrics:
+        entry = found[metric]
+        digits = content["decimals"][model][metric]["means"]
+        mean = fixed(entry["mean"], digits)
+        mean = f"$\\mathbf{{{mean}}}$" if entry["best"] else f"${mean}$"
+        # Without a width of its own, so that the numbers stay aligned.
+        values.append(mean + (r"\rlap{$^\sim$}" if entry["level_with_best"] else ""))
+        between = interval(entry, digits)
+        ends.append(f"{{\\scriptsize $[{between[1:-1]}]$}}" if between else "")
+    title = escape(method_title(content, method))
+    lines = [" & ".join([title, *values]) + r" \\"]
+    if any(ends):
+        lines.append(" & ".join(["", *ends]).strip() + r" \\[2pt]")
+    return lines
+
+
+def _caption(
+    content: dict[str, Any],
+    model: str,
+    means: list[dict[str, Any]],
+    metrics: Sequence[str],
+) -> str:
+    run, bootstrap = content["run"], content["bootstrap"]
+    shown = [e for e in means if e["metric"] in metrics]
+    sentences = [
+        f"Means over images on {escape(model)}, layer "
+        f"{escape(run['models'][model].get('layer'))}, "
+        f"$n={content['models'][model]['images']}$, with "
+        f"{100 * bootstrap['confidence']:.0f}\\,\\% intervals "
+        f"({bootstrap['interval']} bootstrap, {bootstrap['n_resamples']:,} resamples)."
+    ]
+    arrows = {direction(content, metric) for metric in metrics}
+    told = [("↑", "more is better"), ("↓", "less is better")]
+    signs = [f"{_ARROWS[a].strip()} {what}" for a, what in told if a in arrows]
+    if signs:
+        sentences.append(f"{', '.join(signs)}.")
+    if any(e["best"] for e in shown):
+        sentences.append("Bold: best mean.")
+    if any(e["level_with_best"] for e in shown):
+        sentences.append(
+            r"$^\sim$: not distinguished from the best; the interval of the paired "
+            "difference includes zero."
+        )
+    if 0 < min((e["n"] for e in shown if e["n"]), default=0) < MIN_IMAGES:
+        sentences.append(
+            f"Over fewer than {MIN_IMAGES} images intervals are too narrow."
+        )
+    waiting = content["models"][model]["waiting"]
+    if waiting:
+        sentences.append(f"Incomplete: {count(waiting, 'image')} to come.")
+    seed = run["settings"].get("seed", run["data"].get("seed"))
+    sentences.append(f"Seed {seed}, captum\\_iscam {escape(version_of(content))}.")
+    return " ".join(sentences)
+
+
+def _slug(model: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", model).strip("-") or "network"

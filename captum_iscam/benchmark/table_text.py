@@ -1,0 +1,100 @@
+"""What every table of the summary writes alike: titles, directions, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from captum_iscam import __version__
+
+_SPELLED = {"adcc": "ADCC", "iou": "IoU", "road": "ROAD"}
+
+
+def metric_title(metric: str) -> str:
+    """Returns a metric's name as a heading.
+
+    Examples::
+
+        >>> metric_title("mask_iou"), metric_title("road_most_relevant_first")
+        ('Mask IoU', 'ROAD most relevant first')
+    """
+    words = [_SPELLED.get(word, word) for word in metric.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+def method_title(content: dict[str, Any], method: str) -> str:
+    """Returns a method's name in figures and tables.
+
+    Args:
+        content (dict): The content of `summary.json`.
+        method (str): Its name on the command line.
+    """
+    return str(content["run"]["methods"][method].get("title") or method)
+
+
+def direction(content: dict[str, Any], metric: str) -> str:
+    """Returns ↑ where more is better, ↓ where less is, and nothing where neither is."""
+    higher = content["run"]["metrics"][metric]["higher_is_better"]
+    return "" if higher is None else "↑" if higher else "↓"
+
+
+def unit_of(content: dict[str, Any], metric: str) -> str:
+    """Returns the sign or the name of a metric's unit."""
+    unit = str(content["run"]["metrics"][metric]["unit"])
+    return "%" if unit == "percent" else unit
+
+
+def fixed(value: float | None, decimals: int, sign: str = "") -> str:
+    """Returns a number with that many decimals, a dash for None.
+
+    Examples::
+
+        >>> fixed(0.29411, 3), fixed(0.0021, 2, "+"), fixed(-0.0021, 2), fixed(None, 1)
+        ('0.294', '+0.00', '0.00', '-')
+    """
+    if value is None:
+        return "-"
+    text = f"{abs(value):.{decimals}f}"
+    return ("-" if value < 0 and float(text) else sign) + text
+
+
+def interval(entry: dict[str, Any], decimals: int, sign: str = "") -> str:
+    """Returns the interval of an entry in brackets, nothing where there is none."""
+    if entry["low"] is None:
+        return ""
+    low, high = (fixed(entry[end], decimals, sign) for end in ("low", "high"))
+    return f"[{low}, {high}]"
+
+
+def counts(means: Sequence[dict[str, Any]], metric: str, field: str) -> str:
+    """Returns a count of all methods, or its smallest and largest value.
+
+    Args:
+        means (Sequence[dict]): The means of a model.
+        metric (str): The metric.
+        field (str): "n", "missing" or "undefined".
+    """
+    found = {entry[field] for entry in means if entry["metric"] == metric}
+    return "-".join(map(str, sorted({min(found), max(found)})))
+
+
+def count(n: int, thing: str) -> str:
+    """Returns a number of things.
+
+    Examples::
+
+        >>> count(1, "image"), count(2, "image")
+        ('1 image', '2 images')
+    """
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def version_of(content: dict[str, Any]) -> str:
+    """Returns the version of the package that a run was begun with."""
+    return str(content["run"]["versions"].get("captum_iscam") or __version__)
+
+
+def parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Yields the items in parts of that size, for tables side by side."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,76 @@
+"""The means as plain text, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from captum_iscam.benchmark.emphasis import MIN_IMAGES
+from captum_iscam.benchmark.table_text import (
+    direction,
+    fixed,
+    method_title,
+    metric_title,
+    unit_of,
+)
+
+
+def as_text(content: dict[str, Any], width: int = 80) -> list[str]:
+    """Returns the means of all networks as lines: a row per metric.
+
+    Args:
+        content (dict): The content of `summary.json`.
+        width (int, optional): Characters of a line. Methods that do not fit stand in a
+            further table. Default: 80
+    """
+    lines = []
+    for model in content["run"]["models"]:
+        means = [entry for entry in content["means"] if entry["model"] == model]
+        if means:
+            n = sorted({min(e["n"] for e in means), max(e["n"] for e in means)})
+            images = " to ".join(map(str, n))
+            lines += [f"{model}, means over {images} images, * the best of a row:"]
+            lines += _tables(content, model, means, width)
+    fewest = min((e["n"] for e in content["means"] if e["n"]), default=MIN_IMAGES)
+    if fewest < MIN_IMAGES:
+        lines.append(f"Below {MIN_IMAGES} images no mean is called the best.")
+    return lines
+
+
+def _tables(
+    content: dict[str, Any], model: str, means: list[dict[str, Any]], width: int
+) -> list[str]:
+    metrics = list(dict.fromkeys(entry["metric"] for entry in means))
+    found = {(e["method"], e["metric"]): e for e in means}
+    names = ["", *(_label(content, metric) for metric in metrics)]
+    columns = []
+    for method in content["run"]["methods"]:
+        cells = [method_title(content, method)]
+        for metric in metrics:
+            entry = found[method, metric]
+            mean = fixed(entry["mean"], content["decimals"][model][metric]["means"])
+            cells.append(mean + ("*" if entry["best"] else " "))
+        columns.append(_padded(cells))
+    lines: list[str] = []
+    while columns:
+        shown = [[name.ljust(max(map(len, names))) for name in names], columns.pop(0)]
+        while columns and _width([*shown, columns[0]]) <= width:
+            shown.append(columns.pop(0))
+        lines += ["  ".join(row).rstrip() for row in zip(*shown, strict=True)]
+    return lines
+
+
+def _padded(cells: Sequence[str]) -> list[str]:
+    """Cells of equal width, aligned to the right; a star stands to the right of all."""
+    title = cells[0] + " "
+    width = max(map(len, [title, *cells[1:]]))
+    return [cell.rjust(width) for cell in [title, *cells[1:]]]
+
+
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    return sum(len(column[0]) + 2 for column in columns) - 2
+
+
+def _label(content: dict[str, Any], metric: str) -> str:
+    name = f"{metric_title(metric)} {direction(content, metric)}".rstrip()
+    return f"{name} ({unit_of(content, metric)})"
