@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from captum_iscam.benchmark.bootstrap import Array
-
-MIN_IMAGES = 30
-"""Fewest images for a verdict. The intervals of fewer are too narrow."""
+from captum_iscam.benchmark.significance import MIN_IMAGES
 
 
 def best_methods(

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from captum_iscam.benchmark.emphasis import MIN_IMAGES
+from captum_iscam.benchmark.significance import MIN_IMAGES
 from captum_iscam.benchmark.table_text import (
     count,
     counts,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from captum_iscam.benchmark.emphasis import MIN_IMAGES
+from captum_iscam.benchmark.significance import MIN_IMAGES
 from captum_iscam.benchmark.table_text import (
     count,
     counts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from captum_iscam.benchmark.emphasis import MIN_IMAGES
+from captum_iscam.benchmark.significance import MIN_IMAGES
 from captum_iscam.benchmark.table_text import (
     direction,
     fixed,

@@ -14,7 +14,8 @@
 // 2. It makes HTML by `element` and SVG by `drawn`. Both take a name, attributes (a
 //    function is a listener, `true` an attribute without value, `false` and `null` none)
 //    and children (nodes, texts, lists of both; `null` is skipped).
-// 3. It writes numbers by `number`, `quantity` and `count`, names by `words` and `titleOf`.
+// 3. It writes means by `fixed` and `decimalsOf`, other numbers by `number`, `quantity` and
+//    `count`, and names by `words`, `unitOf` and `titleOf`.
 // 4. It has the colours of methods from `colourOf`, `dashOf` and `swatch`, so that a method
 //    looks the same everywhere.
 // 5. It takes the ticks of an axis from `evenTicks` and `tickText`.
@@ -63,7 +64,8 @@ function offerMetrics(select, model) {
   select.dataset.model = model;
   const metrics = metricsOf(model);
   const before = select.value;
-  fillSelect(select, metrics.map((metric) => [metric, words(metric)]));
+  const option = (metric) => [metric, `${words(metric)} (${directionOf(metric)})`];
+  fillSelect(select, metrics.map(option));
   const usual = metrics.includes("insertion") ? "insertion" : metrics[0];
   select.value = metrics.includes(before) ? before : usual ?? "";
 }
@@ -73,18 +75,34 @@ function scrolling(id, name) {
   return element("div", { id, class: "scroll", tabindex: "0", role: "region", "aria-label": name });
 }
 
+// Marks the sides on which a region has more than it shows; style.css fades them.
+function markEdges(region) {
+  const hidden = region.scrollWidth - region.clientWidth - region.scrollLeft;
+  region.classList.toggle("more-left", region.scrollLeft > 1);
+  region.classList.toggle("more-right", hidden > 1);
+}
+
 function widthOf(place) {
   return Math.min(660, Math.max(320, place.clientWidth));
 }
 
-// Numbers and names. Numbers are those of summary.md: percent with one decimal, the rest
-// with three.
+// Numbers and names. Means and differences have the decimals of summary.md, which follow
+// from their intervals; values of single images have one for percent and three otherwise.
 
-function number(value, unit, sign = "") {
+function fixed(value, decimals, sign = "") {
   if (value === null || value === undefined) return "-";
-  const text = Math.abs(value).toFixed(unit === "percent" ? 1 : 3);
+  const text = Math.abs(value).toFixed(decimals);
   if (value < 0 && Number(text) !== 0) return "\u2212" + text;
   return sign + text;
+}
+
+function number(value, unit, sign = "") {
+  return fixed(value, unit === "percent" ? 1 : 3, sign);
+}
+
+// `list` is "means" or "pairs".
+function decimalsOf(list, model, metric) {
+  return report.decimals[model][metric][list];
 }
 
 function quantity(value) {
@@ -98,20 +116,25 @@ function count(n, thing) {
 }
 
 function words(name) {
-  return name.replaceAll("_", " ");
+  return report.titles[name] ?? name.replaceAll("_", " ");
+}
+
+function directionOf(metric) {
+  const { higher_is_better: higher } = report.run.metrics[metric];
+  if (higher === null) return "neither is better";
+  return higher ? "\u2191 higher is better" : "\u2193 lower is better";
 }
 
 function unitOf(metric) {
-  const { unit, higher_is_better: higher } = report.run.metrics[metric];
-  return `${higher ? "\u2191" : "\u2193"} ${unit === "percent" ? "%" : unit}`;
+  const { unit } = report.run.metrics[metric];
+  return `${directionOf(metric)}, ${unit === "percent" ? "%" : unit}`;
 }
 
 function titleOf(method) {
   return report.run.methods[method].title || method;
 }
 
-// The data: metrics of a network, entries of a list by method, and whether the interval
-// of a difference includes zero.
+// The data: metrics of a network, and entries of a list by method.
 
 function metricsOf(model) {
   return [...new Set(
@@ -125,10 +148,6 @@ function entriesOf(list, model, metric) {
       .filter((e) => e.model === model && e.metric === metric)
       .map((e) => [e.method, e]),
   );
-}
-
-function includesZero(pair) {
-  return pair.low === null || (pair.low <= 0 && pair.high >= 0);
 }
 
 // Colours that differ in hue and lightness on light and dark paper. The eighth method has
@@ -198,7 +217,7 @@ function load(name) {
 //   id       of its section, to which the navigation links
 //   title    its name in the navigation
 //   heading  the section's heading, where it differs from the title
-//   order    its place: tabs of the package have 10, 20, ... 60. Default: 100
+//   order    its place: tabs of the package have 10 to 60. Default: 100
 //   build(place, redraw)  fills the section's element with what stays, once; redraw()
 //            draws this tab again
 //   draw(place, model)    shows a network, at the start and whenever another is chosen

@@ -26,7 +26,7 @@ function alerts() {
   if (counts.length && Math.min(...counts) < 30) {
     found.push(
       `Some means are over ${count(Math.min(...counts), "image")} only: below about 30 the ` +
-      "intervals are too narrow.",
+      "intervals are too narrow, and nothing is bold or shaded.",
     );
   }
   return found;
@@ -36,7 +36,10 @@ function alerts() {
 function addTab(tab) {
   const { id, title, heading = title } = tab;
   const place = element("div");
-  const redraw = () => tab.draw?.(place, byId("model").value);
+  const redraw = () => {
+    tab.draw?.(place, byId("model").value);
+    markAllIn(place);
+  };
   byId("sections").append(element("a", { href: `#${id}` }, title));
   byId("main").append(
     element(
@@ -50,8 +53,23 @@ function addTab(tab) {
   return redraw;
 }
 
+function markAllIn(place) {
+  place.querySelectorAll(".scroll").forEach(markEdges);
+}
+
+// Neither event rises from its element, so both are caught on their way down.
+function watchEdges() {
+  document.addEventListener("scroll", ({ target }) => {
+    if (target.classList?.contains("scroll")) markEdges(target);
+  }, true);
+  document.addEventListener("toggle", ({ target }) => {
+    requestAnimationFrame(() => markAllIn(target));
+  }, true);
+}
+
 function start() {
   showHead();
+  watchEdges();
   fillSelect(byId("model"), models.map((model) => [model, model]));
   tabs.sort((a, b) => (a.order ?? 100) - (b.order ?? 100));
   const drawing = new Map(tabs.map((tab) => [tab, addTab(tab)]));
@@ -63,6 +81,7 @@ function start() {
     if (innerWidth === width) return;
     width = innerWidth;
     drawing.forEach((redraw, tab) => tab.fitted && redraw());
+    markAllIn(document);
   });
   drawAll();
 }

@@ -26,8 +26,14 @@ from torch import Tensor
 from captum_iscam._utils.files import write_whole
 from captum_iscam.benchmark import storage
 from captum_iscam.benchmark.results import Results
-from captum_iscam.benchmark.storage import REPORT, REPORT_DATA
-from captum_iscam.benchmark.summary import Summary, summarise
+from captum_iscam.benchmark.storage import (
+    REPORT,
+    REPORT_DATA,
+    SUMMARY_LATEX,
+    SUMMARY_MARKDOWN,
+    SUMMARY_WIDE_CSV,
+)
+from captum_iscam.benchmark.summary import Summary, summarise, tables
 from captum_iscam.metrics._maps import correlation, mean_ranks
 
 EXTRA_TABS: list[Path] = []
@@ -91,7 +97,8 @@ def write_report(folder: Path | str, summary: Summary | None = None) -> Path:
         write_whole(file, line.encode())
         written.add(file)
     page = folder / REPORT
-    html = _page({**summary.content, **_extras(summary.results)})
+    extras = {**_extras(summary.results), "files": _files(summary.content)}
+    html = _page({**summary.content, **extras})
     write_whole(page, html.encode())
     for old in set(data.glob("*.js")) - written:
         old.unlink()
@@ -110,6 +117,16 @@ def _extras(results: Results) -> dict[str, Any]:
             f"every two methods ({', '.join(titles)}): 0 where all rank the pixels in "
             "the same order, about 1 where they have nothing in common."
         ),
+    }
+
+
+def _files(content: dict[str, Any]) -> dict[str, str]:
+    """Returns the files that the page offers to copy or save."""
+    texts = tables(content)
+    names = (SUMMARY_LATEX, SUMMARY_WIDE_CSV, SUMMARY_MARKDOWN)
+    return {
+        **{name: texts[name] for name in names},
+        "captum_iscam.bib": content["citation"]["bibtex"],
     }
 
 

@@ -3,12 +3,8 @@
 import numpy as np
 import pytest
 
-from captum_iscam.benchmark.emphasis import (
-    MIN_IMAGES,
-    best_methods,
-    decimals,
-    is_distinct,
-)
+from captum_iscam.benchmark.emphasis import best_methods, decimals, is_distinct
+from captum_iscam.benchmark.significance import MIN_IMAGES
 
 
 def table(first, second, n_images=MIN_IMAGES):

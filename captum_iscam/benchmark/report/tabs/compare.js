@@ -7,7 +7,7 @@
 //    a dot for the mean, and the mean in numbers. The axis spans all intervals.
 // 3. The matrix has a cell for each pair: the share of images on which the row beats the
 //    column. The further from one half, the stronger the colour. A dashed outline says
-//    that the interval of the mean difference includes zero.
+//    that the images do not distinguish the two. A metric without direction has no matrix.
 
 registerTab({
   id: "compare",
@@ -36,7 +36,8 @@ registerTab({
             "p",
             { class: "about" },
             "Share of images on which the row beats the column; a tie counts half. In " +
-            "outline: the interval of the mean difference includes zero.",
+            "outline: the interval of the mean difference includes zero, or there are " +
+            "fewer than 30 images.",
           ),
           scrolling("wins", "Wins"),
         ),
@@ -51,13 +52,17 @@ registerTab({
     const found = entriesOf("means", model, metric);
     const higher = report.run.metrics[metric].higher_is_better;
     const ordered = sorted(methods, (method) => found.get(method).mean, !higher);
-    byId("forest").replaceChildren(forest(ordered, found, metric));
-    byId("wins").replaceChildren(winMatrix(ordered, model, metric));
+    const decimals = decimalsOf("means", model, metric);
+    byId("forest").replaceChildren(forest(ordered, found, metric, decimals));
+    byId("wins").replaceChildren(
+      higher === null
+        ? element("p", { class: "about" }, "Neither more nor less of this metric is better.")
+        : winMatrix(ordered, model, metric),
+    );
   },
 });
 
-function forest(ordered, found, metric) {
-  const unit = report.run.metrics[metric].unit;
+function forest(ordered, found, metric, decimals) {
   const width = widthOf(byId("forest"));
   const [left, right, step] = [150, 66, 30];
   const height = ordered.length * step + 40;
@@ -71,7 +76,7 @@ function forest(ordered, found, metric) {
   const [from, to] = [ticks[0], ticks[ticks.length - 1]];
   const x = (value) => left + ((value - from) / (to - from)) * (width - left - right);
   const label = ordered
-    .map((method) => `${titleOf(method)} ${number(found.get(method).mean, unit)}`)
+    .map((method) => `${titleOf(method)} ${fixed(found.get(method).mean, decimals)}`)
     .join(", ");
   return drawn(
     "svg",
@@ -84,11 +89,13 @@ function forest(ordered, found, metric) {
         tickText(tick, ticks),
       ),
     ]),
-    ordered.map((method, i) => forestRow(method, found.get(method), unit, x, width, i * step + 16)),
+    ordered.map((method, i) =>
+      forestRow(method, found.get(method), decimals, x, width, i * step + 16),
+    ),
   );
 }
 
-function forestRow(method, { low, mean, high }, unit, x, width, y) {
+function forestRow(method, { low, mean, high }, decimals, x, width, y) {
   const colour = colourOf(method);
   const name = shortened(titleOf(method), 20);
   return [
@@ -97,7 +104,7 @@ function forestRow(method, { low, mean, high }, unit, x, width, y) {
       ? null
       : drawn("line", { x1: x(low), x2: x(high), y1: y, y2: y, stroke: colour, "stroke-width": 3 }),
     mean === null ? null : drawn("circle", { cx: x(mean), cy: y, r: 5, fill: colour }),
-    drawn("text", { class: "name", x: width, y: y + 4, "text-anchor": "end" }, number(mean, unit)),
+    drawn("text", { class: "name", x: width, y: y + 4, "text-anchor": "end" }, fixed(mean, decimals)),
   ];
 }
 
@@ -135,7 +142,7 @@ function winCell(pair) {
   return element(
     "td",
     {
-      class: includesZero(pair) ? "even" : false,
+      class: pair.distinct ? false : "even",
       style: `background: rgba(var(${colour}), ${strength.toFixed(2)})`,
       title: `${titleOf(pair.method)} against ${titleOf(pair.other)}, ${pair.n} images`,
     },

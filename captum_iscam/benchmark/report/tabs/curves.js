@@ -11,8 +11,10 @@
 // 4. For each method a path goes through the means, in the method's colour and dashes.
 // 5. A pointer over the plot, or the arrow keys, move a vertical line from point to point.
 //    A box next to it lists the scores there, best first.
-// 6. The legend's buttons hide and show methods in all plots. Pointing at a button fades
-//    the other methods.
+// 6. The legend's buttons hide and show methods in all plots. Pointing at a button or a
+//    curve raises that method: the others fade, and its band is shown.
+// 7. Bands of more than three methods would cover each other. Then only the band of the
+//    method that is raised is shown.
 //
 // No chart library: elements.js says why.
 
@@ -32,13 +34,16 @@ registerTab({
         { class: "about" },
         "Mean score of the target while the pixels a map ranks first are inserted " +
         "(insertion) or deleted (deletion); bands are intervals of the mean at each " +
-        "point. Point at a plot or step through it with the arrow keys; a method's " +
-        "button hides its curve.",
+        "point. Point at a plot or step through it with the arrow keys. A method's " +
+        "button hides its curve; with more than three curves, point at a curve or a button " +
+        "to see its band.",
       ),
       element(
         "div",
         { id: "legend", class: "legend", role: "group", "aria-label": "Methods shown" },
         methods.map((method) => legendButton(method, redraw)),
+        showAll("All", true, redraw),
+        showAll("None", false, redraw),
       ),
       element("div", { id: "plots", class: "columns" }),
     );
@@ -61,11 +66,27 @@ registerTab({
   },
 });
 
-function legendButton(method, redraw) {
-  const toggle = (event) => {
-    hidden.has(method) ? hidden.delete(method) : hidden.add(method);
-    event.currentTarget.setAttribute("aria-pressed", String(!hidden.has(method)));
+function showAll(title, shown, redraw) {
+  const click = () => {
+    methods.forEach((method) => (shown ? hidden.delete(method) : hidden.add(method)));
+    markPressed();
     redraw();
+  };
+  return element("button", { type: "button", class: "plain", click }, title);
+}
+
+function markPressed() {
+  for (const button of document.querySelectorAll("#legend [data-method]")) {
+    button.setAttribute("aria-pressed", String(!hidden.has(button.dataset.method)));
+  }
+}
+
+function legendButton(method, redraw) {
+  const toggle = () => {
+    hidden.has(method) ? hidden.delete(method) : hidden.add(method);
+    markPressed();
+    redraw();
+    highlight(hidden.has(method) ? null : method);
   };
   const raise = () => highlight(method);
   const lower = () => highlight(null);
@@ -74,7 +95,7 @@ function legendButton(method, redraw) {
   };
   return element(
     "button",
-    { type: "button", "aria-pressed": "true", ...listeners },
+    { type: "button", "aria-pressed": "true", "data-method": method, ...listeners },
     swatch(method),
     titleOf(method),
   );
@@ -84,6 +105,7 @@ function highlight(method) {
   for (const path of document.querySelectorAll("#plots path")) {
     const other = method !== null && path.dataset.method !== method;
     path.classList.toggle("faded", other);
+    path.classList.toggle("raised", method !== null && !other);
   }
 }
 
@@ -112,8 +134,8 @@ function plot(metric, curves) {
     curves.map((curve) => line(curve, x, y)),
     cursor,
   );
-  const box = element("div", { class: "plot" }, svg, tip);
-  followPointer(svg, curves, x, cursor, tip, metric);
+  const box = element("div", { class: curves.length > 3 ? "plot many" : "plot" }, svg, tip);
+  followPointer(svg, curves, x, y, cursor, tip, metric);
   return box;
 }
 
@@ -122,7 +144,8 @@ function axes(metric, ticks, x, y) {
   const { higher_is_better: higher } = report.run.metrics[metric];
   const shares = [0, 0.2, 0.4, 0.6, 0.8, 1];
   const middle = (left + width - right) / 2;
-  const title = `${words(metric)} (${higher ? "more" : "less"} area is better)`;
+  const better = { true: "\u2191 more area is better", false: "\u2193 less area is better" };
+  const title = `${words(metric)} (${better[higher] ?? "neither is better"})`;
   return [
     drawn("text", { class: "name", x: left, y: 16 }, title),
     ticks.map((tick) => [
@@ -162,7 +185,7 @@ function line({ method, fractions, mean }, x, y) {
 }
 
 // Step 5.
-function followPointer(svg, curves, x, cursor, tip, metric) {
+function followPointer(svg, curves, x, y, cursor, tip, metric) {
   if (!curves.length) return;
   const { fractions } = curves[0];
   const higher = report.run.metrics[metric].higher_is_better;
@@ -194,13 +217,22 @@ function followPointer(svg, curves, x, cursor, tip, metric) {
   function hide() {
     tip.hidden = true;
     cursor.setAttribute("visibility", "hidden");
+    highlight(null);
+  }
+
+  // The method of the curve next to a height, if it is near.
+  function methodAt(height) {
+    const away = (curve) => Math.abs(y(curve.mean[at]) - height);
+    const nearest = sorted(curves, away, true)[0];
+    return away(nearest) < 16 ? nearest.method : null;
   }
 
   svg.addEventListener("pointermove", (event) => {
-    const { left, width } = svg.getBoundingClientRect();
-    const position = ((event.clientX - left) / width) * PLOT.width;
-    const share = (position - x(0)) / (x(1) - x(0));
+    const { left, top, width } = svg.getBoundingClientRect();
+    const scale = PLOT.width / width;
+    const share = ((event.clientX - left) * scale - x(0)) / (x(1) - x(0));
     show(Math.round(share * (fractions.length - 1)));
+    highlight(methodAt((event.clientY - top) * scale));
   });
   svg.addEventListener("pointerleave", hide);
   svg.addEventListener("blur", hide);

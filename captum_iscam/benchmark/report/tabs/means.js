@@ -19,8 +19,7 @@ registerTab({
         { class: "about" },
         `Mean over images and, in brackets, its ${100 * confidence} % interval ` +
         `(percentile bootstrap, ${resamples.toLocaleString("en")} resamples of ` +
-        "images). \u2191 more is better, \u2193 less is better. Click a column's title to " +
-        "sort by it.",
+        "images). Click a column's title to sort by it, best first.",
       ),
       element("p", { class: "controls" }, element("label", {}, "Show ", select)),
       scrolling("means-table", "Means"),
@@ -45,20 +44,22 @@ registerTab({
     byId("means-key").textContent = other
       ? `Mean of the method minus that of ${titleOf(other)} on the same images, with the ` +
         "paired interval. Shaded where the interval excludes zero: green is better " +
-        `than ${titleOf(other)}, orange is worse.`
-      : "Bold: best mean. ~ : these images do not separate the method from the best one; " +
-        "the interval of their paired difference includes zero.";
+        `than ${titleOf(other)}, orange is worse. Over fewer than 30 images nothing is shaded.`
+      : "Bold: best mean, over 30 images or more; not where a yes/no metric has a tie. ~ : " +
+        "these images do not separate the method from the best one; the interval of their " +
+        "paired difference includes zero.";
   },
 });
 
-function ends(entry, unit, sign) {
+function ends(entry, decimals, sign) {
   if (entry.low === null) return null;
-  const [low, high] = [entry.low, entry.high].map((end) => number(end, unit, sign));
+  const [low, high] = [entry.low, entry.high].map((end) => fixed(end, decimals, sign));
   return element("span", { class: "ends" }, `[${low}, ${high}]`);
 }
 
 function meanColumn(model, metric) {
-  const { unit, higher_is_better: highFirst } = report.run.metrics[metric];
+  const highFirst = report.run.metrics[metric].higher_is_better;
+  const decimals = decimalsOf("means", model, metric);
   const found = entriesOf("means", model, metric);
   return {
     title: words(metric),
@@ -67,15 +68,16 @@ function meanColumn(model, metric) {
     value: (method) => found.get(method).mean,
     cell: (method) => {
       const entry = found.get(method);
-      const text = number(entry.mean, unit) + (entry.level_with_best ? " ~" : "");
+      const text = (entry.level_with_best ? "~ " : "") + fixed(entry.mean, decimals);
       const strong = element("span", { class: entry.best ? "best" : false }, text);
-      return element("td", {}, strong, ends(entry, unit));
+      return element("td", {}, strong, ends(entry, decimals));
     },
   };
 }
 
 function differenceColumn(model, metric, other) {
-  const { unit, higher_is_better: highFirst } = report.run.metrics[metric];
+  const highFirst = report.run.metrics[metric].higher_is_better;
+  const decimals = decimalsOf("pairs", model, metric);
   const found = new Map(
     report.pairs
       .filter((p) => p.model === model && p.metric === metric && p.other === other)
@@ -90,9 +92,9 @@ function differenceColumn(model, metric, other) {
       if (method === other) return element("td", {}, "reference");
       const pair = found.get(method);
       const better = pair.mean > 0 === highFirst ? "better" : "worse";
-      const text = number(pair.mean, unit, "+");
-      const shade = { class: includesZero(pair) ? false : better };
-      return element("td", shade, text, ends(pair, unit, "+"));
+      const text = fixed(pair.mean, decimals, "+");
+      const shade = { class: pair.distinct && highFirst !== null ? better : false };
+      return element("td", shade, text, ends(pair, decimals, "+"));
     },
   };
 }

@@ -36,9 +36,11 @@ registerTab({
 });
 
 function withTop1(settings) {
-  return Object.fromEntries(
-    models.map((model) => [model, { ...settings[model], ...report.models[model] }]),
-  );
+  return Object.fromEntries(models.map((model) => {
+    const found = report.models[model];
+    const top1 = found.top1 === null ? null : `${(100 * found.top1).toFixed(1)} %`;
+    return [model, { ...settings[model], ...found, top1 }];
+  }));
 }
 
 function listed(value) {
@@ -50,7 +52,13 @@ function listed(value) {
     {},
     entries.map(([name, v]) => [
       element("dt", {}, String(name)),
-      element("dd", {}, listed(v)),
+      element("dd", {}, entries.length > 1 && name === "class_names" ? folded(v) : listed(v)),
     ]),
   );
+}
+
+// There may be a thousand.
+function folded(value) {
+  const summary = element("summary", {}, count(Object.keys(value).length, "name"));
+  return element("details", {}, summary, listed(value));
 }
