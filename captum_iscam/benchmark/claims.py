@@ -168,8 +168,8 @@ def check_claims(claims: Sequence[Claim], run: dict[str, Any]) -> None:
         run (dict): The content of `run.json`.
 
     Raises:
-        ValueError: If a name of a claim is not in the run, its layer is another one, or
-            its pattern fits none of the images.
+        ValueError: If a name of a claim is not in the run, its layer is another one,
+            its metric has no direction, or its pattern fits none of the images.
     """
     ids = [image["id"] for image in run["data"]["images"]]
     for claim in claims:
@@ -184,6 +184,14 @@ def check_claims(claims: Sequence[Claim], run: dict[str, Any]) -> None:
                     f"claims must name a {option} of the run, got {name!r}. The run "
                     f"has: {', '.join(known)}. Add it with --{option}."
                 )
+        if (
+            claim.direction == "better"
+            and run["metrics"][claim.metric]["higher_is_better"] is None
+        ):
+            raise ValueError(
+                f"direction must be higher or lower for {claim.metric}, of which "
+                "neither is better, got 'better'. Name it in the claim."
+            )
         layer = run["models"][claim.model]["layer"]
         if claim.layer not in ("", layer):
             raise ValueError(

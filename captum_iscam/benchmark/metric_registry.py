@@ -106,9 +106,9 @@ def _home(function: Any) -> tuple[str, str]:
 
 
 def _check_declaration(name: str, function: Callable[..., Any]) -> None:
-    direction = getattr(function, "higher_is_better", None)
+    direction = getattr(function, "higher_is_better", "undeclared")
     unit = getattr(function, "unit", None)
-    if not isinstance(direction, bool) or not isinstance(unit, str):
+    if not isinstance(direction, bool | None) or not isinstance(unit, str):
         raise ValueError(
             f"function must declare higher_is_better and unit, got {name} without. "
             'Decorate it with @metric(higher_is_better=..., unit="...").'

@@ -117,7 +117,7 @@ def _work(evaluator: Evaluator, group: Group) -> None:
         evaluator.experiment.workers,
     )
     try:
-        with _progress(len(unfinished), group) as bar:
+        with progress(len(unfinished), group) as bar:
             for loaded in loader:
                 evaluator.image(loaded)
                 bar.update()
@@ -192,8 +192,13 @@ class _Lines:
         tqdm.write(line, file=sys.stderr)
 
 
-def _progress(total: int, group: Group) -> tqdm[Any] | _Lines:
-    """The progress of the first process: a bar, or lines without a terminal."""
+def progress(total: int, group: Group) -> tqdm[Any] | _Lines:
+    """Returns the progress of the first process: a bar, or lines without a terminal.
+
+    Args:
+        total (int): Number of images.
+        group (Group): The processes that share the work.
+    """
     if group.rank == 0 and not sys.stderr.isatty():
         return _Lines(total)
     share = f"1 of {group.size} processes" if group.size > 1 else None

@@ -65,11 +65,18 @@ def run(args: argparse.Namespace) -> int:
             plugins,
         )
     run_experiment(experiment, folder, json.loads(json.dumps(record)), group)
-    return _print_results(folder) if group.rank == 0 else 0
+    return print_results(folder) if group.rank == 0 else 0
 
 
-def _print_results(folder: Path) -> int:
-    """Prints the means; returns 1 if a method or a network has nothing but errors."""
+def print_results(folder: Path) -> int:
+    """Prints the means and where the rest is.
+
+    Args:
+        folder (Path): The folder of a benchmark.
+
+    Returns:
+        1 if a method or a network has nothing but errors, else 0.
+    """
     content = json.loads((folder / SUMMARY_JSON).read_bytes())
     lines = as_text(content, shutil.get_terminal_size().columns)
     for line in lines[:_MOST_LINES]:

@@ -29,7 +29,8 @@ class Metric(Protocol[_P, _R_co]):
     """A metric: a function that declares its direction and its unit.
 
     Attributes:
-        higher_is_better (bool): Whether a larger value means a better map.
+        higher_is_better (bool or None): Whether a larger value means a better map; None
+            where neither does, so that a benchmark names no best method.
         unit (str): "percent" (0 to 100), "score" (the unit of the metric's `score`, by
             default a probability), "score squared", "share" (0 to 1), "correlation"
             (-1 to 1), "correlation distance" (0 to 2) or "relative change" (0 and
@@ -44,7 +45,7 @@ class Metric(Protocol[_P, _R_co]):
         (True, 'share')
     """
 
-    higher_is_better: bool
+    higher_is_better: bool | None
     unit: str
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co:
@@ -53,7 +54,7 @@ class Metric(Protocol[_P, _R_co]):
 
 
 def metric(
-    *, higher_is_better: bool, unit: str
+    *, higher_is_better: bool | None, unit: str
 ) -> Callable[[Callable[_P, _R_co]], Metric[_P, _R_co]]:
     """Sets the direction and the unit of a function, which is otherwise unchanged."""
 

@@ -20,6 +20,7 @@ from reference.benchmark_folders import (
 from reference.pages import cards, names
 from scipy import stats
 
+from captum_iscam._utils.about import URL
 from captum_iscam.benchmark import storage
 from captum_iscam.benchmark.report.page import (
     compared,
@@ -445,7 +446,7 @@ def test_data_that_were_left_behind_are_named(browser, folder, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 768, 1440])
+@pytest.mark.parametrize("width", [360, 768, 1440])
 def test_nothing_is_wider_than_the_screen(visit, folder, width, scheme):
     page = visit(folder, width=width, color_scheme=scheme)
 
@@ -493,6 +494,161 @@ def test_everything_has_a_name_and_can_be_reached_by_key(visit, folder):
     assert names(page, "#means-table")[:4] == sorted(METHODS.values())
     for plot in page.locator("svg[role=img]").all():
         assert plot.get_attribute("aria-label")
+
+
+@pytest.mark.parametrize("name", ["summary.tex", "summary_wide.csv", "summary.md"])
+def test_tables_are_copied_and_saved(visit, folder, name):
+    page = visit(folder, permissions=["clipboard-read", "clipboard-write"])
+    row = page.locator("#export li", has_text=name)
+    written = (folder / name).read_text()
+
+    row.get_by_role("button", name="Copy").press("Enter")
+    row.get_by_text("Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    with page.expect_download() as saved:
+        row.get_by_role("button", name="Download").click()
+
+    assert copied == written
+    assert saved.value.suggested_filename == name
+    assert Path(saved.value.path()).read_text() == written
+    assert URL in page.locator("#export").inner_text()
+
+
+def test_a_browser_that_forbids_copying_says_so(visit, folder):
+    page = visit(folder)
+    page.evaluate(
+        "() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }"
+    )
+    row = page.locator("#export li", has_text="captum_iscam.bib")
+
+    row.get_by_role("button", name="Copy").click()
+
+    row.get_by_text("Download the file instead").wait_for()
+
+
+def test_columns_that_are_cut_fade_until_they_are_reached(visit, folder):
+    page = visit(folder, width=360)
+    table = page.locator("#means-table")
+
+    def edges():
+        classes = table.get_attribute("class").split()
+        return "more-left" in classes, "more-right" in classes
+
+    at_start = edges()
+    mask = table.evaluate("region => getComputedStyle(region).maskImage")
+    table.focus()
+    page.keyboard.press("End")
+    table.evaluate("region => region.scrollTo(region.scrollWidth, 0)")
+    page.wait_for_function(
+        "!document.getElementById('means-table').classList.contains('more-right')"
+    )
+
+    assert at_start == (False, True)
+    assert mask.startswith("linear-gradient")
+    assert edges() == (True, False)
+    assert table.locator("tbody th").first.bounding_box()["x"] < 30
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.wait_for_function(
+        "!document.getElementById('means-table').classList.contains('more-left')"
+    )
+    assert edges() == (False, False)
+
+
+def test_metrics_have_whole_names_with_their_direction(visit, folder):
+    page = visit(folder)
+
+    heads = page.locator("#means-table thead th").all_inner_texts()
+    options = page.locator("#metric option").all_inner_texts()
+
+    assert [" ".join(head.split()) for head in heads[1:3]] == [
+        "Average drop ↓ lower is better, %",
+        "Average increase ↑ higher is better, %",
+    ]
+    assert "Pointing game (↑ higher is better)" in options
+
+
+def test_a_metric_without_direction_ranks_nothing(visit, tmp_path):
+    run = full_folder(tmp_path, n_images=30, models=("net",))
+    run["metrics"]["insertion"]["higher_is_better"] = None
+    write_run(tmp_path, run)
+    write_report(tmp_path)
+
+    page = visit(tmp_path)
+
+    assert "Neither more nor less" in page.locator("#wins").inner_text()
+    assert "neither is better" in page.locator("#plots").inner_text()
+    column = "#means-table tbody td:nth-child(4)"
+    assert page.locator(f"{column} .best").count() == 0
+    page.select_option("#show", label="differences to Score-CAM")
+    assert page.locator(f"{column}.better, {column}.worse").count() == 0
+
+
+def shown_bands(page):
+    return page.evaluate(
+        """() => [...document.querySelectorAll('#plots .plot:first-child .band')]
+            .filter(band => getComputedStyle(band).opacity > 0)
+            .map(band => band.dataset.method)"""
+    )
+
+
+def test_of_many_bands_the_one_of_the_curve_pointed_at_is_shown(visit, folder):
+    page = visit(folder)
+    at_rest = shown_bands(page)
+
+    page.locator("#legend button", has_text="Score-CAM").focus()
+    by_button = shown_bands(page)
+    curve = page.locator("#plots path.curve[data-method=random-map]").first
+    curve.scroll_into_view_if_needed()
+    x, y = curve.evaluate(
+        """path => {
+            const { x, y } = path.getPointAtLength(path.getTotalLength() * 0.6);
+            const { a, d, e, f } = path.getScreenCTM();
+            return [a * x + e, d * y + f];
+        }"""
+    )
+    page.mouse.move(x, y)
+    by_pointer = shown_bands(page)
+    page.locator("#legend button", has_text="None").click()
+    none = page.locator("#plots path.curve").count()
+    page.locator("#legend button", has_text="All").click()
+    page.locator("#legend button", has_text="Random map").click()
+    page.mouse.move(0, 0)
+
+    assert at_rest == []
+    assert by_button == ["score-cam"]
+    assert by_pointer == ["random-map"]
+    assert none == 0
+    assert shown_bands(page) == ["is-cam", "score-cam", "grad-cam"]
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_nothing_moves_while_the_page_loads(visit, folder, width):
+    page = visit(folder, width=width)
+    page.wait_for_load_state("networkidle")
+
+    moved = page.evaluate(
+        """() => new Promise(resolve => {
+            let sum = 0;
+            new PerformanceObserver(list => {
+                for (const entry of list.getEntries()) sum += entry.value;
+            }).observe({ type: 'layout-shift', buffered: true });
+            setTimeout(() => resolve(sum), 300);
+        })"""
+    )
+
+    assert moved == 0
+
+
+def test_shares_have_sensible_digits(visit, tmp_path):
+    run = full_folder(tmp_path, n_images=3, models=("net",))
+    run["models"]["net"]["top1"] = 2 / 3
+    write_run(tmp_path, run)
+    write_report(tmp_path)
+
+    page = visit(tmp_path)
+
+    text = page.locator("body").inner_text()
+    assert re.findall(r"\d\.\d{6,}", text) == []
 
 
 @pytest.mark.slow
@@ -545,9 +701,10 @@ def test_controls_do_not_count_as_methods_that_disagree(folder, tmp_path):
 def test_the_page_is_one_file_without_outside_addresses(folder):
     text = (folder / "report.html").read_text()
 
-    assert "{{" not in text
+    assert not re.search(r"\{\{\w+\}\}", text)
     addresses = re.findall(r"(?:https?:)?//[\w.]+\.\w+", text)
-    assert set(addresses) == {"http://www.w3.org"}  # the name of SVG, never fetched
+    # The name of SVG, and where the package is: neither is fetched.
+    assert set(addresses) == {"http://www.w3.org", URL.rpartition("/")[0]}
     assert re.findall(r"<(?:script|link)[^>]*(?:src|href)=\"(?!data:)", text) == []
 
 
@@ -605,7 +762,8 @@ def test_a_tab_is_one_file_with_names_of_its_own(visit, tmp_path, extra_tabs):
     assert page.locator("#best h2").inner_text() == "Best"
     links = page.locator("nav a").all_inner_texts()
     assert links == [
-        *("Means", "Best", "One metric", "Curves", "Cost", "Images", "The run")
+        *("Means", "Best", "One metric", "Curves", "Cost", "Images", "Export"),
+        "The run",
     ]
 
 

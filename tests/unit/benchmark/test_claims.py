@@ -19,7 +19,10 @@ CLAIM = Claim("is-cam", "score-cam", "resnet18", "insertion", 0.01)
 RUN = {
     "methods": {"is-cam": {}, "score-cam": {}},
     "models": {"resnet18": {"layer": "layer4"}},
-    "metrics": {"insertion": {}},
+    "metrics": {
+        "insertion": {"higher_is_better": True},
+        "top_share": {"higher_is_better": None},
+    },
     "data": {"images": [{"id": "val_1.jpg"}, {"id": "train_1.jpg"}]},
 }
 
@@ -76,12 +79,14 @@ def test_a_wrong_file_is_refused_with_its_repair(tmp_path, text, said):
         ({"other": "rise"}, "name a method of the run, got 'rise'"),
         ({"model": "vgg16"}, "name a model of the run, got 'vgg16'.*--model"),
         ({"metric": "road"}, "name a metric of the run, got 'road'.*--metric"),
+        ({"metric": "top_share"}, "must be higher or lower for top_share, of which"),
         ({"layer": "layer3"}, "which is explained at 'layer4'.*--layer"),
         ({"images": "test_*"}, "pattern 'test_\\*', which fits none"),
     ],
 )
 def test_a_claim_that_the_run_cannot_answer_is_refused(change, said):
-    check_claims([CLAIM], RUN)
+    neutral = replace(CLAIM, metric="top_share", direction="higher")
+    check_claims([CLAIM, neutral], RUN)
 
     with pytest.raises(ValueError, match=said):
         check_claims([replace(CLAIM, **change)], RUN)

@@ -275,6 +275,16 @@ def seconds(attributions):
     return 0.0
 
 
+def test_a_metric_may_have_no_direction(table):
+    @metric(higher_is_better=None, unit="share")
+    def neutral(attributions):
+        return attributions.mean((1, 2, 3))
+
+    register_metric(neutral)
+
+    assert find_metrics("neutral", has_regions=False)["neutral"].metric is neutral
+
+
 @pytest.mark.parametrize(
     ("function", "settings", "message"),
     [

@@ -10,10 +10,15 @@ import subprocess
 import pytest
 from reference.benchmark_folders import full_folder, rows_folder
 
+import captum_iscam
+from captum_iscam._utils.about import citation
 from captum_iscam.benchmark.csv_tables import as_wide_csv
+from captum_iscam.benchmark.distributed import Group
 from captum_iscam.benchmark.latex import as_latex, escape
+from captum_iscam.benchmark.run import progress
 from captum_iscam.benchmark.summary import summarise
 from captum_iscam.benchmark.terminal import as_text
+from captum_iscam.cli.benchmark import print_results
 
 NASTY = {
     "a": r"50% & \input{x} #1 $y$ ~^_{}",
@@ -147,6 +152,36 @@ def test_the_terminal_shows_every_mean_within_its_width(content):
         if (e["model"], e["metric"], e["best"]) == ("net", "insertion", True)
     )
     assert f"{best['mean']:.3f}*" in "\n".join(lines)
+
+
+def test_the_command_prints_at_most_forty_lines_and_where_the_rest_is(tmp_path, capsys):
+    methods = {f"method-{i}": f"A method of number {i}" for i in range(12)}
+    full_folder(tmp_path, n_images=3, models=("net", "other-net"), methods=methods)
+    summarise(tmp_path)
+
+    assert print_results(tmp_path) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 40
+    assert re.fullmatch(r"and \d+ more lines", lines[35])
+    for file in ("summary.md", "summary.tex", "report.html"):
+        assert any(line.endswith(str(tmp_path / file)) for line in lines[36:39])
+    assert lines[39] == f"To cite: {citation(captum_iscam.__version__)}"
+
+
+def test_without_a_terminal_progress_is_a_line_a_minute(capsys, monkeypatch):
+    clock = iter(range(0, 10_000, 25))
+    monkeypatch.setattr(
+        "captum_iscam.benchmark.run.time.monotonic", lambda: next(clock)
+    )
+
+    with progress(10, Group()) as lines:
+        for _ in range(10):
+            lines.update()
+
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(" ")[0] for line in said] == ["3/10", "6/10", "9/10"]
+    assert said[0].endswith("left")
 
 
 def test_few_images_have_no_best_anywhere(tmp_path):
