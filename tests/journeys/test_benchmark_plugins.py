@@ -237,7 +237,7 @@ def documented(tmp_path, monkeypatch):
     """The files of the page, in the current folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_plugin.py").write_text(block("python", "my_plugin.py"))
-    (tmp_path / "best.js").write_text(block("js", "best.js"))
+    (tmp_path / "highest.js").write_text(block("js", "highest.js"))
 
 
 def test_the_plugin_of_the_page_adds_one_of_each(tmp_path, documented, visit):
@@ -251,10 +251,10 @@ def test_the_plugin_of_the_page_adds_one_of_each(tmp_path, documented, visit):
     assert {method for method, _ in measured} == {"squared-score-cam", "score-cam"}
     assert all(row.error is None for row in found.values())
     page = visit(tmp_path / "with-plugin")
-    best = page.locator("#best li").all_inner_texts()
+    highest = page.locator("#highest li").all_inner_texts()
     # A square has more of its sum in its top pixels.
-    assert best[0] == "top share: Squared Score-CAM"
-    assert "Best" in page.locator("nav a").all_inner_texts()
+    assert highest[0] == "Top share: Squared Score-CAM"
+    assert "Highest" in page.locator("nav a").all_inner_texts()
 
 
 def test_the_reader_of_the_page_reads(tmp_path, documented):
@@ -278,7 +278,7 @@ def test_the_reader_of_the_page_reads(tmp_path, documented):
 def test_a_tab_in_the_package_is_one_file(tmp_path, monkeypatch, visit):
     folder = tmp_path / "report"
     shutil.copytree(Path(report_page.__file__).parent, folder)
-    (folder / "tabs" / "best.js").write_text(block("js", "best.js"))
+    (folder / "tabs" / "highest.js").write_text(block("js", "highest.js"))
     monkeypatch.setattr(report_page, "files", lambda package: folder)
     full_folder(tmp_path / "out", n_images=2)
 
@@ -286,5 +286,5 @@ def test_a_tab_in_the_package_is_one_file(tmp_path, monkeypatch, visit):
 
     page = visit(tmp_path / "out")
     means = json.loads((tmp_path / "out" / "summary.json").read_bytes())["means"]
-    best = [entry for entry in means if entry["model"] == "net" and entry["best"]]
-    assert page.locator("#best li").count() == len(best)
+    metrics = {entry["metric"] for entry in means if entry["model"] == "net"}
+    assert page.locator("#highest li").count() == len(metrics)
