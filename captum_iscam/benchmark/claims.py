@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,14 @@ class Claims:
     file: Path
     sha256: str
     claims: tuple[Claim, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Returns the claims as `run.json` has them."""
+        return {
+            "file": self.file.name,
+            "sha256": self.sha256,
+            "claims": [asdict(claim) for claim in self.claims],
+        }
 
     def names(self, what: str) -> list[str]:
         """Returns the names of what claims are about: "method", "model" or "metric"."""
@@ -165,7 +173,7 @@ def check_claims(claims: Sequence[Claim], run: dict[str, Any]) -> None:
 
     Args:
         claims (Sequence[Claim]): The claims.
-        run (dict): The content of `run.json`.
+        run (dict): The content of `run.json`, or its names alone.
 
     Raises:
         ValueError: If a name of a claim is not in the run, its layer is another one,

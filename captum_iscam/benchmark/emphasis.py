@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from captum_iscam.benchmark.bootstrap import Array
-from captum_iscam.benchmark.significance import MIN_IMAGES
+from captum_iscam.benchmark.significance import ALPHA, MIN_IMAGES
 
 
 def best_methods(
@@ -51,14 +51,9 @@ def best_methods(
     return {m for m, mean in zip(methods, means, strict=True) if mean == top}
 
 
-def includes_zero(pair: dict[str, Any]) -> bool:
-    """Whether the interval of a pair's difference includes zero, or is unknown."""
-    return pair["low"] is None or bool(pair["low"] <= 0 <= pair["high"])
-
-
 def is_distinct(pair: dict[str, Any]) -> bool:
-    """Whether enough images show that two methods differ."""
-    return bool(pair["n"] >= MIN_IMAGES) and not includes_zero(pair)
+    """Whether two methods certainly differ, after correction, on enough images."""
+    return bool(pair["n"] >= MIN_IMAGES and pair["corrected_p"] <= ALPHA)
 
 
 def decimals(entries: Iterable[dict[str, Any]], unit: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from captum_iscam._utils.forward import score_transform
+from captum_iscam.benchmark.claims import Claims
 from captum_iscam.benchmark.dataset import DataSet
 from captum_iscam.benchmark.explained_models import ExplainedModel
 from captum_iscam.benchmark.metric_spec import MetricSpec
@@ -93,6 +94,7 @@ class Experiment:
         notes: Sequence[str] = (),
         processes: int = 1,
         plugins: Mapping[str, str | None] | None = None,
+        claims: Claims | None = None,
     ) -> dict[str, Any]:
         """Returns the content of `run.json`, which :mod:`.storage` describes.
 
@@ -103,6 +105,7 @@ class Experiment:
             processes (int, optional): Number of processes. Default: 1
             plugins (Mapping[str, str or None], optional): SHA-256 of the plugins'
                 files by name. Default: None, there are none
+            claims (Claims, optional): What is claimed before the run. Default: None
         """
         return {
             "command": list(command),
@@ -115,6 +118,7 @@ class Experiment:
             },
             "versions": dict(versions),
             "plugins": dict(plugins or {}),
+            **({"claims": claims.record()} if claims else {}),
             "device": {**about_device(self.device), "processes": processes},
             "notes": list(notes),
             "data": _data(self.data),
@@ -234,6 +238,8 @@ def _of_experiment(run: Mapping[str, Any]) -> dict[str, Any]:
     plugins = run.get("plugins", {})  # folders from before plugins have none
     return {
         "plugins": {"names": list(plugins), **plugins},
+        # So claims cannot be changed, or made up, once there are rows.
+        "claims": {"sha256": (run.get("claims") or {}).get("sha256")},
         "models": {"names": list(models), **models},
         "methods": {"names": list(run["methods"]), **run["methods"]},
         "metrics": {"names": list(run["metrics"]), **run["metrics"]},

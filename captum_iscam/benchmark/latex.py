@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from captum_iscam.benchmark.markdown import decided
 from captum_iscam.benchmark.significance import MIN_IMAGES
 from captum_iscam.benchmark.table_text import (
     count,
@@ -188,12 +189,11 @@ def _caption(
     if signs:
         sentences.append(f"{', '.join(signs)}.")
     if any(e["best"] for e in shown):
-        sentences.append("Bold: best mean.")
+        sentences.append("Bold: best mean, different from that of every other method.")
     if any(e["level_with_best"] for e in shown):
-        sentences.append(
-            r"$^\sim$: not distinguished from the best; the interval of the paired "
-            "difference includes zero."
-        )
+        sentences.append(r"$^\sim$: best mean, and those not distinguished from it.")
+    if any(e["best"] or e["level_with_best"] for e in shown):
+        sentences.append(escape(decided(content)))
     if 0 < min((e["n"] for e in shown if e["n"]), default=0) < MIN_IMAGES:
         sentences.append(
             f"Over fewer than {MIN_IMAGES} images intervals are too narrow."

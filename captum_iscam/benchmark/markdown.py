@@ -12,6 +12,7 @@ from captum_iscam.benchmark.table_text import (
     counts,
     direction,
     fixed,
+    images_needed,
     interval,
     method_title,
     metric_title,
@@ -24,8 +25,20 @@ _MOST_LISTED = 20
 _LEGEND = """\
 Each cell is a mean over images and its {confidence:.0%} interval (percentile
 bootstrap, {n_resamples:,} resamples of images, seed {seed}). ↑ more is better, ↓ less
-is better. **Bold** is the best mean of a column; ~ marks a method that these images do
-not separate from it: the interval of their paired difference includes zero."""
+is better. **Bold** is a best mean that is decided: it differs from that of every other
+method. Where it does not, ~ marks it and the methods that these images do not separate
+from it. {tests}"""
+_TESTS = (
+    "Decided means over {images} images or more, by a paired sign-flip test at "
+    "{level:.0%}, corrected by Holm's method for all {pairs:,} comparisons of the run."
+)
+_CLAIMS = """\
+Written down in `{file}` before the first row (SHA-256 {sha256}). A claim *holds* or is
+*refuted* where the mean difference is certainly not 0, by a paired sign-flip test. It
+is *equivalent* where the difference certainly lies within the margin, by two one-sided
+tests. All p are corrected together by Holm's method; the level is {level:.0%}, and
+fewer than {images} images decide nothing. Intervals are not corrected. The effect is
+the mean difference in standard deviations of the differences."""
 
 
 def markdown_table(
@@ -65,7 +78,7 @@ def markdown_table(
 
 def as_markdown(content: dict[str, Any]) -> str:
     """Returns the summary as one page."""
-    blocks = [*_head(content)]
+    blocks = [*_head(content), *_claims(content)]
     for model in content["run"]["models"]:
         blocks += _model(content, model)
     notes = content["run"].get("notes") or []
@@ -93,7 +106,7 @@ def _head(content: dict[str, Any]) -> list[str]:
     if waiting:
         left = ", ".join(f"{_text(model)}: {count}" for model, count in waiting.items())
         blocks.append(f"**The run is incomplete; images without rows: {left}.**")
-    blocks.append(_LEGEND.format(**content["bootstrap"]))
+    blocks.append(_LEGEND.format(**content["bootstrap"], tests=decided(content)))
     fewest = min((e["n"] for e in content["means"] if e["n"]), default=0)
     if 0 < fewest < MIN_IMAGES:
         blocks.append(
@@ -101,6 +114,43 @@ def _head(content: dict[str, Any]) -> list[str]:
             f"{MIN_IMAGES} the intervals are too narrow, and nothing is bold."
         )
     return blocks
+
+
+def decided(content: dict[str, Any]) -> str:
+    """Returns a sentence on when a difference is decided."""
+    return _TESTS.format(**content["tests"], images=MIN_IMAGES)
+
+
+def _claims(content: dict[str, Any]) -> list[str]:
+    """Returns a table of the claims and what the rows say of them."""
+    if not content["claims"]:
+        return []
+    about = {**content["run"]["claims"], **content["tests"], "images": MIN_IMAGES}
+    lines = []
+    for entry in content["claims"]:
+        ends = [fixed(entry[end], 3, "+") for end in ("mean", "low", "high")]
+        lines.append(
+            [
+                _text(entry["claim"]),
+                f"**{entry['verdict']}**{images_needed(entry)}",
+                str(entry["n"]),
+                f"{ends[0]} [{ends[1]}, {ends[2]}]",
+                f"{entry['margin']:g}",
+                chance(entry["p"], entry["corrected_p"]),
+                chance(entry["p_equivalent"], entry["corrected_p_equivalent"]),
+                fixed(entry["effect"], 2, "+"),
+                _share(entry["wins"]),
+            ]
+        )
+    heading = ["claim", "verdict", "images", "difference", "margin"]
+    heading += ["p (corrected)", "p equivalent (corrected)", "effect", "wins"]
+    about_claims = _CLAIMS.format(**about)
+    return ["## Claims", about_claims, markdown_table(heading, lines, left=2)]
+
+
+def chance(p: float, corrected_p: float) -> str:
+    """Returns p and, in brackets, its correction."""
+    return f"{p:.2g} ({corrected_p:.2g})"
 
 
 def _model(content: dict[str, Any], model: str) -> list[str]:
@@ -121,8 +171,7 @@ def _model(content: dict[str, Any], model: str) -> list[str]:
         title = _title(content, content["reference"])
         blocks.append(
             f"### Difference to {title} on the same images\n\n"
-            "**Bold** where the interval of the difference excludes zero, over "
-            f"{MIN_IMAGES} images or more."
+            "**Bold** where the difference is decided, as above."
         )
         for part in parts(metrics, _WIDTH):
             blocks.append(_differences(content, model, versus, part))

@@ -18,6 +18,7 @@
      "versions": {"python": "3.12.3", "torch": ..., "torchvision": ..., "captum": ...,
                   "captum_iscam": ...},
      "plugins": {"mine.py": "SHA-256 of the file"},
+     "claims": {"file": "claims.toml", "sha256": "...", "claims": [...]},
      "device": {"type": "cpu", "name": "...", "threads": 1, "processes": 1},
      "notes": ["..."],
      "data": {"kind": "scenes", "path": null, "samples": null, "seed": 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ from captum_iscam.benchmark.emphasis import best_methods, decimals, is_distinct
 from captum_iscam.benchmark.latex import as_latex
 from captum_iscam.benchmark.markdown import as_markdown
 from captum_iscam.benchmark.results import Results, Table, read_results
+from captum_iscam.benchmark.significance import (
+    ALPHA,
+    N_FLIPS,
+)
 from captum_iscam.benchmark.storage import (
     SUMMARY_CSV,
     SUMMARY_JSON,
@@ -34,7 +38,13 @@ from captum_iscam.benchmark.storage import (
     SUMMARY_MARKDOWN,
     SUMMARY_WIDE_CSV,
 )
-from captum_iscam.benchmark.table_text import metric_title, version_of
+from captum_iscam.benchmark.table_text import claim_text, metric_title, version_of
+from captum_iscam.benchmark.verdicts import (
+    Comparisons,
+    Verdict,
+    comparisons,
+    verdicts_of,
+)
 
 
 @dataclass
@@ -44,9 +54,9 @@ class Summary:
     Attributes:
         folder (Path): The benchmark's folder.
         content (dict): The content of `summary.json`: "run", "bootstrap", "reference",
-            "citation", "titles", "images", "models", "decimals", and the lists "means",
-            "pairs", "costs", "curves" and "failures", one entry per model, metric and
-            method.
+            "citation", "titles", "images", "models", "decimals", "tests", and the lists
+            "claims", "means", "pairs", "costs", "curves" and "failures", one entry per
+            claim, or per model, metric and method.
         results (Results): The rows it was computed from.
     """
 
@@ -153,6 +163,7 @@ def contents(results: Results, reference: str) -> dict[str, Any]:
         },
         "models": {model: _model(results, model) for model in results.models},
         "decimals": {model: {} for model in results.models},
+        "claims": [],
         "means": [],
         "pairs": [],
         "costs": [],
@@ -162,15 +173,24 @@ def contents(results: Results, reference: str) -> dict[str, Any]:
             for failure, count in sorted(results.failures.items())
         ],
     }
+    content["claims"] = [_verdict(content, v) for v in verdicts_of(results)]
     version = version_of(content)
     content["citation"] = {"text": citation(version), "bibtex": bibtex(version)}
+    chances = comparisons(results)
+    content["tests"] = {"pairs": len(chances), "flips": N_FLIPS, "level": ALPHA}
     for model in results.models:
         for metric in results.metrics(model):
-            _compare(results, model, metric, content)
+            _compare(results, model, metric, content, chances)
         content["costs"] += _costs(results, model)
     for model, metric in sorted(results.curves):
         content["curves"] += _mean_curves(results, model, metric)
     return content
+
+
+def _verdict(content: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
+    found = {**asdict(verdict.claim), **verdict._asdict()}
+    numbers = {k: _number(v) for k, v in found.items() if isinstance(v, float)}
+    return {**found, **numbers, "claim": claim_text(content, verdict.claim)}
 
 
 def _model(results: Results, model: str) -> dict[str, Any]:
@@ -187,15 +207,22 @@ def _model(results: Results, model: str) -> dict[str, Any]:
 
 
 def _compare(
-    results: Results, model: str, metric: str, content: dict[str, Any]
+    results: Results,
+    model: str,
+    metric: str,
+    content: dict[str, Any],
+    chances: Comparisons,
 ) -> None:
     """Adds the means and differences of one metric on one model."""
-    about = results.run["metrics"][metric]
-    table = results.tables[model, metric]
+    of, about = (model, metric), results.run["metrics"][metric]
+    table = results.tables[of]
     defined = _defined(table)
     values = table.values[defined]
     undefined = int(((table.present > 0).any(1) & ~defined).sum())
-    differences = _differences(values, results.methods, about["higher_is_better"])
+    of_metric = {key[2:]: both for key, both in chances.items() if key[:2] == of}
+    differences = _differences(
+        values, results.methods, about["higher_is_better"], of_metric
+    )
     found = bootstrap(values)
     best = best_methods(values, results.methods, about["higher_is_better"])
     level = {
@@ -203,6 +230,8 @@ def _compare(
         for pair in differences
         if pair["other"] in best and not pair["distinct"]
     }
+    if level:  # so the best mean is not decided either
+        level, best = level | best, set()
     means: list[dict[str, Any]] = []
     for i, method in enumerate(results.methods):
         means.append(
@@ -218,7 +247,7 @@ def _compare(
                 "missing": int(len(values) - found.n[i]),
                 "undefined": undefined,
                 "best": method in best,
-                "level_with_best": method in level - best,
+                "level_with_best": method in level,
             }
         )
     content["means"] += means
@@ -238,7 +267,10 @@ def _defined(table: Table) -> npt.NDArray[np.bool_]:
 
 
 def _differences(
-    values: Array, methods: list[str], higher_is_better: bool | None
+    values: Array,
+    methods: list[str],
+    higher_is_better: bool | None,
+    chances: dict[tuple[int, int], tuple[float, float]],
 ) -> list[dict[str, Any]]:
     """The differences of all pairs of methods, in both orders."""
     wins = win_shares(values, higher_is_better)
@@ -257,6 +289,8 @@ def _differences(
                 "low": _number(ends[1]),
                 "high": _number(ends[2]),
                 "wins": _number(wins[first, second]),
+                "p": _number(chances[a, b][0]),
+                "corrected_p": _number(chances[a, b][1]),
             }
             found.append({**pair, "distinct": is_distinct(pair)})
     return found

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from captum_iscam import __version__
+from captum_iscam.benchmark.claims import Claim
 
 _SPELLED = {"adcc": "ADCC", "iou": "IoU", "road": "ROAD"}
 
@@ -98,3 +99,25 @@ def parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     """Yields the items in parts of that size, for tables side by side."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def claim_text(content: dict[str, Any], claim: Claim) -> str:
+    """Returns a claim as a sentence.
+
+    Args:
+        content (dict): The content of `summary.json`.
+        claim (Claim): The claim.
+    """
+    first, second = (method_title(content, m) for m in (claim.method, claim.other))
+    of = f" ({claim.images})" if claim.images != "*" else ""
+    where = f"{claim.model}{of}"
+    what = metric_title(claim.metric)
+    if claim.direction == "better":
+        return f"{first} is better than {second}: {what}, {where}"
+    return f"{first} is {claim.direction} than {second}: {what}, {where}"
+
+
+def images_needed(entry: dict[str, Any]) -> str:
+    """Returns how many images would decide a claim, nothing where it is decided."""
+    needed = entry["needed"]
+    return f", about {needed:,.0f} images would decide" if needed else ""

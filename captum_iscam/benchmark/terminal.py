@@ -9,6 +9,7 @@ from captum_iscam.benchmark.significance import MIN_IMAGES
 from captum_iscam.benchmark.table_text import (
     direction,
     fixed,
+    images_needed,
     method_title,
     metric_title,
     unit_of,
@@ -23,7 +24,9 @@ def as_text(content: dict[str, Any], width: int = 80) -> list[str]:
         width (int, optional): Characters of a line. Methods that do not fit stand in a
             further table. Default: 80
     """
-    lines = []
+    lines = [
+        f"{e['verdict']}{images_needed(e)} | {e['claim']}" for e in content["claims"]
+    ]
     for model in content["run"]["models"]:
         means = [entry for entry in content["means"] if entry["model"] == model]
         if means:

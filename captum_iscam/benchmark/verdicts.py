@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +66,17 @@ class _Chances(NamedTuple):
     corrected_p: float
     p_equivalent: float
     corrected_p_equivalent: float
+
+
+def verdicts_of(results: Results) -> list[Verdict]:
+    """Returns a verdict for each claim that was recorded before the run.
+
+    Args:
+        results (Results): The rows.
+    """
+    recorded = results.run.get("claims") or {"claims": []}
+    claims = [Claim(**claim) for claim in recorded["claims"]]
+    return judge(claims, results) if claims else []
 
 
 def judge(claims: Sequence[Claim], results: Results) -> list[Verdict]:
@@ -177,3 +189,31 @@ def _verdict(n: int, mean: float, wanted: bool, chances: _Chances) -> str:
     if chances.corrected_p <= ALPHA:
         return "holds" if (mean > 0) == wanted else "refuted"
     return "undecided"
+
+
+Comparisons = dict[tuple[str, str, int, int], tuple[float, float]]
+"""p and its correction by model, metric and two columns of methods."""
+
+
+def comparisons(results: Results) -> Comparisons:
+    """Returns p and corrected p of every model, metric and pair of columns.
+
+    All are corrected for each other, since tables are read as a whole.
+
+    Args:
+        results (Results): The rows.
+    """
+    methods = range(len(results.methods))
+    keys = [
+        (model, metric, a, b)
+        for model in results.models
+        for metric in results.metrics(model)
+        for a, b in combinations(methods, 2)
+    ]
+    if not keys:
+        return {}
+    values = {key: results.tables[key[:2]].values for key in keys}
+    differences = [values[key][:, key[2]] - values[key][:, key[3]] for key in keys]
+    p = sign_flip(np.stack(differences, axis=1))
+    both = zip(p.tolist(), corrected(p).tolist(), strict=True)
+    return dict(zip(keys, both, strict=True))

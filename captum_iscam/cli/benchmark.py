@@ -8,9 +8,11 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from captum_iscam.benchmark.claims import Claims, check_claims, read_claims
 from captum_iscam.benchmark.dataset import DataSet, resolve
 from captum_iscam.benchmark.distributed import Group
 from captum_iscam.benchmark.experiment import Experiment
@@ -52,8 +54,13 @@ def run(args: argparse.Namespace) -> int:
     group = Group()
     plugins = load_plugins(args.plugin)
     _apply_preset(args)
+    claims = None if args.claims is None else read_claims(args.claims)
+    if claims is not None:
+        _apply_claims(args, claims)
     folder = make_folder(args.out)
     experiment = _experiment(args, group)
+    if claims is not None:
+        check_claims(claims.claims, _names_of(experiment))
     record = {}
     if group.rank == 0:
         tqdm.write(_announcement(experiment), file=sys.stderr)
@@ -63,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
             args.note,
             group.size,
             plugins,
+            claims,
         )
     run_experiment(experiment, folder, json.loads(json.dumps(record)), group)
     return print_results(folder) if group.rank == 0 else 0
@@ -121,6 +129,29 @@ def _apply_preset(args: argparse.Namespace) -> None:
     for name, value in preset.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+
+
+def _apply_claims(args: argparse.Namespace, claims: Claims) -> None:
+    """Sets the options that were not given to what the claims are about."""
+    for option in ("method", "metric", "model"):
+        if getattr(args, option) is None:
+            setattr(args, option, ",".join(claims.names(option)))
+    layers = {c.model: c.layer for c in claims.claims if c.layer}
+    if args.layer is None and layers:
+        args.layer = ",".join(f"{model}={layer}" for model, layer in layers.items())
+
+
+def _names_of(experiment: Experiment) -> dict[str, Any]:
+    """Returns the part of `run.json` that claims are checked against."""
+    return {
+        "methods": dict.fromkeys(experiment.methods),
+        "models": {m.name: {"layer": m.layer_name} for m in experiment.models},
+        "metrics": {
+            name: {"higher_is_better": spec.metric.higher_is_better}
+            for name, spec in experiment.metrics.items()
+        },
+        "data": {"images": [{"id": item.id} for item in experiment.data.items]},
+    }
 
 
 def _experiment(args: argparse.Namespace, group: Group) -> Experiment:

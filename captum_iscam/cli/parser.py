@@ -332,6 +332,14 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         help="ignore labels, which need not be classes of the model then",
     )
     group.add_argument(
+        "--claims",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file of claims, written before the run: each gets a verdict, "
+        "corrected for all of them. It names the methods, metrics and networks where "
+        "these are not given",
+    )
+    group.add_argument(
         "--preset",
         choices=sorted(PRESETS),
         help="poster: VGG-16 features, ResNet-18 layer4 and SqueezeNet 1.0 features, "

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from captum_iscam._utils.files import write_whole
 from captum_iscam.benchmark import storage
+from captum_iscam.benchmark.markdown import decided
 from captum_iscam.benchmark.results import Results
 from captum_iscam.benchmark.storage import (
     REPORT,
@@ -98,6 +99,7 @@ def write_report(folder: Path | str, summary: Summary | None = None) -> Path:
         written.add(file)
     page = folder / REPORT
     extras = {**_extras(summary.results), "files": _files(summary.content)}
+    extras["decided"] = decided(summary.content)
     html = _page({**summary.content, **extras})
     write_whole(page, html.encode())
     for old in set(data.glob("*.js")) - written:

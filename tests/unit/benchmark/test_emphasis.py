@@ -48,16 +48,11 @@ def test_methods_without_values_do_not_count():
 
 
 @pytest.mark.parametrize(
-    ("n", "low", "high", "distinct"),
-    [
-        (30, 0.1, 0.3, True),
-        (29, 0.1, 0.3, False),
-        (30, 0, 0.3, False),
-        (30, None, None, False),
-    ],
+    ("n", "p", "distinct"),
+    [(30, 0.05, True), (30, 0.051, False), (29, 0.0001, False)],
 )
-def test_a_difference_needs_images_and_an_interval_without_zero(n, low, high, distinct):
-    assert is_distinct({"n": n, "low": low, "high": high}) is distinct
+def test_a_difference_counts_where_enough_images_decide_it(n, p, distinct):
+    assert is_distinct({"n": n, "corrected_p": p}) is distinct
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,7 @@ registerTab({
             "p",
             { class: "about" },
             "Share of images on which the row beats the column; a tie counts half. In " +
-            "outline: the interval of the mean difference includes zero, or there are " +
-            "fewer than 30 images.",
+            `outline: the mean difference is not decided. ${report.decided}`,
           ),
           scrolling("wins", "Wins"),
         ),

@@ -43,11 +43,11 @@ registerTab({
     sortableTable(byId("means-table"), columns, methods, footer);
     byId("means-key").textContent = other
       ? `Mean of the method minus that of ${titleOf(other)} on the same images, with the ` +
-        "paired interval. Shaded where the interval excludes zero: green is better " +
-        `than ${titleOf(other)}, orange is worse. Over fewer than 30 images nothing is shaded.`
-      : "Bold: best mean, over 30 images or more; not where a yes/no metric has a tie. ~ : " +
-        "these images do not separate the method from the best one; the interval of their " +
-        "paired difference includes zero.";
+        "paired interval. Shaded where the difference is decided: green is better " +
+        `than ${titleOf(other)}, orange is worse. ${report.decided}`
+      : "Bold: a best mean that is decided, different from that of every other method. " +
+        "Where it is not, ~ marks it and the methods that these images do not separate from " +
+        `it. ${report.decided}`;
   },
 });
 
