@@ -72,7 +72,7 @@ def evaluate_layer(
     hooked = eager(forward_func)
     device_ids = device_ids or getattr(hooked, "device_ids", None)
     check = partial(_check_tensors, attribute_to_layer_input)
-    heard = thread_local_layer(layer, device_ids, check)
+    local_layer = thread_local_layer(layer, device_ids, check)
 
     def forward_and_keep(*args: Any) -> Any:
         outputs.append(hooked(*args))
@@ -84,7 +84,7 @@ def evaluate_layer(
                 forward_and_keep,
                 # Copies, since a model may well prepare its input in place.
                 tuple(x.clone() for x in inputs),
-                heard,
+                local_layer,
                 additional_forward_args=copied(
                     format_additional_forward_args(additional_forward_args)
                 ),
@@ -101,7 +101,7 @@ def evaluate_layer(
         if "'clone'" not in str(error):
             raise
         raise _no_tensors(_GIVES_TENSORS, error) from None
-    calls = getattr(heard, "calls", 1)
+    calls = getattr(local_layer, "calls", 1)
     if calls > 1:
         warn_user(
             f"The layer, a {type(layer).__name__}, runs {calls} times in a pass, and "

@@ -73,8 +73,8 @@ NOISY_METHODS = [
 @contextmanager
 def small_layers_screened(name):
     """Lets shortcuts be what they are on the small layers of the tests, too."""
-    fewest = 2 if name in SHORTCUTS else _regression.MIN_CHANNELS
-    with mock.patch.object(_regression, "MIN_CHANNELS", fewest):
+    fewest = 2 if name in SHORTCUTS else _regression.MIN_SCREENED_CHANNELS
+    with mock.patch.object(_regression, "MIN_SCREENED_CHANNELS", fewest):
         yield
 
 
