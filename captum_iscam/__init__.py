@@ -4,12 +4,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "RISE",
+    "LayerCAM",
     "LayerGradCAMPlusPlus",
+    "LayerHiResCAM",
     "LayerIntegratedGradCAM",
     "LayerIntegratedScoreCAM",
     "LayerScoreCAM",
     "LayerSmoothGradCAMPlusPlus",
     "LayerSmoothedScoreCAM",
+    "LayerXGradCAM",
     "__version__",
 ]
 
@@ -25,12 +28,15 @@ if TYPE_CHECKING:
     from captum_iscam import reshape_transforms as reshape_transforms
     from captum_iscam.attr import (
         RISE,
+        LayerCAM,
         LayerGradCAMPlusPlus,
+        LayerHiResCAM,
         LayerIntegratedGradCAM,
         LayerIntegratedScoreCAM,
         LayerScoreCAM,
         LayerSmoothedScoreCAM,
         LayerSmoothGradCAMPlusPlus,
+        LayerXGradCAM,
     )
 else:
 

@@ -12,10 +12,11 @@ import captum_iscam
 
 NAMES = {
     "captum_iscam": "LayerGradCAMPlusPlus LayerIntegratedGradCAM LayerScoreCAM RISE "
-    "LayerIntegratedScoreCAM LayerSmoothGradCAMPlusPlus LayerSmoothedScoreCAM",
+    "LayerIntegratedScoreCAM LayerSmoothGradCAMPlusPlus LayerSmoothedScoreCAM "
+    "LayerCAM LayerHiResCAM LayerXGradCAM",
     "captum_iscam.attr": "LayerGradCAMPlusPlus LayerIntegratedGradCAM LayerScoreCAM "
     "LayerIntegratedScoreCAM LayerSmoothGradCAMPlusPlus LayerSmoothedScoreCAM RISE "
-    "fuse",
+    "fuse LayerCAM LayerHiResCAM LayerXGradCAM",
     "captum_iscam.demo": "CLASSES Scene draw_scene draw_scenes load_network "
     "load_scenes preprocess",
     "captum_iscam.layers": "check_spatial default_layer find_layer",
