@@ -20,12 +20,15 @@ from captum_iscam._utils.target import Target, in_integers, several_targets
 from captum_iscam._utils.training import without_traces
 from captum_iscam.attr import (
     RISE,
+    LayerCAM,
     LayerGradCAMPlusPlus,
+    LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
+    LayerXGradCAM,
 )
 from captum_iscam.attr.controls import CenterMap, ChannelMean, RandomMap
 from captum_iscam.attr.grad_cam import TokenGradCAM, warn_of_no_support
@@ -276,6 +279,9 @@ METHODS: dict[str, Method] = {
         LayerSmoothGradCAMPlusPlus,
         (*_NOISY, *_GRADIENTS),
     ),
+    "layer-cam": Method("LayerCAM", LayerCAM, _GRADIENTS),
+    "hires-cam": Method("HiResCAM", LayerHiResCAM, _GRADIENTS),
+    "xgrad-cam": Method("XGrad-CAM", LayerXGradCAM, _GRADIENTS),
     "rise": Method("RISE", RISE, ("n_masks", "seed", *_SCORED), of_layer=False),
     # By default Captum keeps all its 50 steps in memory at once.
     "integrated-gradients": Method(

@@ -18,7 +18,7 @@ from captum_iscam._utils.warn import warn_user
 # The largest chunks, for images of 224 x 224. On a CPU small batches are faster, as
 # long as a layer's output stays below some 26 MB: the allocator hands larger ones back
 # to the system after every use. An accelerator is filled by large batches only.
-_PLACES = 224 * 224
+_IMAGE_PIXELS = 224 * 224
 _CPU_CHUNK = 8
 _CPU_SMALLEST = 4
 _CPU_BYTES = 26_000_000
@@ -27,11 +27,12 @@ _LARGEST_CHUNK = 1024
 
 # What a pass takes on an accelerator, for ten classifiers of torchvision: 9 to 43 times
 # the bytes of its inputs, or up to 3.2 times its largest convolution where that is
-# more; with gradients 30 to 200 times its inputs.
+# more; with gradients 30 to 200 times its inputs. That is assumed of a pass whose
+# convolutions were not measured.
 _SHARE_OF_FREE = 0.75
-_TIMES_INPUTS = 24
-_TIMES_CONVOLUTION = 4
-_TIMES_INPUTS_UNHEARD = 200
+_PASS_PER_INPUT = 24
+_PASS_PER_CONV = 4
+_UNMEASURED_PASS_PER_INPUT = 200
 
 # Errors that fewer rows mend: no memory, no workspace for cuDNN, and kernels that
 # count elements in 32 bits.
@@ -96,14 +97,14 @@ class Chunks:
         self._limit = internal_batch_size or forced or _largest_chunk(inputs)
         self._bytes = sum(x.shape[1:].numel() * x.element_size() for x in inputs)
         self._free = free_memory(self._device) if self._may_shrink else None
-        self.size = self._fitting(_TIMES_INPUTS_UNHEARD * self._bytes)
+        self.size = self._fitting(_UNMEASURED_PASS_PER_INPUT * self._bytes)
 
     @contextmanager
     def fitted_to(self, model: object, rows: int) -> Iterator[None]:
         """Makes the chunk suit the model, of which one pass of `rows` rows runs within.
 
-        Only convolutions are listened to, and none in compiled code. The peak that the
-        allocator reports is no help: it is the caller's to reset.
+        Only outputs of convolutions are measured, and none in compiled code. The peak
+        that the allocator reports is no help: it is the caller's to reset.
         """
         on_cpu = self._device.type == "cpu"
         if not self._may_shrink or (self._free is None and not on_cpu):
@@ -116,8 +117,8 @@ class Chunks:
             fitting = _CPU_BYTES * rows // largest
             self.size = min(self.size, max(_CPU_SMALLEST, fitting))
         elif sizes:
-            heard = _TIMES_CONVOLUTION * largest // rows
-            self.size = self._fitting(max(_TIMES_INPUTS * self._bytes, heard))
+            measured = _PASS_PER_CONV * largest // rows
+            self.size = self._fitting(max(_PASS_PER_INPUT * self._bytes, measured))
 
     def run(self, total: int, body: Callable[[int, int], None]) -> None:
         """Calls `body(start, stop)` until all of `total` items are done."""
@@ -214,11 +215,11 @@ def _key(inputs: Sequence[Tensor], layer: object) -> Hashable:
 
 
 def _largest_chunk(inputs: Sequence[Tensor]) -> int:
-    """Returns as many items as have the places of a good number of images."""
+    """Returns as many items as have the pixels of a good number of images."""
     on_cpu = inputs[0].device.type == "cpu"
     images = _CPU_CHUNK if on_cpu else _ACCELERATOR_CHUNK
-    places = max(x.shape[2:].numel() for x in inputs)
-    return min(max(2, images * _PLACES // max(1, places)), _LARGEST_CHUNK)
+    pixels = max(x.shape[2:].numel() for x in inputs)
+    return min(max(2, images * _IMAGE_PIXELS // max(1, pixels)), _LARGEST_CHUNK)
 
 
 def _hand_back_memory(device: torch.device) -> None:

@@ -63,8 +63,8 @@ def keeping_buffers(
         modules.warn("The model is " if by_flag and model.training else None)
         return _Keeping(forward_func, modules) if modules.buffers else forward_func
     behind = list(_modules_behind(forward_func, _DEPTH))
-    modules.listening = not any(map(is_compiled, behind))
-    if not modules.listening:
+    modules.discovering = not any(map(is_compiled, behind))
+    if not modules.discovering:
         for module in behind:
             if isinstance(module, nn.Module):
                 modules.add(module)
@@ -98,7 +98,7 @@ class _Keeping:
 
     def __call__(self, *args: Any) -> Any:
         """Returns what the model does."""
-        first = self._modules.listening
+        first = self._modules.discovering
         with self._modules.one_pass():
             output = self._forward_func(*args)
         if first:
@@ -115,12 +115,12 @@ class _TrainingModules:
 
     Attributes:
         buffers (list): Module, name, buffer, and a copy of it.
-        listening (bool): Whether the next pass may run modules not seen so far.
+        discovering (bool): Whether the next pass may run modules not seen so far.
     """
 
     def __init__(self) -> None:
         self.buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
-        self.listening = False
+        self.discovering = False
         self._seen: set[nn.Module] = set()
         self._names: list[str] = []
         self._thread = threading.get_ident()
@@ -156,21 +156,21 @@ class _TrainingModules:
     def one_pass(self) -> Iterator[None]:
         """Runs one pass, after which the buffers are what they were."""
         try:
-            with self._heard() if self.listening else nullcontext():
+            with self._adding_modules() if self.discovering else nullcontext():
                 yield
         finally:
             self._restore()
-        self.listening = False
+        self.discovering = False
 
     @contextmanager
-    def _heard(self) -> Iterator[None]:
-        def hear(module: nn.Module, _: object) -> None:
+    def _adding_modules(self) -> Iterator[None]:
+        def add(module: nn.Module, _: object) -> None:
             compiling = torch.compiler.is_compiling()
             if not compiling and threading.get_ident() == self._thread:
                 self.add(module)
 
         with REGISTERING:
-            handle = register_module_forward_pre_hook(hear)
+            handle = register_module_forward_pre_hook(add)
         with handle:
             yield
 

@@ -90,8 +90,9 @@ class WeightingScheme(Protocol):
         """Returns what is to be done for these rows of `Channels.active`."""
 
 
-FEW_CHANNELS = 128
-INFLATION_OF_FEW = 2.25
+INFLATED_BELOW = 128
+"""Active channels of an example below which its squared error is inflated."""
+ERROR_INFLATION = 2.25
 """How much larger the squared error of a map of fewer channels is taken to be.
 
 A few of a few channels, or a few samples, say less of the others than of many. On 200
@@ -146,7 +147,7 @@ class ExampleChannels:
     @property
     def inflation(self) -> float:
         """What an estimated squared error is multiplied by."""
-        return INFLATION_OF_FEW if len(self.rows) < FEW_CHANNELS else 1.0
+        return ERROR_INFLATION if len(self.rows) < INFLATED_BELOW else 1.0
 
     def squared_norm(self, weights: Tensor) -> Tensor:
         """Returns `||sum_k a_k A_k||^2`, `(T,)`, for weights `(P, T)`."""

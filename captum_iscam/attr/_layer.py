@@ -1,7 +1,8 @@
-"""The layer: checked, hooked, and seen at work in one pass."""
+"""The layer: checked, hooked, and its output and gradients in one pass."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from captum_iscam._utils.captum_compat import (
     format_additional_forward_args,
+    forward_layer_distributed_eval,
     forward_layer_eval,
+    gather_distributed_tensors,
 )
 from captum_iscam._utils.forward import copied
 from captum_iscam._utils.hooks import eager_passes, thread_local_layer
@@ -72,7 +75,7 @@ def evaluate_layer(
     hooked = eager(forward_func)
     device_ids = device_ids or getattr(hooked, "device_ids", None)
     check = partial(_check_tensors, attribute_to_layer_input)
-    heard = thread_local_layer(layer, device_ids, check)
+    local_layer = thread_local_layer(layer, device_ids, check)
 
     def forward_and_keep(*args: Any) -> Any:
         outputs.append(hooked(*args))
@@ -84,7 +87,7 @@ def evaluate_layer(
                 forward_and_keep,
                 # Copies, since a model may well prepare its input in place.
                 tuple(x.clone() for x in inputs),
-                heard,
+                local_layer,
                 additional_forward_args=copied(
                     format_additional_forward_args(additional_forward_args)
                 ),
@@ -101,7 +104,7 @@ def evaluate_layer(
         if "'clone'" not in str(error):
             raise
         raise _no_tensors(_GIVES_TENSORS, error) from None
-    calls = getattr(heard, "calls", 1)
+    calls = getattr(local_layer, "calls", 1)
     if calls > 1:
         warn_user(
             f"The layer, a {type(layer).__name__}, runs {calls} times in a pass, and "
@@ -212,3 +215,80 @@ def layer_did_not_run(layer: nn.Module) -> ValueError:
         "model itself as forward_func, or the model as it was before; and it must run "
         "in the thread that calls attribute."
     )
+
+
+class LayerPass:
+    """One forward pass, of which each target's gradients at the layer are asked.
+
+    Args:
+        score (Callable): Gives scores `(rows,)` or `(rows, T)`.
+        layer (torch.nn.Module): The layer.
+        inputs (tuple[Tensor, ...]): What the model is shown.
+        device_ids (list[int] or None): The devices of a `DataParallel` model.
+        attribute_to_layer_input (bool): Whether the layer's input is meant.
+    """
+
+    def __init__(
+        self,
+        score: Callable[..., Tensor],
+        layer: nn.Module,
+        inputs: tuple[Tensor, ...],
+        device_ids: list[int] | None,
+        attribute_to_layer_input: bool,
+    ) -> None:
+        self._layer = layer
+        self._device_ids = device_ids
+        with torch.enable_grad(), eager_passes:
+            saved, scores = forward_layer_distributed_eval(
+                score,
+                inputs,
+                thread_local_layer(layer, device_ids),
+                attribute_to_layer_input=attribute_to_layer_input,
+                # The model goes on with copies, which it may change in place.
+                forward_hook_with_return=True,
+                require_layer_grads=True,
+            )
+            self._columns = scores.reshape(len(scores), -1).unbind(1)
+        self.scores = scores.detach()
+        self.num_targets = len(self._columns)
+        # A tuple of outputs for each device.
+        (self._saved,) = saved.values()
+
+    def values(self) -> tuple[Tensor, ...]:
+        """Returns what the layer gave."""
+        return self._gathered(self._saved)
+
+    def grads(self, number: int) -> tuple[Tensor, ...]:
+        """Returns the gradients of one target, of which the last frees the graph."""
+        column = self._columns[number]
+        outputs = list(self._saved.values())
+        try:
+            grads = torch.autograd.grad(
+                column,
+                [x for of_device in outputs for x in of_device],
+                torch.ones_like(column),
+                retain_graph=number + 1 < self.num_targets,
+            )
+        except RuntimeError as error:
+            # Autograd's words for it, of which neither names the layer.
+            if not re.search("used in the graph|does not require grad", str(error)):
+                raise
+            raise ValueError(
+                "layer must lead to the score by gradients, got a "
+                f"{type(self._layer).__name__} that the target does not depend on, or "
+                "only through code without gradients. Choose another layer, or a score "
+                "method, which needs none."
+            ) from error
+        each = iter(grads)
+        return self._gathered(
+            {key: tuple(next(each) for _ in of) for key, of in self._saved.items()}
+        )
+
+    def _gathered(
+        self, of_devices: dict[torch.device, tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        if len(of_devices) == 1:  # without a copy
+            return next(iter(of_devices.values()))
+        return cast(
+            tuple[Tensor, ...], gather_distributed_tensors(of_devices, self._device_ids)
+        )

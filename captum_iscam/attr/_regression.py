@@ -60,7 +60,7 @@ VARIANCE_INFLATION = 2.0
 """How much larger the variance is than the regression knows, whose kernel is a guess
 as well. With it delta covered the error of 96 of 101 maps of Score-CAM with 0.4 of the
 channels on five networks, of 35 of 40 on ResNet-18."""
-MIN_CHANNELS = 128
+MIN_SCREENED_CHANNELS = 128
 """Active channels of an example below which all of them are scored."""
 CANCELLATION = 2.0
 """How much larger the map would be if all weights had one sign, above which a warning
@@ -94,7 +94,7 @@ class Screening:
 
     The channels with the largest importance (`ExampleChannels.order`) are scored, and
     :class:`MaskRegression` predicts the weights of the others from theirs. Of examples
-    with fewer than `MIN_CHANNELS` active channels all are scored.
+    with fewer than `MIN_SCREENED_CHANNELS` active channels all are scored.
 
     Args:
         scheme (WeightingScheme): What is done for the channels that are scored.
@@ -120,7 +120,7 @@ class Screening:
         examples = channels.per_example
         few = torch.zeros(len(channels.activations), dtype=torch.bool, device="cpu")
         for example in examples:
-            few[example.number] = len(example.rows) < MIN_CHANNELS
+            few[example.number] = len(example.rows) < MIN_SCREENED_CHANNELS
         if self._warns:
             _warn_of_few_channels(few)
         chosen = [
@@ -192,9 +192,9 @@ def _warn_of_cancellation(ratios: Tensor) -> None:
 def _warn_of_few_channels(few: Tensor) -> None:
     warn_of_examples(
         few,
-        "screening is ignored for {}: fewer than "
-        f"{MIN_CHANNELS} active channels do not predict each other, and the map would "
-        "be wrong. All of them are scored.",
+        f"screening is ignored for {{}}: fewer than {MIN_SCREENED_CHANNELS} active "
+        "channels do not predict each other, and the map would be wrong. All of them "
+        "are scored.",
     )
 
 

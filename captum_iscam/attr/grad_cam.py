@@ -8,7 +8,7 @@ from captum_iscam._utils.captum_compat import log_usage
 from captum_iscam._utils.target import Target
 from captum_iscam.attr._base import Attributions, warn_of_zero_maps
 from captum_iscam.attr._gradients import LayerGradientMethod
-from captum_iscam.attr.grad_cam_plus_plus import IdentityPerturbation
+from captum_iscam.attr._weightings import WEIGHTINGS
 
 
 class TokenGradCAM(LayerGradientMethod):
@@ -51,44 +51,17 @@ class TokenGradCAM(LayerGradientMethod):
             **attributions** `(N, 1, *spatial)`, or `(N, T, *spatial)`, at the layer's
             size, detached.
         """
-        batch = self._batch(inputs)
-        return self._attribute(
-            batch,
-            _GradCAM(batch, "", relu_attributions),
+        return self._weighted(
+            "grad-cam",
+            inputs,
             target,
             additional_forward_args,
             attribute_to_layer_input,
+            relu_attributions,
             None,
         )
 
 
 def warn_of_no_support(maps: Tensor) -> Tensor:
     """Returns rectified maps, and warns of those that are zero."""
-    return warn_of_zero_maps(
-        maps,
-        "no position of it supports the target. Without the ReLU it shows what "
-        "opposes it.",
-    )
-
-
-class _GradCAM(IdentityPerturbation):
-    def accumulator(self, activations: Tensor) -> _Pooled:
-        return _Pooled(activations)
-
-    def finish(self, maps: Tensor) -> Tensor:
-        return warn_of_no_support(maps.relu()) if self._relu else maps
-
-
-class _Pooled:
-    """The map `sum_k GAP(g_k) A_k` of each example."""
-
-    def __init__(self, activations: Tensor) -> None:
-        shape = (activations.shape[0], 1, *activations.shape[2:])
-        self._maps = activations.new_zeros(shape)
-
-    def add(self, index: int, rows: slice, grads: Tensor, values: Tensor) -> None:
-        pooled = grads.mean(tuple(range(2, grads.dim())), keepdim=True)
-        self._maps[rows].add_((pooled * values).sum(1, keepdim=True))
-
-    def maps(self) -> Tensor:
-        return self._maps
+    return warn_of_zero_maps(maps, WEIGHTINGS["grad-cam"].zero)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from captum_iscam._utils.captum_compat import log_usage
-from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_choice
-from captum_iscam.attr._base import Attributions, warn_of_zero_maps
-from captum_iscam.attr._gradients import GradientAccumulator, LayerGradientMethod
+from captum_iscam.attr._base import Attributions
+from captum_iscam.attr._gradients import LayerGradientMethod
 
-DENOMINATORS = ("activations", "products")
+_WEIGHTINGS = {"activations": "grad-cam++", "products": "grad-cam++ products"}
 
 
 class LayerGradCAMPlusPlus(LayerGradientMethod):
@@ -145,109 +143,18 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
             RuntimeError: Under `torch.inference_mode`, and if the model gives NaN or
                 infinity; the message says for which example.
         """
-        check_denominator(denominator)
-        batch = self._batch(inputs)
-        return self._attribute(
-            batch,
-            IdentityPerturbation(batch, denominator, relu_attributions),
+        return self._weighted(
+            weighting_of(denominator),
+            inputs,
             target,
             additional_forward_args,
             attribute_to_layer_input,
+            relu_attributions,
             internal_batch_size,
         )
 
 
-class IdentityPerturbation:
-    """The inputs as they are: one perturbation, the identity."""
-
-    def __init__(self, batch: Batch, denominator: str, relu: bool) -> None:
-        self._batch = batch
-        self._denominator = denominator
-        self._relu = relu
-
-    @property
-    def first(self) -> tuple[Tensor, ...]:
-        """The inputs."""
-        return self._batch.inputs
-
-    def __len__(self) -> int:
-        """One."""
-        return 1
-
-    def make(self, index: int, rows: slice) -> tuple[Tensor, ...]:
-        """Returns the inputs of the examples."""
-        return tuple(x[rows] for x in self._batch.inputs)
-
-    def name(self, index: int) -> str:
-        """Returns how the pass differs from the one without gradients."""
-        return "with gradients"
-
-    def accumulator(self, activations: Tensor) -> GradientAccumulator:
-        """Returns the means of the powers of the gradients, still zero."""
-        return PowersOfGradients(activations, len(self), self._denominator)
-
-    def finish(self, maps: Tensor) -> Tensor:
-        """Returns the maps, rectified on request."""
-        if not self._relu:
-            return maps
-        return warn_of_zero_maps(
-            maps.relu(),
-            "no position of the layer has both an activation and a positive gradient "
-            "of the score.",
-        )
-
-
-class PowersOfGradients:
-    """The means of `g`, `g^2` and `g^3` over the perturbations, and their map.
-
-    They are held in powers of a unit of each example, the largest `g` so far: cubes of
-    gradients as such leave the range of single precision.
-
-    Args:
-        activations (Tensor): `A` of the inputs as they are, `(N, K, *spatial)`.
-        count (int): Number of perturbations.
-        denominator (str): One of `DENOMINATORS`.
-    """
-
-    def __init__(self, activations: Tensor, count: int, denominator: str) -> None:
-        self._shape = (len(activations), 1, *activations.shape[2:])
-        self._count = count
-        self._denominator = denominator
-        self._flat = activations.reshape(*activations.shape[:2], -1)
-        self._means = [torch.zeros_like(self._flat) for _ in range(3)]
-        # Above zero, so that there is something to divide by where all gradients are 0.
-        tiny = torch.finfo(activations.dtype).tiny
-        self._unit = activations.new_full((len(activations), 1, 1), tiny)
-
-    def add(self, index: int, rows: slice, grads: Tensor, values: Tensor) -> None:
-        """Adds the powers of the gradients of one perturbation to their means."""
-        grads = grads.reshape(*grads.shape[:2], -1)
-        unit = torch.maximum(self._unit[rows], grads.abs().amax((1, 2), keepdim=True))
-        shrink, grads = self._unit[rows] / unit, grads / unit
-        factors, powers = [shrink], [grads / self._count]
-        for _ in self._means[1:]:
-            factors.append(factors[-1] * shrink)
-            powers.append(powers[-1] * grads)
-        # From here on nothing needs memory.
-        for mean, factor, power in zip(self._means, factors, powers, strict=True):
-            mean[rows].mul_(factor).add_(power)
-        self._unit[rows] = unit
-
-    def maps(self) -> Tensor:
-        """Returns `sum_k w_k A_k`, not rectified."""
-        first, second, third = self._means
-        if self._denominator == "products":
-            below = (self._flat * third).sum(2, keepdim=True)
-        else:
-            below = self._flat.sum(2, keepdim=True) * third
-        below = 2 * second + self._unit * below
-        defined = below != 0
-        alpha = torch.where(defined, second / torch.where(defined, below, 1), 0)
-        weights = self._unit.squeeze(2) * (alpha * first.relu()).sum(2)
-        with torch.autocast(weights.device.type, enabled=False):
-            return torch.bmm(weights.unsqueeze(1), self._flat).view(self._shape)
-
-
-def check_denominator(denominator: str) -> None:
-    """Raises for an unknown variant of equation 19."""
-    require_choice("denominator", denominator, DENOMINATORS)
+def weighting_of(denominator: str) -> str:
+    """Returns the row of `WEIGHTINGS` for a variant of equation 19, or raises."""
+    require_choice("denominator", denominator, _WEIGHTINGS)
+    return _WEIGHTINGS[denominator]

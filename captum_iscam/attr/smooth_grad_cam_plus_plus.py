@@ -12,11 +12,9 @@ from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_count, check_generator
 from captum_iscam.attr._base import Attributions
 from captum_iscam.attr._masking import check_noise, stdevs_for
-from captum_iscam.attr.grad_cam_plus_plus import (
-    IdentityPerturbation,
-    LayerGradCAMPlusPlus,
-    check_denominator,
-)
+from captum_iscam.attr._perturbations import GradientAccumulator, IdentityPerturbation
+from captum_iscam.attr._weightings import WEIGHTINGS, GradientWeighting, MeanPowers
+from captum_iscam.attr.grad_cam_plus_plus import LayerGradCAMPlusPlus, weighting_of
 
 
 class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
@@ -165,7 +163,7 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
             RuntimeError: Under `torch.inference_mode`, and if the model gives NaN or
                 infinity; the message says for which example and sample.
         """
-        check_denominator(denominator)
+        weighting = WEIGHTINGS[weighting_of(denominator)]
         check_generator(generator)
         as_count("n_samples", n_samples, "It counts the noisy copies of each input.")
         if stdevs is None:
@@ -174,7 +172,7 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
         batch = self._batch(inputs)
         perturbations = _NoisyCopies(
             batch,
-            denominator,
+            weighting,
             relu_attributions,
             n_samples,
             stdevs_for(batch.inputs, stdevs) or (),
@@ -196,13 +194,13 @@ class _NoisyCopies(IdentityPerturbation):
     def __init__(
         self,
         batch: Batch,
-        denominator: str,
+        weighting: GradientWeighting,
         relu: bool,
         n_samples: int,
         stdevs: tuple[float, ...],
         generator: torch.Generator | None,
     ) -> None:
-        super().__init__(batch, denominator, relu)
+        super().__init__(batch, weighting, relu)
         self._n_samples = n_samples
         self._stdevs = stdevs
         # Without a generator torch's of the CPU: a seed gives one map on all devices.
@@ -259,3 +257,7 @@ class _NoisyCopies(IdentityPerturbation):
     def name(self, index: int) -> str:
         """Returns which of the noisy copies it is."""
         return f"with the noise of sample {index}"
+
+    def accumulator(self, activations: Tensor) -> GradientAccumulator:
+        """Returns the means of the powers of the gradients, still zero."""
+        return MeanPowers(activations, len(self), self._weighting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from captum_iscam._utils.interrupts import INTERRUPTED, raising_interrupts
 from captum_iscam.cli.parser import make_parser
 from captum_iscam.cli.streams import standard_streams
 
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; or 1 if some of the images could not be explained, a method of a benchmark
         has nothing but errors, the run failed, or what it printed was lost; or 2 if the
-        command was wrong.
+        command was wrong; or 130 after Ctrl-C.
     """
     with standard_streams() as lost:
         code = _run(argv)
@@ -40,14 +41,15 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit as stop:  # argparse has printed why
         return stop.code if isinstance(stop.code, int) else 2
     try:
-        # Imported when needed: torchvision takes a second that --help need not take.
+        # Imported when needed: torch takes seconds that --help need not take.
         if args.command == "demo":
             from captum_iscam.cli.demo import run
         elif args.command == "benchmark":
             from captum_iscam.cli.benchmark import run
         else:
             from captum_iscam.cli.explain import run
-        return run(args)
+        with raising_interrupts():
+            return run(args)
     except (ValueError, FileNotFoundError) as error:
         _print_error(f"captum-iscam {args.command}: error: {error}")
         return 2
@@ -56,7 +58,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _print_error(message: str) -> None:

@@ -1,8 +1,6 @@
 import csv
 import itertools
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -489,20 +487,6 @@ def test_help_and_mistakes_have_their_exit_codes(capsys):
     assert main([]) == 2
     assert main(["explain", "photo.jpg"]) == 2
     assert "--model" in capsys.readouterr().err
-
-
-def test_the_module_runs_and_leaves_torchvision_alone():
-    code = (
-        "import runpy, sys; sys.argv = ['captum_iscam', '--version']\n"
-        "try: runpy.run_module('captum_iscam', run_name='__main__')\n"
-        "except SystemExit as stop: assert stop.code == 0, stop.code\n"
-        "assert 'torchvision' not in sys.modules"
-    )
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
 
 
 @pytest.mark.parametrize("seed", ["-1", "99999999999999999999999", "x"])

@@ -689,6 +689,9 @@ def test_attribute_can_be_swapped_for_captums(name):
         ("integrated grad-cam", "Layer Integrated Grad-CAM"),
         ("grad-cam++", "Layer Grad-CAM++"),
         ("smooth grad-cam++", "Layer Smooth Grad-CAM++"),
+        ("layer-cam", "LayerCAM"),
+        ("hires-cam", "Layer HiResCAM"),
+        ("xgrad-cam", "Layer XGrad-CAM"),
     ],
 )
 def test_names_read_well(name, expected):

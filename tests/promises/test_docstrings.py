@@ -31,6 +31,9 @@ FAMILIES = {
     "gradient methods": (
         attr.LayerGradCAMPlusPlus,
         attr.LayerSmoothGradCAMPlusPlus,
+        attr.LayerCAM,
+        attr.LayerHiResCAM,
+        attr.LayerXGradCAM,
         attr.LayerIntegratedGradCAM,
     ),
     "controls": (attr.ChannelMean, attr.CenterMap, attr.RandomMap),

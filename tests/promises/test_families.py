@@ -14,12 +14,15 @@ from torchvision.models import get_model
 
 from captum_iscam import (
     RISE,
+    LayerCAM,
     LayerGradCAMPlusPlus,
+    LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
+    LayerXGradCAM,
 )
 from captum_iscam.layers import default_layer, reshape_transform_for
 from captum_iscam.methods import METHODS
@@ -73,6 +76,9 @@ QUICK = {
     LayerIntegratedGradCAM: {"n_steps": 2},
     LayerGradCAMPlusPlus: {},
     LayerSmoothGradCAMPlusPlus: {"n_samples": 2},
+    LayerCAM: {},
+    LayerHiResCAM: {},
+    LayerXGradCAM: {},
     LayerGradCam: {},
 }
 

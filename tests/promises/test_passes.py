@@ -265,7 +265,7 @@ def test_a_chunk_size_that_was_given_is_kept_for_wide_models():
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_compiled_parts_are_not_listened_to(in_place):
+def test_compiled_parts_are_not_measured(in_place):
     model = Wide(100)
     inner = model.widen
     if in_place:
@@ -280,7 +280,7 @@ def test_compiled_parts_are_not_listened_to(in_place):
     assert max(model.rows()) == 98
 
 
-def test_a_compiled_function_is_listened_to_where_its_pass_is_eager():
+def test_a_compiled_function_is_measured_where_its_pass_is_eager():
     class Inside(Wide):
         def __init__(self, width):
             super().__init__(width)
@@ -299,7 +299,7 @@ def test_a_compiled_function_is_listened_to_where_its_pass_is_eager():
     assert max(Inside(100).rows()) == (15 if eager else 98)
 
 
-def test_a_model_that_holds_itself_is_heard_once():
+def test_a_model_that_holds_itself_is_measured_once():
     model = Wide(2)
     model.head.owner = model
 

@@ -15,12 +15,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from captum_iscam import (
     RISE,
+    LayerCAM,
     LayerGradCAMPlusPlus,
+    LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
+    LayerXGradCAM,
     metrics,
     targets,
 )
@@ -96,6 +99,9 @@ GRADIENT_METHODS = {
     "integrated grad-cam": (LayerIntegratedGradCAM, {"n_steps": 4}),
     "grad-cam++": (LayerGradCAMPlusPlus, {}),
     "smooth grad-cam++": (LayerSmoothGradCAMPlusPlus, {"n_samples": 4}),
+    "layer-cam": (LayerCAM, {}),
+    "hires-cam": (LayerHiResCAM, {}),
+    "xgrad-cam": (LayerXGradCAM, {}),
     "grad-cam of tokens": (METHODS["grad-cam"].of_tokens, {}),
 }
 OF_A_TARGET = {**SCORE_METHODS, **GRADIENT_METHODS}

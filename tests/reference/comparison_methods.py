@@ -36,6 +36,40 @@ def grad_cam_plus_plus(activations, powers, denominator="activations", relu=True
     return total.clamp(min=0) if relu else total
 
 
+def layer_cam(activations, gradient, relu=True):
+    """`sum_k ReLU(g_k) A_k`, place by place."""
+    return _by_place(activations, gradient, lambda a, g: max(g, 0.0) * a, relu)
+
+
+def hires_cam(activations, gradient, relu=True):
+    """`sum_k g_k A_k`, place by place."""
+    return _by_place(activations, gradient, lambda a, g: g * a, relu)
+
+
+def _by_place(activations, gradient, product, relu):
+    size = activations.shape[1:]
+    a, g = (t.reshape(len(t), -1).tolist() for t in (activations, gradient))
+    total = [
+        sum(product(a[k][i], g[k][i]) for k in range(len(a))) for i in range(len(a[0]))
+    ]
+    total = torch.tensor(total, dtype=torch.float64).reshape(size)
+    return total.clamp(min=0) if relu else total
+
+
+def xgrad_cam(activations, gradient, relu=True):
+    """`sum_k a_k A_k`, where `a_k` is the sum of `A_k,ij / sum(A_k) g_k,ij`."""
+    total = torch.zeros_like(activations[0])
+    for k in range(len(activations)):
+        a, g = (t[k].reshape(-1).tolist() for t in (activations, gradient))
+        below = sum(a)
+        weight = sum(u / below * v for u, v in zip(a, g, strict=True)) if below else 0
+        total = total + weight * activations[k]
+    return total.clamp(min=0) if relu else total
+
+
+ONE_PASS = {"LayerCAM": layer_cam, "HiResCAM": hires_cam, "XGrad-CAM": xgrad_cam}
+
+
 def pairs_of_noise(shape, n_samples, seed):
     """The noise of Smooth Grad-CAM++ as the documentation tells it: `e`, `-e`."""
     source = torch.Generator().manual_seed(seed)

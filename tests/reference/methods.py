@@ -6,12 +6,15 @@ from unittest import mock
 import torch
 
 from captum_iscam import (
+    LayerCAM,
     LayerGradCAMPlusPlus,
+    LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
+    LayerXGradCAM,
 )
 from captum_iscam.attr import _regression
 from captum_iscam.attr._base import LayerScoreMethod
@@ -41,6 +44,9 @@ METHODS = {
         LayerSmoothGradCAMPlusPlus,
         {"n_samples": 3, "stdevs": 0.2},
     ),
+    "layer-cam": (LayerCAM, {}),
+    "hires-cam": (LayerHiResCAM, {}),
+    "xgrad-cam": (LayerXGradCAM, {}),
 }
 SHORTCUTS = {
     "score-cam screened": (LayerScoreCAM, {"screening": 0.5}),
@@ -73,8 +79,8 @@ NOISY_METHODS = [
 @contextmanager
 def small_layers_screened(name):
     """Lets shortcuts be what they are on the small layers of the tests, too."""
-    fewest = 2 if name in SHORTCUTS else _regression.MIN_CHANNELS
-    with mock.patch.object(_regression, "MIN_CHANNELS", fewest):
+    fewest = 2 if name in SHORTCUTS else _regression.MIN_SCREENED_CHANNELS
+    with mock.patch.object(_regression, "MIN_SCREENED_CHANNELS", fewest):
         yield
 
 

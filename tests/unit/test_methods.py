@@ -7,12 +7,15 @@ from torch import nn
 
 from captum_iscam import (
     RISE,
+    LayerCAM,
     LayerGradCAMPlusPlus,
+    LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
+    LayerXGradCAM,
 )
 from captum_iscam._utils.hooks import count_passes
 from captum_iscam.attr.grad_cam import TokenGradCAM
@@ -41,6 +44,9 @@ CALLS = {
     "smooth-grad-cam++": lambda m, x, t: LayerSmoothGradCAMPlusPlus(m, m[0]).attribute(
         x, t, n_samples=4, generator=torch.Generator().manual_seed(3)
     ),
+    "layer-cam": lambda m, x, t: LayerCAM(m, m[0]).attribute(x, t),
+    "hires-cam": lambda m, x, t: LayerHiResCAM(m, m[0]).attribute(x, t),
+    "xgrad-cam": lambda m, x, t: LayerXGradCAM(m, m[0]).attribute(x, t),
     "rise": lambda m, x, t: RISE(m).attribute(
         x, t, n_masks=40, generator=torch.Generator().manual_seed(3)
     ),

@@ -1,17 +1,22 @@
 """Public names of the first version can be imported from where they were."""
 
+import ast
+import pickle
 import subprocess
 import sys
 from importlib import import_module
 
 import pytest
 
+import captum_iscam
+
 NAMES = {
     "captum_iscam": "LayerGradCAMPlusPlus LayerIntegratedGradCAM LayerScoreCAM RISE "
-    "LayerIntegratedScoreCAM LayerSmoothGradCAMPlusPlus LayerSmoothedScoreCAM",
+    "LayerIntegratedScoreCAM LayerSmoothGradCAMPlusPlus LayerSmoothedScoreCAM "
+    "LayerCAM LayerHiResCAM LayerXGradCAM",
     "captum_iscam.attr": "LayerGradCAMPlusPlus LayerIntegratedGradCAM LayerScoreCAM "
     "LayerIntegratedScoreCAM LayerSmoothGradCAMPlusPlus LayerSmoothedScoreCAM RISE "
-    "fuse",
+    "fuse LayerCAM LayerHiResCAM LayerXGradCAM",
     "captum_iscam.demo": "CLASSES Scene draw_scene draw_scenes load_network "
     "load_scenes preprocess",
     "captum_iscam.layers": "check_spatial default_layer find_layer",
@@ -65,3 +70,46 @@ def test_metrics_import_the_controls_when_asked_for():
     )
 
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def mirrored():
+    """The names that type checkers read in the package's own file, by module."""
+    with open(captum_iscam.__file__) as file:
+        tree = ast.parse(file.read())
+    (branch,) = [node for node in tree.body if isinstance(node, ast.If)]
+    return {alias.name: node.module for node in branch.body for alias in node.names}
+
+
+def test_what_type_checkers_read_is_what_the_package_hands_out():
+    classes = {n for n, module in mirrored().items() if module == "captum_iscam.attr"}
+    modules = mirrored().keys() - classes
+
+    assert {*classes, "__version__"} == set(captum_iscam.__all__)
+    assert modules == set(captum_iscam._MODULES)
+    for name in classes:
+        found = getattr(captum_iscam, name)
+        assert found is getattr(captum_iscam.attr, name)
+        assert pickle.loads(pickle.dumps(found)) is found
+    for name in modules:
+        assert getattr(captum_iscam, name) is import_module(f"captum_iscam.{name}")
+
+
+def test_names_are_listed_and_imported_when_asked_for():
+    code = (
+        "import sys, captum_iscam\n"
+        "assert {*captum_iscam.__all__, 'attr', 'layers'} <= set(dir(captum_iscam))\n"
+        "assert not hasattr(captum_iscam, 'nothing')\n"
+        "assert 'torch' not in sys.modules\n"
+        "from captum_iscam import *\n"
+        "assert RISE is captum_iscam.RISE is captum_iscam.attr.RISE\n"
+        "assert captum_iscam.layers.find_layer\n"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_name_of_the_package_is_an_error():
+    with pytest.raises(AttributeError, match="'captum_iscam' has no attribute 'no'"):
+        _ = captum_iscam.no
+    with pytest.raises(ImportError, match="cannot import name 'no'"):
+        from captum_iscam import no  # noqa: F401 - it is the import that fails

@@ -7,11 +7,14 @@ from torch import nn
 
 from captum_iscam import (
     RISE,
+    LayerCAM,
     LayerGradCAMPlusPlus,
+    LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
+    LayerXGradCAM,
 )
 from captum_iscam.targets import (
     ModelScore,
@@ -34,6 +37,9 @@ METHODS = [
     LayerSmoothedScoreCAM,
     LayerIntegratedGradCAM,
     LayerGradCAMPlusPlus,
+    LayerCAM,
+    LayerHiResCAM,
+    LayerXGradCAM,
 ]
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
 

@@ -7,12 +7,15 @@ from reference.score_methods import RULES
 
 from captum_iscam import (
     RISE,
+    LayerCAM,
     LayerGradCAMPlusPlus,
+    LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
+    LayerXGradCAM,
 )
 
 METHODS = {
@@ -22,9 +25,14 @@ METHODS = {
     "Integrated Grad-CAM": LayerIntegratedGradCAM,
     "Grad-CAM++": LayerGradCAMPlusPlus,
     "Smooth Grad-CAM++": LayerSmoothGradCAMPlusPlus,
+    "LayerCAM": LayerCAM,
+    "HiResCAM": LayerHiResCAM,
+    "XGrad-CAM": LayerXGradCAM,
     "RISE": RISE,
 }
 SCORE_METHODS = ("Score-CAM", "IS-CAM", "SS-CAM")
+OF_ONE_PASS = ("LayerCAM", "HiResCAM", "XGrad-CAM")
+GRADIENT_METHODS = (*OF_ONE_PASS, *(name for name in METHODS if "Grad-CAM" in name))
 SEED = 11
 SINGLE_STEPS = (
     "accumulated",
@@ -177,6 +185,7 @@ OPTIONS = {
     "Integrated Grad-CAM": integrated_grad_cam,
     "Grad-CAM++": grad_cam_plus_plus,
     "Smooth Grad-CAM++": smooth_grad_cam_plus_plus,
+    **dict.fromkeys(OF_ONE_PASS, lambda draw, situation: (relu(draw), set())),
     "RISE": rise,
 }
 NOISY = ("SS-CAM", "Smooth Grad-CAM++", "RISE")

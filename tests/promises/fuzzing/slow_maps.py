@@ -3,8 +3,9 @@
 import copy
 
 import torch
-from promises.fuzzing.method_options import SEED
+from promises.fuzzing.method_options import GRADIENT_METHODS, OF_ONE_PASS, SEED
 from reference.comparison_methods import (
+    ONE_PASS,
     grad_cam_plus_plus,
     gradient_at,
     pairs_of_noise,
@@ -136,6 +137,8 @@ def of_gradients(name, row, own, number):
     )
     powers = [(gradients**power).mean(0) for power in (1, 2, 3)]
     maps = row.layer(row.x[None])[0].detach()
+    if name in OF_ONE_PASS:
+        return ONE_PASS[name](maps, gradients[0], relu)
     return grad_cam_plus_plus(maps, powers, own.get("denominator", "activations"), relu)
 
 
@@ -155,7 +158,7 @@ def slow_map(name, situation, own):
         row = Row(situation, net, number)
         if name == "RISE":
             maps.append(of_random_masks(row, own, number))
-        elif "Grad" in name:
+        elif name in GRADIENT_METHODS:
             maps.append(of_gradients(name, row, own, number))
         else:
             maps.append(of_scores(name, row, own, number))
@@ -166,13 +169,14 @@ def comparable(name, situation, own):
     """Whether there is a reference for just this.
 
     Predicted weights have none here, nor has the noise or the path of a second input;
-    and in less than double precision the division of Grad-CAM++ is as good as its
-    denominator.
+    and in less than double precision the divisions of Grad-CAM++ and XGrad-CAM are as
+    good as their denominators.
     """
     exact = own.get("screening", 1.0) == 1.0
-    if "Grad" in name:
+    if name in GRADIENT_METHODS:
         exact = exact and situation.vector is None
     precise = situation.dtype == torch.float64
     if not precise:
-        precise = situation.dtype == torch.float32 and "++" not in name
+        divides = "++" in name or name == "XGrad-CAM"
+        precise = situation.dtype == torch.float32 and not divides
     return exact and precise

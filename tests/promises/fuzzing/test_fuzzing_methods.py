@@ -37,8 +37,8 @@ def explain(name, s, own):
         return method(s.model, score=s.score).attribute(s.inputs, s.target, **own)
     explainer = method(s.model, s.layer, **s.constructor)
     # The layers have fewer channels than are screened otherwise.
-    fewest = 2 if "screening" in own else _regression.MIN_CHANNELS
-    with mock.patch.object(_regression, "MIN_CHANNELS", fewest):
+    fewest = 2 if "screening" in own else _regression.MIN_SCREENED_CHANNELS
+    with mock.patch.object(_regression, "MIN_SCREENED_CHANNELS", fewest):
         return explainer.attribute(s.inputs, target=s.target, **own)
 
 

@@ -19,7 +19,7 @@ from captum_iscam.attr._quadrature import (
     SAMPLED_SHARE,
     radau_points,
 )
-from captum_iscam.attr._regression import MIN_CHANNELS
+from captum_iscam.attr._regression import MIN_SCREENED_CHANNELS
 from captum_iscam.attr.integrated_score_cam import SHARE
 from captum_iscam.demo import load_network, load_scenes, preprocess
 
@@ -95,7 +95,9 @@ def test_a_layer_with_few_channels_is_scored_in_full():
     torch.testing.assert_close(ours, torch.stack(slow).unsqueeze(1), **EXACT)
 
 
-@pytest.mark.parametrize("width", [40, MIN_CHANNELS - 1, MIN_CHANNELS, 150])
+@pytest.mark.parametrize(
+    "width", [40, MIN_SCREENED_CHANNELS - 1, MIN_SCREENED_CHANNELS, 150]
+)
 def test_equal_to_the_default_told_slowly(x, width):
     wide = WideNet(width).double()
     model = Calls(wide)
@@ -108,7 +110,7 @@ def test_equal_to_the_default_told_slowly(x, width):
     passes = 0
     for i, one in enumerate(x):
         curves = Curves(wide, wide.features, one, 2)
-        slow, squared = default_map(curves, SHARE, MIN_CHANNELS)
+        slow, squared = default_map(curves, SHARE, MIN_SCREENED_CHANNELS)
         torch.testing.assert_close(ours[i, 0], torch.from_numpy(slow), **EXACT)
         stated = 2 * squared**0.5 / np.linalg.norm(slow)
         assert float(delta[i]) == pytest.approx(stated, rel=1e-6)
@@ -220,7 +222,7 @@ def test_the_delta_of_a_rule_equals_the_one_told_slowly(x, width):
         relative = relative_difference(curves, weights, fine, count)
     slow = score_map(wide, wide.features, x[0], 2, steps=steps)
     # Wider for a layer of few channels.
-    error = (1.5 if width < MIN_CHANNELS else 1) * relative
+    error = (1.5 if width < MIN_SCREENED_CHANNELS else 1) * relative
     error *= np.linalg.norm(curves.map_of(weights))
     assert float(delta) == pytest.approx(2 * error / float(slow.norm()), rel=1e-6)
 

@@ -18,7 +18,11 @@ from captum_iscam import (
 )
 from captum_iscam.attr import _regression
 from captum_iscam.attr._quadrature import SCORE_CAM
-from captum_iscam.attr._regression import MIN_CHANNELS, MaskRegression, Screening
+from captum_iscam.attr._regression import (
+    MIN_SCREENED_CHANNELS,
+    MaskRegression,
+    Screening,
+)
 
 CHANNELS = 160
 
@@ -244,7 +248,7 @@ def test_an_example_with_few_channels_is_scored_in_full_and_says_so(
     net = Patches(twist=0.5)
     # The first example keeps all its channels, the second one fewer than it takes.
     shapes = net.shapes.repeat(2, 1, 1, 1)
-    shapes[1, MIN_CHANNELS - 1 :] = 0.5
+    shapes[1, MIN_SCREENED_CHANNELS - 1 :] = 0.5
 
     class Unequal(nn.Module):
         def forward(self, x):
@@ -259,7 +263,7 @@ def test_an_example_with_few_channels_is_scored_in_full_and_says_so(
 
     assert len(said) == 1
     assert "fewer than 128 active channels" in str(said[0].message)
-    assert sum(model.rows) == 4 + passes * (40 + MIN_CHANNELS - 1)
+    assert sum(model.rows) == 4 + passes * (40 + MIN_SCREENED_CHANNELS - 1)
 
 
 def test_a_small_layer_is_exact_without_a_word_where_all_is_asked_for():

@@ -386,7 +386,7 @@ def test_the_chunk_suits_the_widest_convolution(monkeypatch, width, size, count)
     assert convolve(chunks, width, count) == size
 
 
-def test_a_model_that_is_not_heard_keeps_its_first_chunk(monkeypatch):
+def test_a_model_that_is_not_measured_keeps_its_first_chunk(monkeypatch):
     with_free(monkeypatch, 4 * GIB)
     chunks = Chunks(None, [fake(2, 3, 224, 224)])
 
