@@ -217,7 +217,7 @@ function load(name) {
 //   id       of its section, to which the navigation links
 //   title    its name in the navigation
 //   heading  the section's heading, where it differs from the title
-//   order    its place: tabs of the package have 10 to 60. Default: 100
+//   order    its place: tabs of the package have 5 to 60. Default: 100
 //   build(place, redraw)  fills the section's element with what stays, once; redraw()
 //            draws this tab again
 //   draw(place, model)    shows a network, at the start and whenever another is chosen

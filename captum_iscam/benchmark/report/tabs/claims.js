@@ -8,7 +8,7 @@ registerTab({
   build(place) {
     if (!report.claims.length) {
       byId("claims").hidden = true;
-      document.querySelector('nav a[href="#claims"]').hidden = true;
+      document.querySelector('nav a[href="#claims"]').remove();
       return;
     }
     const { file, sha256 } = report.run.claims;
