@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from captum_iscam.reshape_transforms import (
     maxvit_grid,
     maxvit_windows,
     swin,
+    tokens,
     vit,
 )
 
@@ -43,8 +46,9 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
     with more than one position: `layer4` of a ResNet, `features` of a VGG or
     SqueezeNet. A pooling to a fixed size is ignored, and so are maps of class scores:
     as many channels as there are classes, and no module with weights after them. Of
-    nested modules with the same output the outermost is taken. For torchvision's ViT,
-    which continues with tokens, it is the input of the last attention.
+    nested modules with the same output the outermost is taken. For a ViT or DeiT of
+    torchvision, timm or Hugging Face, which continue with tokens, it is the input of
+    the last attention, and for Swin of the latter two the last norm.
 
     Args:
         model (torch.nn.Module): The model, in evaluation mode.
@@ -84,16 +88,17 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
             f"{type(model).__name__}. Name a layer and pass reshape_transform."
         )
     last = candidates[-1]
-    tokens = [
+    after = [
         step.name
         for step in steps[last + 1 :]
         if step.output.dim() == 3 and inputs.dim() != 3 and step.output.shape[1] > 1
     ]
-    if tokens:
+    if after:
         raise ValueError(
             "model must have a spatial output (N, K, ...) near its end, got tokens "
-            f'from "{tokens[-1]}" on. Name a layer and pass a reshape_transform that '
-            "turns its tokens into a grid, such as those of "
+            f'from "{after[-1]}" on. Name a layer that has one: '
+            f"{_outer_names([steps[i] for i in candidates])}; or pass a "
+            "reshape_transform that turns tokens into a grid, such as those of "
             "captum_iscam.reshape_transforms."
         )
     same = [step for step in steps if step.output is steps[last].output]
@@ -164,15 +169,17 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
     outputs = [step.output for step in steps if step.name == name]
     transform = reshape_transform_for(model, model.get_submodule(name))
     if outputs and transform is not None:
-        transform(outputs[-1])
+        maps = transform(outputs[-1])
+        # Inside of a window attention the windows are examples.
+        if _is_spatial(maps, inputs) and len(maps) == len(inputs):
+            return
+    elif outputs and _is_spatial(outputs[-1], inputs):
         return
-    if outputs and _is_spatial(outputs[-1], inputs):
-        return
-    spatial = [step.name for step in steps if _is_spatial(step.output, inputs)]
+    spatial = [step for step in steps if _is_spatial(step.output, inputs)]
     shape = f"the shape {tuple(outputs[-1].shape)}" if outputs else "no tensor"
     if outputs and outputs[-1].dim() == inputs.dim() > 2:
         shape = f"one position, {shape},"
-    listed = ", ".join(dict.fromkeys(n for n in spatial if n.count(".") < 2)) or "none"
+    listed = _outer_names(spatial) or "none"
     raise ValueError(
         f'layer must have a spatial output (N, K, ...), got {shape} from "{name}". '
         f"Those that have: {listed}."
@@ -211,6 +218,13 @@ def _is_spatial(output: Tensor, inputs: Tensor) -> bool:
     return output.dim() == inputs.dim() and output.shape[2:].numel() > 1
 
 
+def _outer_names(steps: list[_Step]) -> str:
+    """Returns the names of the outermost modules, the last twelve of them."""
+    names = list(dict.fromkeys(step.name for step in steps))
+    depth = min((name.count(".") for name in names), default=0) + 1
+    return ", ".join([name for name in names if name.count(".") <= depth][-12:])
+
+
 def _weights_after(steps: list[_Step], index: int) -> bool:
     """Whether a module with weights of its own runs after the step `index`."""
     later = (step.module.parameters(recurse=False) for step in steps[index + 1 :])
@@ -218,45 +232,70 @@ def _weights_after(steps: list[_Step], index: int) -> bool:
 
 
 def token_layer(model: nn.Module) -> tuple[str, nn.Module] | None:
-    """Returns the layer of a ViT to explain, and its name; None for other models.
+    """Returns the layer of a transformer to explain, and its name; None for others.
 
-    That is the layer norm in front of the last attention: behind it only the class
-    token reaches the head, so the patches have no influence any more. The last layers
-    of torchvision's Swin and MaxViT have maps and need no exception.
+    For a ViT or DeiT that is the layer norm in front of the last attention: behind it
+    only the class token reaches the head, so the patches have no influence any more.
+    Swin averages all positions, so it is the last norm there. The last layers of
+    torchvision's Swin and MaxViT have maps and need no exception.
 
     Args:
-        model (torch.nn.Module): Any model.
+        model (torch.nn.Module): Any model, or a wrapper of one.
 
     Returns:
         *tuple[str, torch.nn.Module]*: The name, as in `model.named_modules()`, and the
-        module; None where the model is no ViT of torchvision.
+        module; None where the model is no such transformer of torchvision, timm or
+        Hugging Face.
 
     Examples::
 
         >>> token_layer(nn.Sequential(nn.Conv2d(3, 4, 3))) is None
         True
     """
-    from torchvision.models import VisionTransformer
+    for parent, module in model.named_modules():
+        for library, kind, block, norm in _TRANSFORMERS:
+            if not _is(module, library, kind):
+                continue
+            blocks = (n for n, m in module.named_modules() if _is(m, library, block))
+            last = next(reversed(list(blocks)), None)
+            if last is not None:
+                name = ".".join(filter(None, (parent, last, norm)))
+                return name, model.get_submodule(name)
+    return None
 
-    if not isinstance(model, VisionTransformer):
-        return None
-    block, _ = list(model.encoder.layers.named_children())[-1]
-    name = f"encoder.layers.{block}.ln_1"
-    return name, model.get_submodule(name)
+
+# Library and class of a transformer, and the layer to explain: a name inside of the
+# last module of another class. By name, so that no library is imported.
+_TRANSFORMERS = (
+    ("torchvision", "VisionTransformer", "EncoderBlock", "ln_1"),
+    ("timm", "VisionTransformer", "Block", "norm1"),
+    ("timm", "SwinTransformer", "SwinTransformer", "norm"),
+    ("transformers", "ViTModel", "ViTLayer", "layernorm_before"),
+    ("transformers", "DeiTModel", "DeiTLayer", "layernorm_before"),
+    ("transformers", "SwinModel", "SwinModel", "layernorm"),
+)
+
+
+def _is(module: nn.Module, library: str, kind: str) -> bool:
+    return any(
+        base.__name__ == kind and base.__module__.partition(".")[0] == library
+        for base in type(module).__mro__
+    )
 
 
 def reshape_transform_for(
     model: nn.Module, layer: nn.Module
 ) -> ReshapeTransform | None:
-    """Returns what turns a layer of torchvision's transformers into maps.
+    """Returns what turns a layer of a known transformer into maps.
 
     Args:
-        model (torch.nn.Module): The model, of any kind.
+        model (torch.nn.Module): The model, of any kind, or a wrapper of one.
         layer (torch.nn.Module): One of its modules.
 
     Returns:
         *Callable* of :mod:`captum_iscam.reshape_transforms`, or None where the layer
-        needs none: convolutions and modules of other models.
+        needs none: convolutions and modules of other models. Known are ViT, Swin and
+        MaxViT of torchvision, and ViT, DeiT and Swin of timm and Hugging Face.
 
     Examples::
 
@@ -264,23 +303,74 @@ def reshape_transform_for(
         >>> reshape_transform_for(model, model[0]) is None
         True
     """
-    from torchvision.models import MaxVit, SwinTransformer, VisionTransformer
-    from torchvision.models.maxvit import PartitionAttentionLayer
-
-    if isinstance(model, VisionTransformer):
-        return vit if _inside(model.encoder, layer) else None
-    if isinstance(model, SwinTransformer):
-        first = model.features[0][0]  # the one convolution
-        tokens = model.norm is layer or _inside(model.features, layer)
-        return swin if tokens and layer is not first else None
-    if isinstance(model, MaxVit):
-        for module in model.modules():
-            if isinstance(module, PartitionAttentionLayer) and (
-                _inside(module.attn_layer, layer) or _inside(module.mlp_layer, layer)
-            ):
-                grid = module.partition_type == "grid"
-                return maxvit_grid if grid else maxvit_windows
+    for module in model.modules():
+        for (library, kind), transform_for in _TRANSFORMS.items():
+            if _is(module, library, kind):
+                found = transform_for(module, layer)
+                if found is not None:
+                    return found
     return None
+
+
+def _of_vit(model: Any, layer: nn.Module) -> ReshapeTransform | None:
+    return vit if _inside(model.encoder, layer) else None
+
+
+def _of_swin(model: Any, layer: nn.Module) -> ReshapeTransform | None:
+    first = model.features[0][0]  # the one convolution
+    channels_last = model.norm is layer or _inside(model.features, layer)
+    return swin if channels_last and layer is not first else None
+
+
+def _of_maxvit(model: Any, layer: nn.Module) -> ReshapeTransform | None:
+    for module in model.modules():
+        if _is(module, "torchvision", "PartitionAttentionLayer") and (
+            _inside(module.attn_layer, layer) or _inside(module.mlp_layer, layer)
+        ):
+            grid = module.partition_type == "grid"
+            return maxvit_grid if grid else maxvit_windows
+    return None
+
+
+def _of_timm_vit(model: Any, layer: nn.Module) -> ReshapeTransform | None:
+    if not any(_inside(part, layer) for part in (model.blocks, model.norm)):
+        return None
+    return tokens(tuple(model.patch_embed.grid_size), model.num_prefix_tokens)
+
+
+def _of_timm_swin(model: Any, layer: nn.Module) -> ReshapeTransform | None:
+    return swin if model.norm is layer or _inside(model.layers, layer) else None
+
+
+def _of_hugging_face_vit(model: Any, layer: nn.Module) -> ReshapeTransform | None:
+    if not _inside(model, layer) or _inside(model.embeddings, layer):
+        return None
+    sides, patch = (
+        size if isinstance(size, list | tuple) else (size, size)
+        for size in (model.config.image_size, model.config.patch_size)
+    )
+    grid = (sides[0] // patch[0], sides[1] // patch[1])
+    # The class token, and DeiT's for distillation.
+    return tokens(grid, 2 if _is(model, "transformers", "DeiTModel") else 1)
+
+
+def _of_hugging_face_swin(model: Any, layer: nn.Module) -> ReshapeTransform | None:
+    if model.layernorm is layer or _inside(model.encoder, layer):
+        return tokens(extra=0)
+    return None
+
+
+_Finder = Callable[[Any, nn.Module], ReshapeTransform | None]
+_TRANSFORMS: dict[tuple[str, str], _Finder] = {
+    ("torchvision", "VisionTransformer"): _of_vit,
+    ("torchvision", "SwinTransformer"): _of_swin,
+    ("torchvision", "MaxVit"): _of_maxvit,
+    ("timm", "VisionTransformer"): _of_timm_vit,
+    ("timm", "SwinTransformer"): _of_timm_swin,
+    ("transformers", "ViTModel"): _of_hugging_face_vit,
+    ("transformers", "DeiTModel"): _of_hugging_face_vit,
+    ("transformers", "SwinModel"): _of_hugging_face_swin,
+}
 
 
 def _inside(parent: nn.Module, layer: nn.Module) -> bool:

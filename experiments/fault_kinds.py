@@ -25,7 +25,7 @@ FILES = {
     "Scores, targets and models": "tests/promises/test_scores_and_errors.py",
     "Values of metrics": "tests/promises/test_metric_values.py",
     "Images": "tests/journeys/test_files_kinds.py",
-    "Weights": "tests/unit/test_networks.py",
+    "Weights": "tests/unit/networks/test_weights.py",
     "Command line and benchmark": "tests/journeys/test_faults_of_commands.py",
 }
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 from captum_iscam._utils.files import sha256
+from captum_iscam._utils.importing import import_file
 
 
 def load_plugins(names: Iterable[str]) -> dict[str, str | None]:
@@ -43,7 +42,7 @@ def load_plugins(names: Iterable[str]) -> dict[str, str | None]:
 def _import(name: str) -> ModuleType:
     try:
         if name.endswith(".py"):
-            return _import_file(Path(name))
+            return import_file(Path(name), "captum_iscam_plugin_")
         return importlib.import_module(name)
     # Importing runs the user's code, which may raise anything.
     except Exception as error:
@@ -52,29 +51,6 @@ def _import(name: str) -> ModuleType:
             f"{name!r} ({type(error).__name__}: {error}). Correct it, or install what "
             "it needs."
         ) from error
-
-
-def _import_file(file: Path) -> ModuleType:
-    file = file.resolve(strict=True)
-    if not file.is_file():
-        raise ValueError("not a file")  # reading a pipe would wait for a writer
-    # Not the file's own name, which may be that of an installed module.
-    name = f"captum_iscam_plugin_{file.stem}"
-    known = sys.modules.get(name)
-    if known is not None and known.__file__ == str(file):
-        return known
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"no loader for {file}")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickle look a class's module up here.
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _digest(module: ModuleType) -> str | None:

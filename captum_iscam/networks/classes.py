@@ -1,0 +1,80 @@
+"""Names of classes from a file or a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from captum_iscam._utils.validation import as_integer
+
+_FORMS = (
+    'Write one name a line, or JSON: ["cat", "dog"], {"0": "cat", "1": "dog"} or '
+    '{"cat": 0, "dog": 1}; or name a folder with a folder for each class.'
+)
+
+
+def read_classes(given: str | Path | Sequence[str]) -> tuple[str, ...]:
+    """Returns names of classes in the order of their indices.
+
+    Args:
+        given (str, Path or Sequence[str]): A file or folder, or the names themselves.
+
+    Raises:
+        ValueError: If there are no names, or they are not one for each index.
+        FileNotFoundError: If the file is missing.
+    """
+    if isinstance(given, str | Path):
+        names, where = _names_in(Path(given)), repr(str(given))
+    else:
+        names, where = [str(name) for name in given], "the names given"
+    if not names or not all(names):
+        raise ValueError(
+            f"classes must hold a name for each class, got {len(names)} names, "
+            f"{names.count('')} of them empty, in {where}. {_FORMS}"
+        )
+    return tuple(names)
+
+
+def _names_in(path: Path) -> list[str]:
+    if path.is_dir():
+        folders = (inside for inside in path.iterdir() if inside.is_dir())
+        return sorted(f.name for f in folders if not f.name.startswith("."))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"classes must be an existing file or folder, got {str(path)!r}. {_FORMS}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".json" or text.lstrip().startswith(("[", "{")):
+            return _from_json(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"classes must be a file of names, got {str(path)!r} ({error}). {_FORMS}"
+        ) from error
+    return [line.strip() for line in text.rstrip().splitlines()]
+
+
+def _from_json(content: object) -> list[str]:
+    if isinstance(content, dict):
+        by_index = all(isinstance(value, str) for value in content.values())
+        pairs = content.items() if by_index else ((v, k) for k, v in content.items())
+        named = {_index(index): name for index, name in pairs}
+        if sorted(named) != list(range(len(content))):
+            raise ValueError(f"the indices are not 0 to {len(content) - 1}, once each")
+        content = [named[index] for index in range(len(named))]
+    if not isinstance(content, list) or not all(isinstance(n, str) for n in content):
+        raise ValueError("neither a list nor an object of names and indices")
+    return content
+
+
+def _index(value: object) -> int:
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    index = as_integer(value)
+    return -1 if index is None else index
+
+
+def number(count: int) -> tuple[str, ...]:
+    """Returns "class 0", "class 1" and so on, where no names are known."""
+    return tuple(f"class {index}" for index in range(count))

@@ -1,0 +1,121 @@
+"""Networks that a function of the user returns."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256 as digest
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from captum_iscam._utils.files import sha256
+from captum_iscam._utils.importing import import_file
+from captum_iscam.networks.parts import Parts, Request, about_weights
+from captum_iscam.networks.preprocessing import USUAL
+from captum_iscam.networks.weights import find_file, fit_model, read_state
+
+_FORMS = (
+    "Write FILE.py:function or package.module:function, where function() returns the "
+    "model or (model, transform)."
+)
+
+
+def load(request: Request) -> Parts:
+    """Returns the network of a function."""
+    where, _, function = request.inside.rpartition(":")
+    if not (where and function):
+        raise ValueError(f"model must name a function, got {request.name!r}. {_FORMS}")
+    if where.endswith(".py") and not Path(where).is_file():
+        raise FileNotFoundError(
+            f"model must name an existing file, got {request.name!r}. {_FORMS}"
+        )
+    folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
+    with _also_from(folder):
+        module = _module(where, request.name)
+        model, transform = _call(module, function, request.name)
+    file: Path | None = None
+    if not request.is_default:
+        file = find_file(request.weights)
+        model = fit_model(request.name, read_state(file), file, lambda _: model)
+    name, sha = about_weights(model, file, "as returned by its function")
+    return Parts(model, transform or USUAL, None, name, sha, _source(module))
+
+
+@contextmanager
+def _also_from(folder: Path) -> Iterator[None]:
+    """Lets code import what is next to it, where no installed module has the name."""
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _module(where: str, name: str) -> ModuleType:
+    try:
+        if where.endswith(".py"):
+            # Two files of one name may be different networks.
+            path = str(Path(where).resolve()).encode("utf-8", "surrogateescape")
+            prefix = f"captum_iscam_network_{digest(path).hexdigest()[:8]}_"
+            return import_file(Path(where), prefix)
+        return importlib.import_module(where)
+    # Importing runs the user's code, which may raise anything.
+    except Exception as error:
+        # Neither a module of that name nor a library: then it was no module's name.
+        if getattr(error, "name", None) == where.partition(".")[0]:
+            raise ValueError(
+                f"model must begin with timm:, hf:, FILE.py: or the name of a module, "
+                f"got {name!r}, and there is no module {where!r}. {_FORMS}"
+            ) from error
+        raise ValueError(
+            f"model must be code that can be imported, got {name!r} "
+            f"({_said(error)}). Correct it, or install what it needs."
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+
+
+def _call(
+    module: ModuleType, function: str, name: str
+) -> tuple[nn.Module, Callable[[Any], Tensor] | None]:
+    maker = getattr(module, function, None)
+    if maker is None or isinstance(maker, nn.Module) or not callable(maker):
+        own = [n for n, v in vars(module).items() if callable(v) and n[0] != "_"]
+        near = difflib.get_close_matches(function, own, n=5) or own[-5:]
+        close = f"Functions there: {', '.join(near)}. " if near else ""
+        raise ValueError(
+            f"model must name a function of its module, got {name!r}. {close}{_FORMS}"
+        )
+    try:
+        returned = maker()
+    # The user's code, which may raise anything.
+    except Exception as error:
+        raise ValueError(
+            f"model must be a function that returns a model when it is called without "
+            f"arguments, got {name!r}, which raised {_said(error)}. Correct it."
+        ) from error
+    pair = returned if isinstance(returned, tuple) else (returned, None)
+    if len(pair) == 2 and isinstance(pair[0], nn.Module):
+        model, transform = pair
+        if transform is None or callable(transform):
+            return model, transform
+    kinds = ", ".join(type(part).__name__ for part in pair if part is not None)
+    raise ValueError(
+        f"model must be a function that returns a model or (model, transform), got "
+        f"{name!r}, which returns {kinds or None}. {_FORMS}"
+    )
+
+
+def _source(module: ModuleType) -> str:
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return module.__name__
+    return f"{Path(file).name}, SHA-256 {sha256(Path(file))}"
