@@ -153,8 +153,7 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
             "layer4.1".
 
     Raises:
-        ValueError: With the names of the layers that can be taken instead, or from the
-            `reshape_transform` of a transformer that cannot read the layer.
+        ValueError: With the names of the layers that can be taken instead.
 
     Examples::
 
@@ -166,16 +165,11 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
         ValueError: layer must have a spatial output (N, K, ...), got the shape ...
     """
     steps, _ = _trace(model, inputs)
-    outputs = [step.output for step in steps if step.name == name]
-    transform = reshape_transform_for(model, model.get_submodule(name))
-    if outputs and transform is not None:
-        maps = transform(outputs[-1])
-        # Inside of a window attention the windows are examples.
-        if _is_spatial(maps, inputs) and len(maps) == len(inputs):
-            return
-    elif outputs and _is_spatial(outputs[-1], inputs):
+    last = next((step for step in reversed(steps) if step.name == name), None)
+    if last is not None and _has_maps(model, last, inputs):
         return
-    spatial = [step for step in steps if _is_spatial(step.output, inputs)]
+    outputs = [] if last is None else [last.output]
+    spatial = [step for step in steps if _has_maps(model, step, inputs)]
     shape = f"the shape {tuple(outputs[-1].shape)}" if outputs else "no tensor"
     if outputs and outputs[-1].dim() == inputs.dim() > 2:
         shape = f"one position, {shape},"
@@ -216,6 +210,19 @@ def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
 
 def _is_spatial(output: Tensor, inputs: Tensor) -> bool:
     return output.dim() == inputs.dim() and output.shape[2:].numel() > 1
+
+
+def _has_maps(model: nn.Module, step: _Step, inputs: Tensor) -> bool:
+    """Whether a layer has maps, if need be after the transform of its model."""
+    transform = reshape_transform_for(model, step.module)
+    if transform is None:
+        return _is_spatial(step.output, inputs)
+    try:
+        maps = transform(step.output)
+    except ValueError:
+        return False
+    # Inside of a window attention the windows stand where the examples should.
+    return _is_spatial(maps, inputs) and len(maps) == len(inputs)
 
 
 def _outer_names(steps: list[_Step]) -> str:

@@ -173,6 +173,21 @@ def sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
+def safe_name(name: str) -> str:
+    """Returns a file name for a text: itself where it is one, else with a digest.
+
+    Examples::
+
+        >>> safe_name("resnet18"), safe_name("hf:google/vit")
+        ('resnet18', 'hf-google-vit-5f21c757d9')
+    """
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", name):
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    safe = re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[-60:]
+    return f"{safe or 'unnamed'}-{digest[:10]}"
+
+
 def sha256_if_readable(file: Path) -> str | None:
     """Returns the SHA-256 digest of a file, None where there is none to read."""
     try:

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.functional import InterpolationMode, center_crop, resize
+from torchvision.transforms.functional import to_pil_image
 
 from captum_iscam._utils.images import UnreadableImageError
 from captum_iscam.benchmark.dataset import Item, Regions
 from captum_iscam.benchmark.explained_models import ExplainedModel
 from captum_iscam.benchmark.storage import THUMBNAIL_SIZE, as_jpeg
+from captum_iscam.networks.preprocessing import Preprocessing, resize_and_crop
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Preprocessed:
     """An image as one network sees it.
 
     Attributes:
-        inputs (Tensor): `(1, 3, H, W)`.
+        inputs (Tensor): `(1, C, H, W)`.
         masks (dict[int, Tensor]): The pixels of each class, `(1, 1, H, W)` of bool;
             without classes that lie outside of the crop.
     """
@@ -73,19 +74,24 @@ class _Images(Dataset[Loaded]):
             image, regions = self._items[index].read()
         except UnreadableImageError as error:
             return Loaded(index, error=" ".join(str(error).split()) or "unreadable")
-        preprocessed: dict[str, Preprocessed] = {}
-        for transform, sizes in self._transforms:
-            if str(sizes) not in preprocessed:
+        preprocessed: dict[object, Preprocessed] = {}
+        for transform, words in self._transforms:
+            key = _key(transform)
+            if key not in preprocessed:
                 inputs = transform(image).unsqueeze(0)
-                preprocessed[str(sizes)] = Preprocessed(
-                    inputs, _cropped(regions, sizes)
-                )
-        crop = _crop(image, self._transforms[0][1])
+                preprocessed[key] = Preprocessed(inputs, _cropped(regions, words))
+        keys = [_key(transform) for transform, _ in self._transforms]
+        crop = _crop(image, preprocessed[keys[0]].inputs[0], self._transforms[0][1])
         return Loaded(
             index,
-            [preprocessed[str(sizes)] for _, sizes in self._transforms],
+            [preprocessed[key] for key in keys],
             as_jpeg(crop, THUMBNAIL_SIZE),
         )
+
+
+def _key(transform: object) -> object:
+    """Returns what is the same for transforms that do the same."""
+    return transform if isinstance(transform, Preprocessing) else id(transform)
 
 
 def load(
@@ -107,20 +113,22 @@ def load(
     return DataLoader(images, batch_size=None, num_workers=workers)
 
 
-def _crop(image: Image.Image, sizes: dict[str, Any]) -> Image.Image:
-    smaller: Image.Image = resize(image, [sizes["resize"]])
-    cropped: Image.Image = center_crop(smaller, [sizes["crop"]])
-    return cropped
+def _crop(image: Image.Image, inputs: Tensor, words: dict[str, Any]) -> Image.Image:
+    """Returns what the network is shown, with the lightest value white if need be."""
+    if words["crop"] is not None:
+        return resize_and_crop(image, words)
+    values = inputs - inputs.min()
+    shown: Image.Image = to_pil_image(values / values.max().clamp_min(1e-12))
+    return shown
 
 
-def _cropped(regions: Regions, sizes: dict[str, Any]) -> dict[int, Tensor]:
+def _cropped(regions: Regions, words: dict[str, Any]) -> dict[int, Tensor]:
     """Returns the masks of the objects in the network's crop of the image."""
     found = {}
     for index, inside in regions.items():
         whole = torch.from_numpy(np.ascontiguousarray(inside)).byte()[None, None]
         # Nearest neighbours, by the centres of pixels, so that the mask stays binary.
-        smaller = resize(whole, [sizes["resize"]], InterpolationMode.NEAREST_EXACT)
-        mask = center_crop(smaller, [sizes["crop"]]).bool()
+        mask = resize_and_crop(whole, words, "nearest-exact").bool()
         if bool(mask.any().item()):
             found[index] = mask
     return found

@@ -168,6 +168,7 @@ def _model(explained: ExplainedModel) -> dict[str, Any]:
         "sha256": network.sha256,
         "classes": len(network.classes),
         "preprocessing": network.preprocessing,
+        "source": network.source,
         "top1": None,
     }
 

@@ -11,7 +11,8 @@
     OUT/report.html, report_data/*.js
     OUT/.captum-iscam.lock                   locked while a run writes here
 
-`run.json` is one object::
+The folder of a model in `maps` is its name, made safe by `safe_name`. `run.json` is one
+object::
 
     {"command": ["captum-iscam", "benchmark", ...],
      "settings": {"layer": null, "target_class": "predicted", "autocast": false, ...},
@@ -26,6 +27,7 @@
                           "class": "star", "digest": null}, ...]},
      "models": {"squeezenet1_1": {"layer": "features", "weights": "squeezenet1_1.pt",
                 "sha256": "...", "classes": 1000, "preprocessing": {...},
+                "source": "torchvision 0.20.0",
                 "top1": 0.585, "class_names": {"91": "coucal", ...}}, ...},
      "methods": {"is-cam": {"title": "IS-CAM", "settings": {...}}, ...},
      "metrics": {"insertion": {"higher_is_better": true, "unit": "score",
@@ -58,7 +60,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from captum_iscam._utils.files import not_written, write_whole
+from captum_iscam._utils.files import not_written, safe_name, write_whole
 from captum_iscam.benchmark.line_format import check_is_file, parse_line
 
 RUN = "run.json"
@@ -198,7 +200,7 @@ def rank_file(folder: Path, kind: str, rank: int) -> Path:
 
 def map_file(folder: Path, model: str, method: str, key: str) -> Path:
     """Returns the file of a map, by the names in the rows."""
-    return folder / MAPS / model / method / f"{key}.png"
+    return folder / MAPS / safe_name(model) / method / f"{key}.png"
 
 
 def image_file(folder: Path, key: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -34,12 +35,13 @@ from captum_iscam.benchmark.storage import (
 )
 from captum_iscam.benchmark.summary import describe_without_value
 from captum_iscam.benchmark.terminal import as_text
-from captum_iscam.cli.explain import check_score, choose_device
+from captum_iscam.cli.explain import check_score, choose_device, network_options
 from captum_iscam.cli.output import make_folder, print_line
 from captum_iscam.cli.parser import METHODS, PRESETS
 from captum_iscam.cli.plugins import load_plugins
 from captum_iscam.cli.record import versions
 from captum_iscam.methods import Options, find_methods
+from captum_iscam.networks import Network
 
 _MOST_LISTED = 20
 _MOST_LINES = 35  # of tables, so that all of the output is at most 40
@@ -167,6 +169,7 @@ def _experiment(args: argparse.Namespace, group: Group) -> Experiment:
     models = _models(args, str(device))
     for explained in models:
         check_score(args.score, explained.network)
+        _check_crop(data, explained.network)
     _check_other_class(specs, models)
     return Experiment(
         _labelled(data, models),
@@ -205,8 +208,8 @@ def _data(args: argparse.Namespace) -> DataSet:
 def _models(args: argparse.Namespace, device: str) -> list[ExplainedModel]:
     if args.model is None and args.data is not None:
         raise ValueError(
-            "model must be given for images of your own, got none. Name networks of "
-            "torchvision with --model, such as squeezenet1_1."
+            "model must be given for images of your own, got none. Name networks with "
+            "--model, such as squeezenet1_1 of torchvision."
         )
     listed = (args.model or SCENE_NET).split(",")
     names = list(dict.fromkeys(name.strip() for name in listed if name.strip()))
@@ -216,9 +219,14 @@ def _models(args: argparse.Namespace, device: str) -> list[ExplainedModel]:
         )
     layers = _by_model(args.layer, names, "layer")
     weights = _by_model(args.weights, names, "weights")
+    options = network_options(args)
     return [
         load_explained_model(
-            name, _weights(name, weights.get(name)), layers.get(name), device
+            name,
+            _weights(name, weights.get(name)),
+            layers.get(name),
+            device,
+            **options,
         )
         for name in names
     ]
@@ -228,12 +236,17 @@ def _by_model(text: str | None, names: list[str], option: str) -> Mapping[str, s
     """Returns the value of each model, from "MODEL=VALUE,..." or one value for all."""
     if text is None:
         return {}
-    parts = [part.strip().partition("=") for part in text.split(",")]
-    if len(parts) == 1 and not parts[0][1]:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) == 1 and "=" not in text:
         return dict.fromkeys(names, text)
-    given = {model: value for model, _, value in parts}
-    unknown = [model for model in given if model not in names]
-    if unknown or not all(given.values()):
+    # A name may have "=" in it, as that of a folder.
+    given = {
+        name: part[len(name) + 1 :]
+        for part in parts
+        for name in names
+        if part.startswith(f"{name}=")
+    }
+    if len(given) != len(parts) or not all(given.values()):
         raise ValueError(
             f"{option} must be one value or MODEL=VALUE for models of --model, got "
             f"{text!r}. The models are: {', '.join(names)}."
@@ -244,7 +257,17 @@ def _by_model(text: str | None, names: list[str], option: str) -> Mapping[str, s
 def _weights(name: str, given: str | None) -> str | Path:
     if given is None or not Path(given).is_dir():
         return given or "DEFAULT"
-    return Path(given) / f"{name}.pt"
+    return Path(given) / f"{re.sub('[:/]', '_', name)}.pt"
+
+
+def _check_crop(data: DataSet, network: Network) -> None:
+    """Raises for regions that cannot be brought to what the network is shown."""
+    if data.has_regions and network.preprocessing["crop"] is None:
+        raise ValueError(
+            f"model must say what it crops for data with boxes or masks, got "
+            f"{network.name} with a transform of its own. Return the model alone, and "
+            "give --size, --mean and --std."
+        )
 
 
 def _check_other_class(

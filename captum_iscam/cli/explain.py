@@ -1,4 +1,4 @@
-"""`captum-iscam explain`: any torchvision classifier, any images."""
+"""`captum-iscam explain`: any classifier, any images."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from captum_iscam.cli.record import Target
 from captum_iscam.layers import check_spatial, default_layer, find_layer
 from captum_iscam.methods import METHODS, Options, find_methods
 from captum_iscam.networks import Network, load_classifier
+from captum_iscam.networks.preprocessing import sentence
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         f"({taken}), on {job.device}",
         sys.stdout,
     )
+    print_line(f"images: {sentence(job.network.preprocessing)}", sys.stdout)
     with output_folder(job.out) as existing:
         failed = _explain_all(job, args.images, existing)
     if failed:
@@ -110,6 +112,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def network_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns what is given of classes and preprocessing, for `load_classifier`."""
+    names = ("classes", "size", "mean", "std")
+    return {name: getattr(args, name) for name in names}
+
+
 def check_score(score: str | None, network: Network) -> None:
     """Raises for a softmax over a single output, which is 1 whatever the image.
 
@@ -128,10 +136,9 @@ def _prepare(args: argparse.Namespace) -> _Job:
     plugins = load_plugins(args.plugin)
     methods = find_methods(args.method)
     device = choose_device(args.device)
-    network = load_classifier(args.model, args.weights, device)
+    network = load_classifier(args.model, args.weights, device, **network_options(args))
     check_score(args.score, network)
-    size = network.preprocessing["crop"]
-    example = torch.zeros(1, 3, size, size, device=device)
+    example = network.example().to(device)
     name: str | None = args.layer
     if name is None:
         name, layer = default_layer(network.model, example)
@@ -191,6 +198,7 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
         "model": network.name,
         "layer": job.layer_name,
         "layer_given": job.layer_given,
+        "source": network.source,
         "weights": {"name": network.weights, "sha256": network.sha256},
         "preprocessing": network.preprocessing,
         "device": str(job.device),

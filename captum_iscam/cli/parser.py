@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from math import isfinite
 from pathlib import Path
 
 from captum_iscam import __version__
+from captum_iscam.cli.values import (
+    deviation,
+    not_negative,
+    numbers,
+    positive,
+    seed,
+    share,
+)
 
 _EXPLAIN_METHODS = "is-cam,ss-cam,score-cam,integrated-grad-cam"
 
@@ -29,30 +36,13 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "explain",
-        help="explain what a torchvision classifier sees in images",
+        help="explain what a classifier sees in images",
         description="For each image write NAME.png (the input and the maps over it), "
         "NAME.npz (the maps as arrays, at the size of the layer) and NAME.json (model, "
         "settings, versions and cost).",
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="NAME",
-        help="classification model of torchvision, such as squeezenet1_1",
-    )
-    parser.add_argument(
-        "--weights",
-        default="DEFAULT",
-        metavar="DEFAULT|FILE",
-        help="torchvision's weights (downloaded once), or a file with a state dict",
-    )
-    parser.add_argument(
-        "--layer",
-        metavar="NAME",
-        help="layer to explain, as in model.named_modules() (default: the last with a "
-        "spatial output)",
-    )
+    add_network(parser, several=False)
     parser.add_argument(
         "--target",
         metavar="CLASS|INDEX|topN",
@@ -129,6 +119,55 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_network(group: argparse._ActionsContainer, several: bool) -> None:
+    """Adds the options that say which network is explained, and how images enter it."""
+    more, layers = ("", "") if not several else ("|MODEL=FILE,...", "|MODEL=NAME,...")
+    group.add_argument(
+        "--model",
+        required=not several,
+        metavar="NAME,..." if several else "NAME",
+        help="resnet18 or another of torchvision, timm:NAME, hf:NAME or hf:FOLDER of "
+        "Hugging Face, FILE.py:function or package.module:function that returns a "
+        "model or (model, transform)" + ("; scene-net, the bundled one" * several),
+    )
+    group.add_argument(
+        "--weights",
+        default="DEFAULT",
+        metavar=f"DEFAULT|{'PATH' if several else 'FILE'}{more}",
+        help="the library's own (downloaded once), or a file with a state dict"
+        + (", or a folder with MODEL.pt for each model" * several)
+        + " (default: %(default)s)",
+    )
+    group.add_argument(
+        "--layer",
+        metavar=f"NAME{layers}",
+        help="layer to explain, as in model.named_modules() (default: the last with a "
+        "spatial output)",
+    )
+    group.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes: one a line, JSON, or a folder of class folders "
+        "(default: the library's, if there are as many)",
+    )
+    group.add_argument(
+        "--size",
+        type=positive,
+        metavar="N",
+        help="side of the crop in pixels; the image is resized before by the network's "
+        "own ratio, mostly 256 to 224 (default: the network's)",
+    )
+    for name, what in (("mean", "subtracted from"), ("std", "that divides")):
+        group.add_argument(
+            f"--{name}",
+            type=numbers,
+            metavar="X|X,X,X",
+            help=f"value {what} each channel, for pixels from 0 to 1 (default: the "
+            "network's)",
+        )
+
+
 def add_score(group: argparse._ActionsContainer) -> None:
     """Adds the option that says what the network's outputs are."""
     group.add_argument(
@@ -170,52 +209,6 @@ def add_passes(group: argparse._ActionsContainer) -> None:
         metavar="N",
         help="random masks, for rise (default: %(default)s)",
     )
-
-
-def seed(text: str) -> int:
-    """Returns a seed that every generator takes."""
-    number = int(text)
-    if not 0 <= number < 2**63:
-        raise argparse.ArgumentTypeError(
-            f"must be from 0 to 2**63 - 1, got {number}. Take a smaller number"
-        )
-    return number
-
-
-def positive(text: str) -> int:
-    """Returns an integer of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"must be an integer of at least 1, got {text!r}"
-        )
-    return int(text)
-
-
-def not_negative(text: str) -> int:
-    """Returns an integer of at least 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(
-            f"must be an integer of at least 0, got {text!r}"
-        )
-    return int(text)
-
-
-def share(text: str) -> float:
-    """Returns a number above 0 and up to 1."""
-    number = float(text)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and up to 1, got {text!r}")
-    return number
-
-
-def deviation(text: str) -> float:
-    """Returns a finite number of at least 0."""
-    number = float(text)
-    if not (isfinite(number) and number >= 0):
-        raise argparse.ArgumentTypeError(
-            f"must be a finite number of at least 0, got {text!r}"
-        )
-    return number
 
 
 METHODS = (
@@ -289,23 +282,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="take N images at random, the same on every machine (default: all)",
     )
-    group.add_argument(
-        "--model",
-        metavar="NAME,...",
-        help="classification models of torchvision, or scene-net, the bundled one",
-    )
-    group.add_argument(
-        "--weights",
-        default="DEFAULT",
-        metavar="DEFAULT|PATH|MODEL=FILE,...",
-        help="torchvision's weights (downloaded once), a file with a state dict, or a "
-        "folder with MODEL.pt for each model (default: %(default)s)",
-    )
-    group.add_argument(
-        "--layer",
-        metavar="NAME|MODEL=NAME,...",
-        help="layer to explain (default: the last with a spatial output)",
-    )
+    add_network(group, several=True)
     group.add_argument(
         "--method",
         metavar="NAME,...",

@@ -55,7 +55,7 @@ class Parts:
     classes: tuple[str, ...] | None
     weights: str
     sha256: str
-    source: str = ""
+    source: str
 
 
 def about_weights(model: nn.Module, file: Path | None, else_: str) -> tuple[str, str]:

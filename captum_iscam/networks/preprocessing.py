@@ -137,10 +137,11 @@ def _per_channel(name: str, given: Any, channels: int) -> tuple[float, ...]:
     values = [as_number(value) for value in listed]
     numbers = tuple(v for v in values if v is not None and np.isfinite(v))
     if len(numbers) == len(listed):
-        if len(set(numbers)) == 1:
-            return numbers[:1] * channels
         if len(numbers) == channels:
             return numbers
+        # Three equal ones do for grey images too.
+        if len(numbers) in (1, 3) and len(set(numbers)) == 1:
+            return numbers[:1] * channels
     raise ValueError(
         f"{name} must be one number or one for each channel of the model's input, "
         f"{channels} in all, got {given}. Pass the {name} that its images were "

@@ -21,6 +21,8 @@ from captum_iscam.networks.parts import Parts, Request
 from captum_iscam.networks.preprocessing import Preprocessing
 from captum_iscam.networks.weights import DEFAULT, find_file, fit_model, read_state
 
+_SOURCE = f"torchvision {torchvision.__version__}"
+
 # What their builders need in addition: both warn without a chosen initialisation,
 # and with torchvision's own weights both undo the usual normalisation, which no
 # weights file records.
@@ -83,6 +85,7 @@ def _with_own_weights(name: str, chosen: Any) -> Parts:
         tuple(chosen.meta["categories"]),
         chosen.name,
         sha256(file),
+        _SOURCE,
     )
 
 
@@ -105,7 +108,7 @@ def _with_file(name: str, file: Path, choices: list[Any]) -> Parts:
         choices, key=lambda weights: weights.transforms().crop_size
     )
     names = tuple(usual.meta["categories"])
-    return Parts(model, _preprocessing(usual), names, file.name, sha256(file))
+    return Parts(model, _preprocessing(usual), names, file.name, sha256(file), _SOURCE)
 
 
 def _preprocessing(chosen: Any) -> Preprocessing:

@@ -51,8 +51,8 @@ def photo(tmp_path):
 def small_inputs(monkeypatch):
     """Shows the networks pictures of 64 pixels, for speed."""
 
-    def load(*arguments):
-        network = load_classifier(*arguments)
+    def load(*arguments, **options):
+        network = load_classifier(*arguments, **options)
         transform = ImageClassification(crop_size=64, resize_size=72)
         said = {**network.preprocessing, "resize": 72, "crop": 64}
         return replace(network, transform=transform, preprocessing=said)

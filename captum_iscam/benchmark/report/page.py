@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_iscam._utils.files import write_whole
+from captum_iscam._utils.files import safe_name, write_whole
 from captum_iscam.benchmark import storage
 from captum_iscam.benchmark.markdown import decided
 from captum_iscam.benchmark.results import Results
@@ -113,6 +113,7 @@ def _extras(results: Results) -> dict[str, Any]:
     return {
         "command": _command(results.run.get("command")),
         "classes": _class_names(results),
+        "folders": {model: safe_name(model) for model in results.models},
         "part": PART,
         "disagreement": (
             "Disagreement is one minus the mean rank correlation between the maps of "

@@ -203,7 +203,7 @@ function picture(image, alt) {
 }
 
 function figure(model, image, method, metric, value, best, there) {
-  const path = [model, method, image.key].map(encodeURIComponent).join("/");
+  const path = [report.folders[model], method, image.key].map(encodeURIComponent).join("/");
   const alt = `Map of ${titleOf(method)} for image ${image.id}`;
   const src = `maps/${path}.png`;
   const map = there

@@ -1,0 +1,65 @@
+"""Values of options, and what is wrong with them."""
+
+from __future__ import annotations
+
+import argparse
+from math import isfinite
+
+
+def seed(text: str) -> int:
+    """Returns a seed that every generator takes."""
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(
+            f"must be from 0 to 2**63 - 1, got {number}. Take a smaller number"
+        )
+    return number
+
+
+def positive(text: str) -> int:
+    """Returns an integer of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be an integer of at least 1, got {text!r}"
+        )
+    return int(text)
+
+
+def not_negative(text: str) -> int:
+    """Returns an integer of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"must be an integer of at least 0, got {text!r}"
+        )
+    return int(text)
+
+
+def share(text: str) -> float:
+    """Returns a number above 0 and up to 1."""
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and up to 1, got {text!r}")
+    return number
+
+
+def deviation(text: str) -> float:
+    """Returns a finite number of at least 0."""
+    number = float(text)
+    if not (isfinite(number) and number >= 0):
+        raise argparse.ArgumentTypeError(
+            f"must be a finite number of at least 0, got {text!r}"
+        )
+    return number
+
+
+def numbers(text: str) -> list[float]:
+    """Returns one or three finite numbers, separated by commas."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) not in (1, 3) or not all(map(isfinite, found)):
+        raise argparse.ArgumentTypeError(
+            f"must be one or three numbers separated by commas, got {text!r}"
+        )
+    return found

@@ -1,0 +1,321 @@
+"""Networks from a function, class names and preprocessing that the caller gives."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from captum_iscam.networks import load_classifier
+
+MODULE = """
+import torch
+from torch import nn
+
+
+def make(channels=3, classes=5):
+    layers = nn.Conv2d(channels, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers, nn.Sequential(nn.Dropout(), nn.Linear(4, classes)))
+
+
+def grey():
+    return make(1)
+
+
+def hyperspectral():
+    return make(7)
+
+
+def with_transform():
+    return make(1), lambda image: torch.zeros(1, 20, 30)
+
+
+def wrong_transform():
+    return make(), lambda image: torch.zeros(20, 30)
+
+
+def raising_transform():
+    return make(), lambda image: image.nothing
+
+
+def number():
+    return 3
+
+
+def nothing():
+    pass
+
+
+def raises():
+    raise RuntimeError("no\\nluck")
+
+
+def maps():
+    return nn.Conv2d(3, 4, 3)
+
+
+class Output:
+    def __init__(self, logits):
+        self.logits = logits
+
+
+class Wrapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = make()
+
+    def forward(self, x):
+        return Output(self.inner(x))
+
+
+instance = make()
+"""
+
+
+@pytest.fixture
+def code(tmp_path):
+    """Writes a module; returns the name of a function in it."""
+    file = tmp_path / "net.py"
+    file.write_text(MODULE)
+    return lambda function: f"{file}:{function}"
+
+
+def fresh():
+    """The model of the module, with other weights."""
+    torch.manual_seed(1)
+    head = nn.Sequential(nn.Dropout(), nn.Linear(4, 5))
+    layers = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
+    return nn.Sequential(*layers).eval()
+
+
+def test_a_function_returns_the_model(code):
+    network = load_classifier(code("make"))
+
+    assert network.classes == tuple(f"class {i}" for i in range(5))
+    assert not network.model.training
+    assert network.preprocessing == {
+        "resize": 256,
+        "crop": 224,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "interpolation": "bilinear",
+    }
+    assert network.weights == "as returned by its function"
+    assert network.source.startswith("net.py, SHA-256 ")
+
+
+def test_a_head_of_its_own_with_weights_from_a_file(code, tmp_path):
+    saved = fresh()
+    file = tmp_path / "tuned.pt"
+    torch.save({"state_dict": saved.state_dict()}, file)
+
+    network = load_classifier(code("make"), file, classes=["a", "b", "c", "d", "e"])
+
+    x = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(network.model(x), saved(x))
+    assert network.classes == ("a", "b", "c", "d", "e")
+    assert network.weights == "tuned.pt"
+    first = load_classifier(code("make"))
+    assert first.sha256 != load_classifier(code("grey"), mean=0, std=1).sha256
+
+
+def test_weights_of_another_head_are_refused(code, tmp_path):
+    state = {**fresh().state_dict(), "3.1.bias": torch.zeros(7)}
+    torch.save(state, tmp_path / "other.pt")
+
+    with pytest.raises(ValueError, match=r"weights must fit .*3\.1\.bias \(7,\) inst"):
+        load_classifier(code("make"), tmp_path / "other.pt")
+
+
+def test_a_module_in_the_working_directory(code, tmp_path, monkeypatch):
+    package = tmp_path / "its_package_of_networks"
+    package.mkdir()
+    (package / "nets.py").write_text("from its_helper_of_networks import make\n")
+    (tmp_path / "its_helper_of_networks.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["/nowhere"])
+
+    network = load_classifier("its_package_of_networks.nets:make")
+
+    assert len(network.classes) == 5
+    (tmp_path / "beside.py").write_text("from its_helper_of_networks import grey\n")
+    assert load_classifier(f"{tmp_path / 'beside.py'}:grey", mean=0, std=1)
+
+
+def test_files_of_one_name_are_two_networks(tmp_path):
+    files = [tmp_path / folder / "net.py" for folder in "ab"]
+    for classes, file in enumerate(files, 2):
+        file.parent.mkdir()
+        file.write_text(f"{MODULE}\n\ndef two():\n    return make(3, {classes})\n")
+
+    found = [load_classifier(f"{file}:two") for file in files]
+
+    assert [len(network.classes) for network in found] == [2, 3]
+
+
+def test_logits_are_unwrapped(code):
+    network = load_classifier(code("Wrapped"))
+
+    assert network.model(network.example()).shape == (1, 5)
+    assert type(network.model.model).__name__ == "Wrapped"
+
+
+def test_a_transform_of_its_own(code):
+    network = load_classifier(code("with_transform"))
+
+    assert network.example().shape == (1, 1, 20, 30)
+    assert set(network.preprocessing) == {
+        *("resize", "crop", "mean", "std", "interpolation")
+    }
+    assert set(network.preprocessing.values()) == {None}
+    for option in ({"size": 32}, {"mean": 0.5}, {"std": 0.5}):
+        with pytest.raises(ValueError, match="size, mean and std must not be given"):
+            load_classifier(code("with_transform"), **option)
+
+
+def test_one_channel_makes_images_grey(code):
+    with pytest.raises(ValueError, match=r"mean must be one number .*, 1 in all, got"):
+        load_classifier(code("grey"))
+
+    network = load_classifier(code("grey"), size=32, mean=0.5, std=[0.25])
+
+    inputs = network.transform(Image.new("RGB", (60, 50), "red"))
+    assert inputs.shape == (1, 32, 32)
+    luma = (76 / 255 - 0.5) / 0.25
+    torch.testing.assert_close(inputs, torch.full((1, 32, 32), luma))
+    assert network.preprocessing["mean"] == [0.5]
+    assert network.preprocessing["resize"] == 37
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("mak", r"must name a function .*Functions there: make.*\. Write FILE"),
+        ("instance", "must name a function of its module"),
+        ("number", "which returns int"),
+        ("nothing", "which returns None"),
+        ("raises", r"which raised RuntimeError: no luck\. Correct it"),
+        ("maps", r"one row of class scores .* got the shape \(1, 4, 222, 222\)"),
+        ("hyperspectral", "images of 1 or 3 channels, got a first .* 7 channels"),
+        (
+            "wrong_transform",
+            r"tensors \(3, H, W\) or \(1, H, W\), got \(30,\)|\(20, 30",
+        ),
+        ("raising_transform", "got AttributeError.* Correct it"),
+    ],
+)
+def test_what_is_no_model_is_one_line(code, function, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        load_classifier(code(function))
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        (
+            "tim:resnet18",
+            ValueError,
+            r"begin with timm:, hf:, FILE\.py: or the name",
+        ),
+        ("google/vit:x", ValueError, "there is no module 'google/vit'"),
+        ("gone.py:make", FileNotFoundError, r"existing file, got 'gone\.py:make'"),
+        ("gone.py", ValueError, r"must name a function, got 'gone\.py'\. Write FILE"),
+        (":make", ValueError, "must name a function, got ':make'"),
+        ("json:", ValueError, "must name a function, got 'json:'"),
+        ("json:load", ValueError, "which raised TypeError"),
+        ("google/vit", ValueError, "hf:NAME or hf:FOLDER of Hugging Face"),
+    ],
+)
+def test_a_name_that_leads_nowhere_says_what_does(name, kind, said):
+    with pytest.raises(kind, match=said):
+        load_classifier(name)
+
+
+def test_a_file_that_cannot_be_imported(tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text("import no_such_library_at_all\n")
+
+    with pytest.raises(ValueError, match=r"code that can be imported, .*no_such_lib"):
+        load_classifier(f"{file}:make")
+
+
+FORMS = {
+    "lines.txt": "ant\nbee\ncat\ndog\nelk\n",
+    "list.json": '["ant", "bee", "cat", "dog", "elk"]',
+    "by_index.json": '{"1": "bee", "0": "ant", "2": "cat", "4": "elk", "3": "dog"}',
+    "by_name.json": '{"bee": 1, "ant": 0, "cat": 2, "elk": 4, "dog": 3}',
+    "no_suffix": '\ufeff["ant", "bee", "cat", "dog", "elk"]',
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_names_of_classes_from_a_file(code, tmp_path, form):
+    (tmp_path / form).write_text(FORMS[form], encoding="utf-8")
+
+    network = load_classifier(code("make"), classes=tmp_path / form)
+
+    assert network.classes == ("ant", "bee", "cat", "dog", "elk")
+
+
+def test_names_of_classes_from_folders(code, tmp_path):
+    for name in ("elk", "bee", "cat", "ant", "dog", ".hidden"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    (tmp_path / "train" / "notes.txt").write_text("no class")
+
+    network = load_classifier(code("make"), classes=str(tmp_path / "train"))
+
+    assert network.classes == ("ant", "bee", "cat", "dog", "elk")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a\nb\nc\n", r"got 3 names \(a, b, c, \.\.\.\) and 5 outputs"),
+        ("a\n\nc\nd\ne", "5 names, 1 of them empty"),
+        ("", "got 0 names"),
+        ('["a", 3]', "neither a list nor an object"),
+        ('{"0": "a", "2": "b"}', "indices are not 0 to 1"),
+        ('{"a": 0, "b": 0}', "indices are not 0 to 1"),
+        ('{"a": [0]}', "indices are not 0 to 0"),
+        ("[", "must be a file of names"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(code, tmp_path, content, said):
+    file = tmp_path / "names.txt"
+    file.write_text(content)
+
+    with pytest.raises(ValueError, match=rf"classes .*{said}"):
+        load_classifier(code("make"), classes=file)
+
+
+def test_a_file_of_names_that_is_missing(code, tmp_path):
+    with pytest.raises(FileNotFoundError, match="classes must be an existing file"):
+        load_classifier(code("make"), classes=tmp_path / "gone.txt")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"size": 0}, "size must be an integer of at least 1"),
+        (
+            {"size": 2},
+            r"\(1, 3, 2, 2\), got .* which raised RuntimeError: .*another",
+        ),
+        ({"mean": [0.5, 0.5]}, "mean must be one number or one for each channel"),
+        ({"mean": float("nan")}, "mean must be"),
+        ({"std": [0.1, "x", 0.1]}, "std must be"),
+        ({"std": 0}, "std must be above 0, got 0"),
+    ],
+)
+def test_preprocessing_that_does_not_fit_is_refused(code, option, said):
+    with pytest.raises(ValueError, match=said):
+        load_classifier(code("make"), **option)
+
+
+def test_names_that_are_json_can_be_written_back(code):
+    network = load_classifier(code("make"), size=96, std=0.5)
+
+    assert json.loads(json.dumps(network.preprocessing)) == network.preprocessing
