@@ -8,7 +8,7 @@ colours, the opacity and the layout around it are ours.
 
 from captum_iscam.visualization.arrays import display_image, upsample
 from captum_iscam.visualization.figure import visualize, visualize_rows
-from captum_iscam.visualization.heat import colours, opacity
+from captum_iscam.visualization.heat import colours
 from captum_iscam.visualization.overlay import overlay
 from captum_iscam.visualization.photograph import OnOriginal, on_original
 from captum_iscam.visualization.rows import Row
@@ -19,7 +19,6 @@ __all__ = [
     "colours",
     "display_image",
     "on_original",
-    "opacity",
     "overlay",
     "upsample",
     "visualize",

@@ -68,7 +68,7 @@ def visualize(
             the values of the lowest and the highest colour, which give all maps one
             scale; `outlier_perc` (2.0), without `vmax` the percentage of the map's sum
             whose largest values all have the highest colour; `cmap` (None),
-            matplotlib's colour map; `alpha_overlay` (0.75), the opacity of the largest
+            matplotlib's colour map; `alpha_overlay` (0.8), the opacity of the largest
             values from 0 to 1; `show_colorbar` (False), whether a scale is drawn under
             each map; `slice_axis` (0) and `slice_index` (None), the slice of a volume.
 
@@ -149,9 +149,9 @@ def visualize_rows(
             from 0 to 100, whose largest values all have the highest colour.
             Default: 2.0
         cmap (str, optional): Name of matplotlib's colour map. Default: None, that is
-            "inferno", or "RdBu_r" for "all"
+            "inferno", or "coolwarm" for "all"
         alpha_overlay (float, optional): Opacity of the largest values, from 0 to 1;
-            smaller values are more transparent, and 0 is not drawn. Default: 0.75
+            smaller values are more transparent, and 0 is not drawn. Default: 0.8
         show_colorbar (bool, optional): Draw a scale under each map. Default: False
         slice_axis (int, optional): Along which axis a volume is cut: 0 is depth, 1
             height and 2 width. Default: 0
@@ -186,7 +186,7 @@ def visualize_rows(
     style = Style(sign, vmin, vmax, outlier_perc, cmap, alpha_overlay)
     drawables = [prepare(row, mean, std, slice_axis, slice_index) for row in rows]
     layout = _Layout(drawables, style, show_colorbar)
-    figure = _Sheet(layout.size, dpi=150)
+    figure = MapFigure(layout.size, dpi=150)
     FigureCanvasAgg(figure)  # draws without a screen
     heats = [
         heat
@@ -208,7 +208,7 @@ _BAR = 0.5  # a colour bar, its numbers and its label
 _BAR_HEIGHT = 0.08
 
 
-class _Sheet(Figure):
+class MapFigure(Figure):
     """A figure that notebooks show, and that writes text as text.
 
     pyplot does not know it, so nobody but the notebook shows it.
@@ -317,7 +317,8 @@ def _draw_panel(
         style.draw_image(figure, panel, row.image)
     if row.signal is not None:
         _draw_signal(panel, row.signal, heat)
-    panel.set_axis_off() if row.signal is None else panel.set_yticks([])
+    # Without a line, white images would have no edge.
+    panel.spines[:].set(color="0.8", linewidth=0.5)
     if row.frame is not None:
         _draw_frame(panel, row.frame)
     return heat
@@ -336,7 +337,7 @@ def _draw_signal(panel: Axes, signal: Array, heat: AxesImage | None) -> None:
         heat.set_extent((-0.5, length - 0.5, 0, channels))
     panel.plot(levels.T, color="0.15", linewidth=0.9)
     panel.set(xlim=(-0.5, length - 0.5), ylim=(0, channels), aspect="auto")
-    panel.set_xticks([])
+    panel.set(xticks=[], yticks=[])
 
 
 def _draw_frame(panel: Axes, frame: Frame) -> None:

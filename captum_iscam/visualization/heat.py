@@ -17,11 +17,9 @@ from captum_iscam._utils.validation import as_number, require_choice
 from captum_iscam.visualization.arrays import Array
 
 CMAP = "inferno"
-DIVERGING = "RdBu_r"
-ALPHA = 0.75
+DIVERGING = "coolwarm"
+ALPHA = 0.8
 _SIGNS = ("positive", "negative", "absolute_value", "all")
-# Opacity rises faster than the values, so that half of the largest is seen clearly.
-_EXPONENT = 0.75
 # Captum finds the largest value by a sum that rounding can push past its own total when
 # no outlier at all is cut; this cuts none that matters.
 _NO_OUTLIERS = 1e-9
@@ -30,12 +28,12 @@ _NO_OUTLIERS = 1e-9
 def colours(cmap: str = "inferno", n: int = 256) -> Array:
     """Returns a colour map as a table, the same that figures are drawn with.
 
-    For pages and programs that colour maps themselves. :func:`opacity` is the other
-    half of the look.
+    For pages and programs that colour maps themselves. A value `v` of a map scaled to
+    [0, 1] is drawn with the opacity `alpha_overlay * |v|`.
 
     Args:
         cmap (str, optional): Name of matplotlib's colour map, such as "inferno",
-            "turbo", "jet" or, for values of both signs, "RdBu_r". Default: "inferno"
+            "turbo", "jet" or, for values of both signs, "coolwarm". Default: "inferno"
         n (int, optional): Number of colours, at least 2. Default: 256
 
     Returns:
@@ -52,31 +50,6 @@ def colours(cmap: str = "inferno", n: int = 256) -> Array:
     """
     table: Array = _colour_map(cmap)(np.linspace(0, 1, n))[:, :3]
     return table
-
-
-def opacity(values: Array, alpha_overlay: float = 0.75) -> Array:
-    """Returns how opaque each value of a map is drawn.
-
-    It is `alpha_overlay * values ** 0.75`. Where the map is 0, the image is seen as it
-    is.
-
-    Args:
-        values (numpy.ndarray): Values scaled to [0, 1], of any shape. For maps of both
-            signs, their absolute values.
-        alpha_overlay (float, optional): Opacity of the largest values, from 0 to 1.
-            Default: 0.75
-
-    Returns:
-        *numpy.ndarray* of that shape, in [0, 1]: 0 is transparent.
-
-    Examples::
-
-        >>> import numpy as np
-        >>> opacity(np.array([0.0, 0.5, 1.0])).round(2).tolist()
-        [0.0, 0.45, 0.75]
-    """
-    strength: Array = alpha_overlay * np.clip(np.abs(values), 0, 1) ** _EXPONENT
-    return strength
 
 
 def _colour_map(cmap: str | Colormap) -> Colormap:
@@ -191,11 +164,15 @@ class Style:
         return heat
 
     def _opacity_of(self, heat: AxesImage) -> Array:
+        """Returns the opacity of each value: where the map is 0, the image is seen."""
         low, high = heat.get_clim()
         values = np.asarray(heat.get_array())
         if self.sign == "all":
-            return opacity(values / max(abs(low), abs(high)), self.alpha_overlay)
-        return opacity(np.clip((values - low) / (high - low), 0, 1), self.alpha_overlay)
+            strength = np.abs(values) / max(abs(low), abs(high))
+        else:
+            strength = (values - low) / (high - low)
+        faded: Array = self.alpha_overlay * np.clip(strength, 0, 1)
+        return faded
 
     @property
     def _any_value(self) -> float:

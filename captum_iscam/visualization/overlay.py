@@ -54,9 +54,9 @@ def overlay(
             from 0 to 100, whose largest values all have the highest colour.
             Default: 2.0
         cmap (str, optional): Name of matplotlib's colour map. Default: None, that is
-            "inferno", or "RdBu_r" for "all"
+            "inferno", or "coolwarm" for "all"
         alpha_overlay (float, optional): Opacity of the largest values, from 0 to 1;
-            smaller values are more transparent, and 0 is not drawn. Default: 0.75
+            smaller values are more transparent, and 0 is not drawn. Default: 0.8
         frame (tuple[float, float, float, float], optional): A rectangle that is marked,
             such as the crop that the model saw: left, top, right and bottom in pixels
             of the image. Default: None
