@@ -168,13 +168,13 @@ def _repair_of_shape(pixels: Tensor) -> str:
     if len(shape) in (4, 5):
         return "Draw a volume with maps (1, 1, d, h, w), or one slice of it."
     if len(shape) == 3 and shape[0] == 4:
-        return "Drop the channel of opacity: image[:3]."
+        return "Drop the channel of opacity: image[:3], or image[:, :3] of a batch."
     if len(shape) == 3 and shape[-1] == 4:
         return "Drop the channel of opacity: image[..., :3]."
     if len(shape) == 3 and shape[-1] in (1, 3):
         return "Bring its channels to the front: image.permute(2, 0, 1)."
     if len(shape) == 3:
-        return "Choose one channel or three: image[0:1]."
+        return "Choose one or three channels. A volume has maps (1, 1, d, h, w)."
     return "A signal (1, C, L) is drawn with maps (1, 1, l)."
 
 

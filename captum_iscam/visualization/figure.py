@@ -202,7 +202,7 @@ def visualize_rows(
 _SIDE = 2.5  # of a square panel
 _NARROWEST, _WIDEST, _TALLEST = 1.0, 5.0, 5.0
 _GAP = 0.08  # between panels, and around all
-_LINE = 0.15  # of a title
+_LINE = 0.165  # of a title
 _FONT = 9.0  # points
 _BAR = 0.5  # a colour bar, its numbers and its label
 _BAR_HEIGHT = 0.08
@@ -215,6 +215,7 @@ class MapFigure(Figure):
     """
 
     def savefig(self, fname: Any, **options: Any) -> None:
+        """Writes the figure; `options` are those of matplotlib."""
         # Otherwise SVG and PDF have the outlines of the letters.
         with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
             super().savefig(fname, **options)
@@ -230,8 +231,10 @@ class _Layout:
 
     def __init__(self, rows: Sequence[Drawable], style: Style, bars: bool) -> None:
         # Panels of all rows are equally wide, and have the area of a square one.
-        aspect = float(np.exp(np.mean([np.log(row.aspect) for row in rows])))
-        self.width = float(np.clip(_SIDE * aspect**0.5, _NARROWEST, _WIDEST))
+        aspects = [row.aspect for row in rows]
+        side = _SIDE * float(np.exp(np.mean(np.log(aspects)))) ** 0.5
+        widest = min(_WIDEST, _TALLEST * max(aspects))
+        self.width = max(_NARROWEST, min(side, widest))
         columns = 1 + max(len(row.maps) for row in rows)
         self.titles = [self._titles(row, style) for row in rows]
         self.heights = [min(self.width / row.aspect, _TALLEST) for row in rows]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -135,7 +134,8 @@ class Style:
 
     def draw_image(self, figure: Figure, panel: Axes, image: Array) -> None:
         """Draws the image `(H, W, 3)` alone."""
-        self._captum(figure, panel, np.ones(image.shape[:2]), image, "original_image")
+        # Captum scales a map also where it draws none.
+        self._captum(figure, panel, _ones(image), image, "original_image", "all")
 
     def draw_map(
         self, figure: Figure, panel: Axes, image: Array | None, values: Array
@@ -147,16 +147,17 @@ class Style:
         """
         wanted = self._of_sign(values)
         peak = float(np.abs(wanted).max())
-        # Scaled to 1 beforehand: Captum takes values below 1e-5 for a mistake, and
-        # cannot scale zeros.
-        scaled = values / peak if peak else np.full_like(values, self._any_value)
+        # Scaled to 1 beforehand, since Captum takes values below 1e-5 for a mistake. It
+        # cannot scale zeros, and gets ones instead.
+        scaled, sign = (values / peak, self.sign) if peak else (_ones(values), "all")
         method = "heat_map" if image is None else "blended_heat_map"
-        self._captum(figure, panel, scaled, image, method)
+        self._captum(figure, panel, scaled, image, method, sign)
         heat = panel.images[-1]
         if image is not None:
             panel.images[0].set_data(_as_bytes(image))
-        norm = heat.get_array() if peak else np.zeros_like(values)
-        heat.set_data(norm)
+        if not peak:
+            heat.set_data(wanted)
+            heat.set_clim(-1.0 if self.sign == "all" else 0.0, 1.0)
         if self.limits:
             heat.set_data(wanted)
             heat.set_clim(*self.limits)
@@ -174,10 +175,6 @@ class Style:
         faded: Array = self.alpha_overlay * np.clip(strength, 0, 1)
         return faded
 
-    @property
-    def _any_value(self) -> float:
-        return -1.0 if self.sign == "negative" else 1.0
-
     def _captum(
         self,
         figure: Figure,
@@ -185,19 +182,24 @@ class Style:
         values: Array,
         image: Array | None,
         method: str,
+        sign: str,
     ) -> None:
-        options: dict[str, Any] = {"cmap": self._cmap, "use_pyplot": False}
-        given = self.limits is not None
         visualization.visualize_image_attr(
             values[..., None],  # older versions want the channels
             image,
             method=method,
-            # An image alone has a map as well, which is scaled and not drawn.
-            sign="absolute_value" if method == "original_image" else self.sign,
+            sign=sign,
             plt_fig_axis=(figure, panel),
-            outlier_perc=_NO_OUTLIERS if given else max(self.outlier_perc, 1e-9),
-            **options,
+            outlier_perc=_NO_OUTLIERS
+            if self.limits
+            else max(self.outlier_perc, _NO_OUTLIERS),
+            cmap=self._cmap,
+            use_pyplot=False,
         )
+
+
+def _ones(values: Array) -> Array:
+    return np.ones(values.shape[:2])
 
 
 def blend(image: Array, heat: AxesImage) -> Array:
