@@ -142,7 +142,7 @@ def as_tensor(image: ImageLike) -> Tensor:
     if isinstance(image, Image.Image):
         image = np.asarray(image.convert("RGB"))
     if isinstance(image, np.ndarray):
-        values = torch.from_numpy(np.array(image))  # a copy: it may be read-only
+        values = from_array(image)
         if values.dim() == 3 and values.shape[-1] in (1, 3):
             if values.shape[0] in (1, 3):
                 raise ValueError(
@@ -158,6 +158,11 @@ def as_tensor(image: ImageLike) -> Tensor:
             f"{type(image).__name__}. Pass what the model sees, cropped as it sees it."
         )
     return image.detach().cpu()
+
+
+def from_array(values: Array) -> Tensor:
+    """Returns a tensor with a copy, since torch wants to write, and no flipped axes."""
+    return torch.from_numpy(np.array(values, order="C"))
 
 
 def _repair_of_shape(pixels: Tensor) -> str:
@@ -190,7 +195,7 @@ def as_map(values: Tensor | Array, image: Tensor, title: str, rank: int) -> Tens
     """
     if isinstance(values, np.ndarray):
         last = (*image.shape[1:], image.shape[0]) == values.shape
-        values = torch.from_numpy(np.moveaxis(values, -1, 0) if last else values)
+        values = from_array(np.moveaxis(values, -1, 0) if last else values)
     if not isinstance(values, Tensor):
         raise TypeError(
             f"maps must be tensors or arrays, got {type(values).__name__} for "

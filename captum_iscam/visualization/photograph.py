@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_iscam._utils.validation import as_number
-from captum_iscam.visualization.arrays import Array
+from captum_iscam.visualization.arrays import Array, from_array
 from captum_iscam.visualization.rows import Frame
 
 
@@ -79,16 +79,9 @@ def on_original(
         >>> maps = {"IS-CAM": back.attributions}
         >>> figure = visualize(photograph, maps, frame=back.frame)
     """
-    values = (
-        torch.as_tensor(
-            np.array(attributions)
-            if isinstance(attributions, np.ndarray)
-            else attributions
-        )
-        .detach()
-        .cpu()
-        .double()
-    )
+    if isinstance(attributions, np.ndarray):
+        attributions = from_array(attributions)
+    values = attributions.detach().cpu().double()
     while values.dim() < 4:
         values = values.unsqueeze(0)
     if values.dim() != 4 or values.shape[0] != 1:

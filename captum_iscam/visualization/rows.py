@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.validation import as_integer, require_choice
+from captum_iscam._utils.validation import as_integer
 from captum_iscam.visualization.arrays import (
     Array,
     ImageLike,
@@ -123,6 +123,12 @@ def _is_signal(given: Tensor, shapes: Sequence[tuple[int, ...]]) -> bool:
 
 def _signal(row: Row, given: Tensor) -> Drawable:
     signal = given.reshape(given.shape[-2:]).double()
+    if not torch.isfinite(signal).all():
+        raise ValueError(
+            "image must be finite, got NaN or infinity in the signal. Replace them."
+        )
+    if row.frame is not None:
+        raise ValueError(f"frame must be None for a signal, got {row.frame}. Omit it.")
     maps = {}
     for title, values in row.maps.items():
         checked = as_map(values, signal, title, rank=1)
@@ -146,7 +152,11 @@ def _volume(
             "image must be a volume (C, D, H, W) or (1, C, D, H, W) where maps have "
             f"five dimensions, got {tuple(given.shape)}. Pass one volume at a time."
         )
-    require_choice("slice_axis", str(axis), "012", "It counts depth, height and width.")
+    if as_integer(axis) not in (0, 1, 2):
+        raise ValueError(
+            f"slice_axis must be 0, 1 or 2, got {axis!r}. These are depth, height and "
+            "width."
+        )
     maps = {}
     for title, values in row.maps.items():
         checked = as_map(values, volume, title, rank=3)

@@ -119,6 +119,7 @@ def test_an_array_is_not_changed():
         lambda maps: maps[0].numpy(),
         lambda maps: maps[0, 0].numpy(),
         lambda maps: maps[0, 0],
+        lambda maps: maps.flip(-1).numpy()[..., ::-1],
     ],
 )
 def test_forms_of_a_map_are_drawn_alike(as_given):

@@ -470,6 +470,18 @@ def test_forms_of_a_signal_are_drawn_alike(shape, of_map):
     np.testing.assert_allclose(shown, expected)
 
 
+@pytest.mark.parametrize(
+    ("signal", "frame", "message"),
+    [
+        (torch.full((1, 2, 9), torch.nan), None, "image must be finite, got NaN"),
+        (torch.rand(1, 2, 9), (0, 0, 4, 4), "frame must be None for a signal"),
+    ],
+)
+def test_a_signal_that_cannot_be_drawn_is_named(signal, frame, message):
+    with pytest.raises(ValueError, match=message):
+        visualize(signal, {"map": torch.rand(1, 1, 3)}, frame=frame)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_volume_is_drawn_as_its_strongest_slice(axis):
     volume, maps = torch.rand(1, 1, 6, 8, 10), torch.zeros(1, 1, 6, 8, 10)
@@ -495,7 +507,7 @@ def test_a_slice_of_a_volume_can_be_chosen():
     assert "slice 3 of 6" in visualize(volume, zeros).axes[0].get_title()
     with pytest.raises(ValueError, match="slice_index must be from 0 to 5, got 6"):
         visualize(volume, {"map": maps}, slice_index=6)
-    with pytest.raises(ValueError, match='slice_axis must be one of "0", "1", "2"'):
+    with pytest.raises(ValueError, match="slice_axis must be 0, 1 or 2, got 3"):
         visualize(volume, {"map": maps}, slice_axis=3)
 
 
