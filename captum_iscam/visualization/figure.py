@@ -268,11 +268,15 @@ class _Layout:
         return "\n".join(line for wrapped in lines for line in wrapped)
 
     def _fit(self, line: str) -> list[str]:
-        lines = [line]
-        for count in range(len(line), 0, -1):
-            lines = textwrap.wrap(line, count) or [""]
-            if max(map(_length, lines)) <= self.width - _GAP:
+        lines, count = [line], len(line)
+        while count and max(map(_length, lines)) > self.width - _GAP:
+            lines, count = textwrap.wrap(line, count), count - 1
+        # As even as the same number of lines allows, so that no word is left alone.
+        for narrower in range(max(map(len, lines)) - 1, 0, -1):
+            even = textwrap.wrap(line, narrower, break_long_words=False)
+            if len(even) != len(lines) or max(map(len, even)) > narrower:
                 break
+            lines = even
         return lines
 
 

@@ -244,6 +244,14 @@ def test_long_titles_stay_inside_the_figure():
         assert box.y1 <= height
 
 
+def test_the_lines_of_a_title_are_even():
+    title = "mean of the channels, knows no class, and nothing else"
+
+    found = visualize(GREY, {title: corner(), "": corner()}).axes[1].get_title()
+
+    assert found == "mean of the channels, knows\nno class, and nothing else"
+
+
 def test_a_colour_bar_is_drawn_on_request():
     figure = visualize(GREY, {"map": corner()}, show_colorbar=True)
 
