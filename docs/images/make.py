@@ -121,7 +121,7 @@ def main():
     arguments = parser.parse_args()
     for name in arguments.only.split(","):
         figure = PICTURES[name](arguments.weights)
-        figure.savefig(HERE / f"{name}.png", dpi=80)
+        figure.savefig(HERE / f"{name}.png", dpi=100)
         print(name, flush=True)
 
 

@@ -33,7 +33,8 @@ NAMES = {
     "captum_iscam.targets": "ModelScore detection multi_label regression segmentation "
     "similarity",
     "captum_iscam.transformers": "reshape_transform_for token_layer",
-    "captum_iscam.visualization": "Row display_image upsample visualize visualize_rows",
+    "captum_iscam.visualization": "OnOriginal Row colours display_image on_original "
+    "overlay upsample visualize visualize_rows",
     "captum_iscam.cli": "main",
 }
 

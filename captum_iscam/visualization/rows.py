@@ -1,0 +1,187 @@
+"""A row of panels as it is given, and as it is drawn: image, signal or slice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_iscam._utils.validation import as_integer
+from captum_iscam.visualization.arrays import (
+    Array,
+    ImageLike,
+    as_map,
+    as_tensor,
+    denormalize,
+    display_image,
+    upsample,
+    warn_of_stretching,
+)
+
+Frame = tuple[float, float, float, float]
+
+
+class Row(NamedTuple):
+    """One line of panels: an image and maps over it.
+
+    Attributes:
+        title (str): The title above the image.
+        image (Tensor, numpy.ndarray or PIL.Image.Image): The image: a tensor
+            `(C, H, W)` or `(1, C, H, W)`, C = 1 or 3, an array `(H, W)` or `(H, W, 3)`,
+            or a PIL image; of uint8, or in [0, 1], or, with `mean` and `std`,
+            normalised by them. Or a signal `(C, L)` or `(1, C, L)`, or a volume
+            `(C, D, H, W)` or `(1, C, D, H, W)`. `mean` and `std` are passed to the
+            function that draws the row.
+        maps (Mapping[str, Tensor or numpy.ndarray]): A map for each title: `(h, w)`,
+            `(1, h, w)` or `(1, 1, h, w)`, at any size; `(1, 1, l)` for a signal and
+            `(1, 1, d, h, w)` for a volume. A map of the image's shape, as gradient
+            methods give one, is summed over its channels. Of the maps of several
+            targets, `(1, T, h, w)`, pass one: `maps[:, t:t+1]`. Each title stands above
+            its map.
+        frame (tuple[float, float, float, float], optional): A rectangle that is marked
+            in each panel, such as the crop that the model saw: left, top, right and
+            bottom in pixels of the image. Default: None
+
+    Examples::
+
+        >>> import torch
+        >>> row = Row("a cat", torch.rand(3, 8, 8), {"IS-CAM": torch.rand(1, 1, 2, 2)})
+        >>> list(row.maps)
+        ['IS-CAM']
+    """
+
+    title: str
+    image: ImageLike
+    maps: Mapping[str, Tensor | Array]
+    frame: Frame | None = None
+
+
+class Drawable(NamedTuple):
+    """A row whose image and maps have one size."""
+
+    title: str
+    image: Array | None
+    """`(H, W, 3)` in [0, 1], or None for a signal."""
+    signal: Array | None
+    """`(C, L)`, or None for an image."""
+    maps: dict[str, Array]
+    """`(H, W)` each; `(1, L)` for a signal."""
+    frame: Frame | None
+
+    @property
+    def aspect(self) -> float:
+        """Width of a panel over its height."""
+        if self.image is None:
+            return 2.5
+        height, width = self.image.shape[:2]
+        return float(width / height)
+
+
+def prepare(
+    row: Row,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    slice_axis: int,
+    slice_index: int | None,
+) -> Drawable:
+    """Returns a row as it is drawn; the maps say whether it is a signal or a volume."""
+    if not isinstance(row.maps, Mapping):
+        raise TypeError(
+            f"maps must be a mapping of titles to maps, got {type(row.maps).__name__}. "
+            'Name them, as in {"IS-CAM": attributions}.'
+        )
+    given = as_tensor(row.image)
+    shapes = [tuple(values.shape) for values in row.maps.values() if _has_shape(values)]
+    if any(len(shape) == 5 for shape in shapes):
+        return _volume(row, given, mean, std, slice_axis, slice_index)
+    if _is_signal(given, shapes):
+        return _signal(row, given)
+    image = display_image(row.image, mean, std)
+    pixels = given[0] if given.dim() == 4 else given
+    pixels = pixels.unsqueeze(0) if pixels.dim() == 2 else pixels
+    maps = {}
+    for title, values in row.maps.items():
+        checked = as_map(values, pixels, title, rank=2)
+        warn_of_stretching(checked, image.shape[:2], title)
+        maps[title] = upsample(checked, image.shape[:2])[0, 0].numpy()
+    return Drawable(row.title, image, None, maps, row.frame)
+
+
+def _has_shape(values: object) -> bool:
+    return hasattr(values, "shape")
+
+
+def _is_signal(given: Tensor, shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether it is a signal: its maps have one line, and no dimension of height."""
+    if not (given.dim() == 2 or (given.dim() == 3 and given.shape[0] == 1)):
+        return False
+    flat = [len(s) == 1 or (len(s) in (2, 3) and set(s[:-1]) == {1}) for s in shapes]
+    return bool(flat) and all(flat)
+
+
+def _signal(row: Row, given: Tensor) -> Drawable:
+    signal = given.reshape(given.shape[-2:]).double()
+    if not torch.isfinite(signal).all():
+        raise ValueError(
+            "image must be finite, got NaN or infinity in the signal. Replace them."
+        )
+    if row.frame is not None:
+        raise ValueError(f"frame must be None for a signal, got {row.frame}. Omit it.")
+    maps = {}
+    for title, values in row.maps.items():
+        checked = as_map(values, signal, title, rank=1)
+        maps[title] = upsample(checked, signal.shape[1:])[0].numpy()
+    return Drawable(row.title, None, signal.numpy(), maps, None)
+
+
+def _volume(
+    row: Row,
+    given: Tensor,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    axis: int,
+    index: int | None,
+) -> Drawable:
+    """Returns one slice of a volume and its maps."""
+    volume = given[0] if given.dim() == 5 and given.shape[0] == 1 else given
+    volume = volume.unsqueeze(0) if volume.dim() == 3 else volume
+    if volume.dim() != 4:
+        raise ValueError(
+            "image must be a volume (C, D, H, W) or (1, C, D, H, W) where maps have "
+            f"five dimensions, got {tuple(given.shape)}. Pass one volume at a time."
+        )
+    if as_integer(axis) not in (0, 1, 2):
+        raise ValueError(
+            f"slice_axis must be 0, 1 or 2, got {axis!r}. These are depth, height and "
+            "width."
+        )
+    maps = {}
+    for title, values in row.maps.items():
+        checked = as_map(values, volume, title, rank=3)
+        maps[title] = upsample(checked, volume.shape[1:])[0, 0]
+    depth = volume.shape[1 + axis]
+    index = _strongest(list(maps.values()), axis) if index is None else index
+    if as_integer(index) is None or not 0 <= index < depth:
+        raise ValueError(
+            f"slice_index must be from 0 to {depth - 1}, got {index!r}. Omit it for "
+            "the slice where the maps are strongest."
+        )
+    pixels = denormalize(volume, mean, std).select(1 + axis, index)
+    image = display_image(pixels)
+    shown = {
+        title: values.select(axis, index).numpy() for title, values in maps.items()
+    }
+    title = f"{row.title}\nslice {index} of {depth}"
+    return Drawable(title, image, None, shown, row.frame)
+
+
+def _strongest(maps: Sequence[Tensor], axis: int) -> int:
+    """Returns the slice with the largest share of the maps' sums."""
+    others = [other for other in range(3) if other != axis]
+    sums = torch.stack([values.abs().sum(others) for values in maps])
+    totals = sums.sum(1, keepdim=True)
+    if not totals.any():
+        return sums.shape[1] // 2
+    return int((sums / totals.clamp(min=torch.finfo(sums.dtype).tiny)).sum(0).argmax())
