@@ -88,6 +88,7 @@ class TargetScore:
 
     Attributes:
         num_targets (int or None): `T` where the target is `(N, T)`, else None.
+        warned (bool): Whether a warning said that scores are not the inputs' alone.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class TargetScore:
         self.num_examples = num_examples
         self._shape: torch.Size | None = None
         self._checked = False
+        self.warned = False
 
     def __call__(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """Returns the scores of `inputs`, row i made from example `examples[i]`.
