@@ -71,8 +71,9 @@ class _Control(NamedLayerAttribution, ABC):
             target (int, tuple, Tensor or list, optional): Not used, but accepted so
                 that a control is called like a method. Default: None
             additional_forward_args (Any, optional): Further arguments of the model, one
-                or a tuple. A tensor whose first dimension is `N` follows its example;
-                everything else is passed on unchanged. Default: None
+                or a tuple. A tensor whose first dimension is `N` follows its example,
+                in a list, tuple or dict too; everything else is passed on unchanged.
+                Default: None
             attribute_to_layer_input (bool, optional): Use the layer's input instead of
                 its output. Default: False
             relu_attributions (bool, optional): Set negative values of the map to 0.

@@ -139,8 +139,9 @@ class RISE(PerturbationAttribution):
                 list `(N, T)`, or one row `(1, T)` for all examples, explains T classes
                 of each example with the passes of one. Default: None
             additional_forward_args (Any, optional): Further arguments of the model, one
-                or a tuple. A tensor whose first dimension is `N` follows its example;
-                everything else is passed on unchanged. Default: None
+                or a tuple. A tensor whose first dimension is `N` follows its example,
+                in a list, tuple or dict too; everything else is passed on unchanged.
+                Default: None
             n_masks (int, optional): `n`, the number of masks, shared by all examples.
                 Default: 4000
             grid (int or tuple[int, ...], optional): Number of cells of a mask in each

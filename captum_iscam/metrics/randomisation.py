@@ -110,7 +110,8 @@ def parameter_randomization(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         mode (str, optional): "cascading" randomises each layer on top of those before
             it; "independent" restores the model first, so that one layer at a time is
             random. Default: "cascading"
@@ -221,7 +222,8 @@ def target_sensitivity(
             This is `c`. Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         other_target (int, tuple, Tensor or list): `c'`, the output to compare with, in
             the same forms as `target`.
 
