@@ -343,14 +343,14 @@ def _classes_first(shape: torch.Size, inputs: Sequence[Tensor]) -> bool:
         if len(spatial) == 1:
             right = shape[2] == spatial[0] or shape[1] <= shape[2] <= spatial[0]
         else:
-            last = _alike(shape[1:-1], spatial) and not _alike(shape[2:], spatial)
+            last = alike(shape[1:-1], spatial) and not alike(shape[2:], spatial)
             right = not last
         if right:
             return True
     return False
 
 
-def _alike(sizes: torch.Size, others: torch.Size) -> bool:
+def alike(sizes: Sequence[int], others: Sequence[int]) -> bool:
     """Returns whether two shapes have the same proportions, but for rounding."""
     ratios = [n / m for n, m in zip(sizes, others, strict=True)]
     return max(ratios) < 1.2 * min(ratios)

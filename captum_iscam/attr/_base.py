@@ -224,6 +224,9 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             score.check(output, batch.inputs)
             shaped = [reshaped(self.reshape_transform, value) for value in evals]
             maps = [check_activations(value, batch, own) for value in shaped]
+        read = layer if self.reshape_transform is None else None
+        for value in maps:
+            warn_of_layout(value, batch.inputs, read, task.attribute_to_layer_input)
         if task.return_convergence_delta:
             parts = [m for m in (layer, own) if isinstance(m, nn.Module)]
             _check_precision(parts, batch.inputs, (*evals, output))
@@ -306,7 +309,6 @@ def check_activations(
     for tensor in same_rank:
         require_floating("inputs", tensor, "Convert them with inputs.float().")
     require_floating_maps(activations)
-    warn_of_layout(activations, batch.inputs)
     if not bool(torch.isfinite(activations).all().item()):
         raise RuntimeError(
             "forward_func must give finite activations, got NaN or infinity from "

@@ -30,6 +30,7 @@ from captum_iscam.attr._layer import (
     evaluate_layer,
     require_floating_maps,
     reshaped,
+    warn_of_layout,
 )
 from captum_iscam.reshape_transforms import ReshapeTransform
 
@@ -113,7 +114,14 @@ class _Control(NamedLayerAttribution, ABC):
                     attribute_to_layer_input,
                 )
                 shaped = [reshaped(self.reshape_transform, x) for x in outputs]
-                maps = tuple(self._map(_checked(x, batch)) for x in shaped)
+                checked = [_checked(x, batch) for x in shaped]
+            read = layer if self.reshape_transform is None else None
+            for activations in checked:
+                warn_of_layout(
+                    activations, batch.inputs, read, attribute_to_layer_input
+                )
+            with torch.no_grad():
+                maps = tuple(map(self._map, checked))
             if relu_attributions:
                 maps = tuple(map(self._rectified, maps))
             return cast(Attributions, format_output(len(maps) > 1, maps))
