@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 import torchvision
-from reference import methods
+from reference import every_call, methods
 from reference.every_call import (
     ALL,
     LAYERED,
@@ -133,7 +133,7 @@ def test_training_mode_below_the_root_is_noticed_and_leaves_no_trace(name, form,
         explain(name, form(net), net.features, images(2), 1)
 
     assert sum("training mode" in str(w.message) for w in caught) == 1
-    assert caught[0].filename in (__file__, methods.__file__)
+    assert caught[0].filename in (every_call.__file__, methods.__file__)
     assert_same_buffers(before, net)
     assert_same_state({**state, "random": 0}, {**state_of(net, images(2)), "random": 0})
     assert not nn.modules.module._global_forward_pre_hooks
