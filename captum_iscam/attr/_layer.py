@@ -191,6 +191,8 @@ def warn_of_layout(
         of_input (bool): Whether the maps are the layer's input.
     """
     axes: list[tuple[int, int, int]] = []
+    if activations.dim() < 3:  # channels alone, of which gradients can be taken
+        return
     alikes = [x for x in inputs if x.dim() == activations.dim()]
     for x in alikes:
         sizes = zip(activations.shape[2:], x.shape[2:], strict=True)

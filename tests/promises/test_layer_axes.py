@@ -216,6 +216,13 @@ def test_the_transform_that_is_named_gives_the_map_of_the_channels_first():
     assert found.shape == expected.shape
 
 
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_channels_without_positions_are_not_named(layer):
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4)).eval()
+
+    explain("grad-cam++", net, net[layer], torch.rand(2, 3), 1)
+
+
 @pytest.mark.parametrize("block", ["features.1.0", "features.1.0.mlp.0", "norm"])
 def test_blocks_of_swin_are_noticed(block):
     net = torchvision.models.SwinTransformer(
