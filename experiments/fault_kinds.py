@@ -22,8 +22,12 @@ from captum_iscam.benchmark.markdown import markdown_table
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
     "Inputs, layers and modes": "tests/promises/test_inputs_and_layers.py",
+    "Axes of layers": "tests/promises/test_layer_axes.py",
+    "Scores and buffers that change": "tests/promises/test_steady_scores.py",
+    "Further arguments": "tests/promises/test_further_arguments.py",
     "Scores, targets and models": "tests/promises/test_scores_and_errors.py",
     "Values of metrics": "tests/promises/test_metric_values.py",
+    "Found by testers": "tests/promises/test_silent_faults.py",
     "Images": "tests/journeys/test_files_kinds.py",
     "Weights": "tests/unit/networks/test_weights.py",
     "Command line and benchmark": "tests/journeys/test_faults_of_commands.py",

@@ -7,7 +7,8 @@ into a score, and pick each example's target from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from copy import copy
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -64,12 +65,36 @@ def copied(value: Any) -> Any:
     A model may write to them, which must change neither the caller's nor what the next
     pass gets.
     """
+    return _mapped(torch.Tensor.clone, value)
+
+
+def of_examples(value: Any, examples: Tensor, count: int) -> Any:
+    """Returns an argument of the model for rows made from these of `count` examples.
+
+    Tensors whose first dimension is `count` follow their example, also those inside
+    lists, tuples and dicts; others are copied.
+    """
+
+    def select(tensor: Tensor) -> Tensor:
+        follows = tensor.shape[:1] == (count,)
+        return tensor[examples.to(tensor.device)] if follows else tensor.clone()
+
+    return _mapped(select, value)
+
+
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Returns a tensor, or what holds some, with all of them replaced."""
     if isinstance(value, Tensor):
-        return value.clone()
+        return function(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        return type(value)(*(_mapped(function, one) for one in value))
     if type(value) in (list, tuple):
-        return type(value)(map(copied, value))
-    if type(value) is dict:
-        return {key: copied(one) for key, one in value.items()}
+        return type(value)(_mapped(function, one) for one in value)
+    if isinstance(value, MutableMapping):
+        same = copy(value)
+        for key, one in value.items():
+            same[key] = _mapped(function, one)
+        return same
     return value
 
 
@@ -80,14 +105,15 @@ class TargetScore:
         forward_func (Callable): The model, or any function Captum accepts.
         score (str or Callable): The transform between output and target.
         target (int, tuple, Tensor or list, optional): Captum's target forms.
-        additional_forward_args (Any, optional): Captum's; a tensor whose first
-            dimension is `N` follows its example, everything else is passed as it is.
+        additional_forward_args (Any, optional): Captum's, of which `of_examples` makes
+            those of a pass.
         num_examples (int): `N`.
         device (torch.device, optional): Where the outputs will probably be. The target
             goes there at once: later it would wait for the passes before it.
 
     Attributes:
         num_targets (int or None): `T` where the target is `(N, T)`, else None.
+        warned (bool): Whether a warning said that scores are not the inputs' alone.
     """
 
     def __init__(
@@ -122,6 +148,7 @@ class TargetScore:
         self.num_examples = num_examples
         self._shape: torch.Size | None = None
         self._checked = False
+        self.warned = False
 
     def __call__(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """Returns the scores of `inputs`, row i made from example `examples[i]`.
@@ -129,7 +156,7 @@ class TargetScore:
         They are `(rows,)`, or `(rows, T)` where each example has `T` targets.
         """
         additional = self.additional and tuple(
-            self._of_examples(value, examples) for value in self.additional
+            of_examples(value, examples, self.num_examples) for value in self.additional
         )
         output = run_forward(
             self.forward_func, inputs, additional_forward_args=additional
@@ -220,14 +247,6 @@ class TargetScore:
         # Brought there once: a copy in every pass would wait for the device.
         self._table = cast(Tensor, self._table).to(scored.device)
         return self._table[examples.to(scored.device)]
-
-    def _of_examples(self, value: Any, examples: Tensor) -> Any:
-        follows = (
-            isinstance(value, Tensor)
-            and value.dim() > 0
-            and value.shape[0] == self.num_examples
-        )
-        return value[examples.to(value.device)] if follows else copied(value)
 
     def _check_output(self, output: Any, rows: int, name: str = "forward_func") -> None:
         if not isinstance(output, Tensor):
@@ -324,14 +343,14 @@ def _classes_first(shape: torch.Size, inputs: Sequence[Tensor]) -> bool:
         if len(spatial) == 1:
             right = shape[2] == spatial[0] or shape[1] <= shape[2] <= spatial[0]
         else:
-            last = _alike(shape[1:-1], spatial) and not _alike(shape[2:], spatial)
+            last = alike(shape[1:-1], spatial) and not alike(shape[2:], spatial)
             right = not last
         if right:
             return True
     return False
 
 
-def _alike(sizes: torch.Size, others: torch.Size) -> bool:
+def alike(sizes: Sequence[int], others: Sequence[int]) -> bool:
     """Returns whether two shapes have the same proportions, but for rounding."""
     ratios = [n / m for n, m in zip(sizes, others, strict=True)]
     return max(ratios) < 1.2 * min(ratios)

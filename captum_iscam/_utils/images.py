@@ -81,9 +81,10 @@ def read_image(file: str | Path) -> Image.Image:
     with picture_in(file) as opened:
         check_shape(opened.size)
         stored = _how_stored(opened)
-        opened.getexif()  # old versions of Pillow find none after loading a TIFF
         opened.load()
-        return _as_rgb(ImageOps.exif_transpose(opened), stored)
+        # Loading turns a TIFF, of which Pillow up to 9.3 keeps the entry.
+        turned = opened.format == "TIFF"
+        return _as_rgb(opened if turned else ImageOps.exif_transpose(opened), stored)
 
 
 def check_shape(size: tuple[int, int]) -> None:

@@ -1,15 +1,17 @@
-"""Modules in training mode: found, warned of, and their buffers restored.
+"""Modules in training mode: found and warned of. Buffers of all modules: restored.
 
 In training mode dropout and batch statistics change the scores, and running statistics
-move with every pass. The mode of a child counts as much as that of the model.
+move with every pass. The mode of a child counts as much as that of the model. Observers
+of quantisation, counters and caches write to their buffers in evaluation mode too.
 
-1. A `Module` is walked through. If nothing in it is in training mode, it is used as it
-   is, so no compiled model is compiled again and no pass costs more.
+1. A `Module` is walked through. If nothing in it has buffers, it is used as it is.
 2. Any other callable may run modules that nobody can list. A hook of all modules finds
    them in its first pass, before they run. Compiled code would be compiled again under
    that hook, so where a callable refers to some, the modules it refers to are walked
    through instead.
-3. After each pass all buffers of modules in training mode are what they were.
+3. After each pass all buffers are what they were. They are written in any case, 0.2 ms
+   for the 159 of a ResNet-50: neither the version of a tensor nor its values after the
+   first pass tell of all that write to it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -54,14 +57,15 @@ def keeping_buffers(
         by_flag (bool, optional): Warn of a model that is in training mode itself even
             where no known module in it computes differently then. Default: True
     """
-    modules = _TrainingModules()
+    modules = _Modules()
     model = getattr(forward_func, "_orig_mod", forward_func)
     if isinstance(model, nn.DataParallel):
         model = model.module
     if isinstance(model, nn.Module):
         modules.add(model)
         modules.warn("The model is " if by_flag and model.training else None)
-        return _Keeping(forward_func, modules) if modules.buffers else forward_func
+        keeps = modules.buffers or modules.in_training_mode
+        return _Keeping(forward_func, modules) if keeps else forward_func
     behind = list(_modules_behind(forward_func, _DEPTH))
     modules.discovering = not any(map(is_compiled, behind))
     if not modules.discovering:
@@ -90,9 +94,7 @@ def check_training_mode(forward_func: Callable[..., Any]) -> None:
 class _Keeping:
     """A model whose passes leave its buffers as they are."""
 
-    def __init__(
-        self, forward_func: Callable[..., Any], modules: _TrainingModules
-    ) -> None:
+    def __init__(self, forward_func: Callable[..., Any], modules: _Modules) -> None:
         self._forward_func = forward_func
         self._modules = modules
 
@@ -105,43 +107,78 @@ class _Keeping:
             self._modules.warn(None)
         return output
 
+    @property
+    def in_training_mode(self) -> bool:
+        """Whether a module that matters is in training mode."""
+        return self._modules.in_training_mode
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._forward_func, name)
         return _Keeping(found, self._modules) if name == "_orig_mod" else found
 
 
-class _TrainingModules:
-    """The modules in training mode, and what their buffers were before any pass.
+@dataclass(frozen=True)
+class _Buffer:
+    """A buffer of a module, as it was before any pass; None for one without a tensor.
 
     Attributes:
-        buffers (list): Module, name, buffer, and a copy of it.
+        data (Tensor or None): The tensor under a version of its own: a graph of the
+            caller may hold it, and would take the same values written again for a
+            change.
+        kept (Tensor or None): A copy of it.
+    """
+
+    module: nn.Module
+    name: str
+    tensor: Tensor | None
+    data: Tensor | None
+    kept: Tensor | None
+
+    @classmethod
+    def of(cls, module: nn.Module, name: str, tensor: Tensor | None) -> _Buffer:
+        """Returns the buffer with a copy of its values, unless nothing can write it."""
+        data = None if tensor is None else tensor.data
+        if data is not None and _repeats(data):
+            data = None
+        kept = None if data is None else data.clone()
+        return cls(module, name, tensor, data, kept)
+
+
+class _Modules:
+    """The modules of a model: which are in training mode, and what their buffers were.
+
+    Attributes:
+        buffers (list): All buffers before any pass.
         discovering (bool): Whether the next pass may run modules not seen so far.
     """
 
     def __init__(self) -> None:
-        self.buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+        self.buffers: list[_Buffer] = []
         self.discovering = False
         self._seen: set[nn.Module] = set()
         self._names: list[str] = []
         self._thread = threading.get_ident()
 
     def add(self, root: nn.Module) -> None:
-        """Notes the modules in training mode of a model, unless it was seen before."""
+        """Notes the modules of a model, unless it was seen before."""
         if root in self._seen:
             return
         for name, module in root.named_modules():
             if module in self._seen:
                 continue
             self._seen.add(module)
-            if not module.training:
-                continue
-            if _matters(module):
+            if module.training and _matters(module):
                 self._names.append(f"{type(module).__name__} {name!r}")
             self.buffers += [
-                (module, key, buffer, buffer.detach().clone())
-                for key, buffer in module.named_buffers(recurse=False)
-                if not is_lazy(buffer)
+                _Buffer.of(module, key, tensor)
+                for key, tensor in module._buffers.items()
+                if not is_lazy(tensor)
             ]
+
+    @property
+    def in_training_mode(self) -> bool:
+        """Whether a module that matters is in training mode."""
+        return bool(self._names)
 
     def warn(self, root: str | None) -> None:
         """Warns of a root in training mode, or else of the modules that matter."""
@@ -175,14 +212,30 @@ class _TrainingModules:
             yield
 
     def _restore(self) -> None:
-        for module, name, buffer, kept in self.buffers:
-            if module._buffers.get(name) is not buffer and not isinstance(
-                module, torch.jit.ScriptModule
-            ):
-                module._buffers[name] = buffer
-            # Not the buffer itself: a graph of the caller may hold it, and would take
-            # the same values written again for a change.
-            buffer.data.copy_(kept)
+        written, kept = [], []
+        for buffer in self.buffers:
+            holder = buffer.module
+            replaced = holder._buffers.get(buffer.name) is not buffer.tensor
+            if replaced and not isinstance(holder, torch.jit.ScriptModule):
+                holder._buffers[buffer.name] = buffer.tensor
+            if buffer.tensor is None or buffer.data is None or buffer.kept is None:
+                continue
+            if buffer.tensor.shape != buffer.kept.shape:  # observers resize theirs
+                buffer.tensor.data = buffer.data
+            written.append(buffer.data)
+            kept.append(buffer.kept)
+        if written:
+            # Buffers made in inference mode are written in it alone.
+            with torch.inference_mode():
+                torch._foreach_copy_(written, kept)
+
+
+def _repeats(tensor: Tensor) -> bool:
+    """Whether several values are one in memory, which torch refuses to write to."""
+    if tensor.layout != torch.strided:
+        return False
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return any(size > 1 and stride == 0 for size, stride in pairs)
 
 
 def _matters(module: nn.Module) -> bool:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+
+_T = TypeVar("_T")
 
 
 def as_number(value: Any) -> float | None:
@@ -47,6 +49,29 @@ def as_count(name: str, value: object, repair: str, rule: str = "") -> int:
             f"{name} must be an integer of at least 1{rule}, got {value!r}. {repair}"
         )
     return number
+
+
+def as_sequence(
+    name: str, values: Any, convert: Callable[[Any], _T | None], rule: str, repair: str
+) -> tuple[_T, ...]:
+    """Returns the values of a sequence or array as a tuple, or raises.
+
+    Args:
+        name (str): The argument.
+        values (object): What was given for it.
+        convert (Callable): Takes a value, returns it converted, or None if it is wrong.
+        rule (str): What the values must be, such as "integers".
+        repair (str): How to mend it.
+    """
+    try:
+        found = [None] if isinstance(values, str) else [convert(one) for one in values]
+    except TypeError:  # it cannot be iterated over
+        found = [None]
+    if any(one is None for one in found):
+        raise ValueError(
+            f"{name} must be a sequence of {rule}, got {values!r}. {repair}"
+        )
+    return cast(tuple[_T, ...], tuple(found))
 
 
 def check_generator(generator: object) -> None:

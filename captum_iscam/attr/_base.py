@@ -31,6 +31,7 @@ from captum_iscam._utils.inputs import (
     check_inputs,
     require_positions,
 )
+from captum_iscam._utils.steadiness import autocasts
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
@@ -46,7 +47,7 @@ from captum_iscam.attr._layer import (
     reshaped,
     warn_of_layout,
 )
-from captum_iscam.attr._masking import MaskedInputs, masked_inputs
+from captum_iscam.attr._masking import masked_inputs
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
 Attributions = Tensor | tuple[Tensor, ...]
@@ -209,9 +210,9 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
     def _see(self, layer: nn.Module, task: _Task) -> _Seen:
         """Returns `s(x)` and what the layer gives for the inputs."""
         batch, score = task.batch, task.score
-        model = eager(score.forward_func)
+        model, own = eager(score.forward_func), eager(self.forward_func)
         with batch_axis_named(model, batch.inputs, score.additional):
-            with task.chunks.fitted_to(eager(self.forward_func), batch.num_examples):
+            with task.chunks.fitted_to(own, batch.num_examples):
                 evals, output = evaluate_layer(
                     model,
                     layer,
@@ -222,9 +223,12 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 )
             score.check(output, batch.inputs)
             shaped = [reshaped(self.reshape_transform, value) for value in evals]
-            maps = [check_activations(value, batch, model) for value in shaped]
+            maps = [check_activations(value, batch, own) for value in shaped]
+        read = layer if self.reshape_transform is None else None
+        for value in maps:
+            warn_of_layout(value, batch.inputs, read, task.attribute_to_layer_input)
         if task.return_convergence_delta:
-            parts = [m for m in (layer, model) if isinstance(m, nn.Module)]
+            parts = [m for m in (layer, own) if isinstance(m, nn.Module)]
             _check_precision(parts, batch.inputs, (*evals, output))
         return score.of_inputs(output).to(batch.device), maps
 
@@ -235,7 +239,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         for activations in outputs:
             channels = Channels(
                 activations,
-                MaskedInputs(task.batch, activations),
+                task.batch,
                 task.score,
                 task.chunks,
                 input_score,
@@ -271,14 +275,7 @@ def _check_precision(
     """Raises where anything is rounded to half precision, which no delta knows of."""
     seen = [*inputs, *outputs, *(p for part in parts for p in part.parameters())]
     half = any(torch.finfo(x.dtype).bits < 32 for x in seen if x.is_floating_point())
-    device = inputs[0].device
-    try:
-        half |= torch.is_autocast_enabled(device.type)
-    except TypeError:  # torch 2.3 asks for each device by a function of its own
-        on_cpu = device.type == "cpu"
-        half |= (
-            torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
-        )
+    half |= autocasts(inputs[0].device)
     if half:
         raise ValueError(
             "return_convergence_delta must be False for a model that runs in half "
@@ -312,7 +309,6 @@ def check_activations(
     for tensor in same_rank:
         require_floating("inputs", tensor, "Convert them with inputs.float().")
     require_floating_maps(activations)
-    warn_of_layout(activations, batch.inputs)
     if not bool(torch.isfinite(activations).all().item()):
         raise RuntimeError(
             "forward_func must give finite activations, got NaN or infinity from "

@@ -29,6 +29,8 @@ from tqdm import tqdm
 
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import TargetScore
+from captum_iscam._utils.inputs import Batch
+from captum_iscam._utils.steadiness import differ, score_ends, warn_of_unsteady
 from captum_iscam._utils.validation import require_finite
 from captum_iscam.attr._masking import MaskedInputs, Noise
 
@@ -159,7 +161,7 @@ class Channels:
 
     Args:
         activations (Tensor): `A`, `(N, K, *spatial)`.
-        masked_inputs (MaskedInputs): Makes the masked inputs.
+        batch (Batch): The inputs and baselines.
         score (TargetScore): Scores them.
         chunks (Chunks): How many of them go into one forward pass.
         input_score (Tensor): `s(x)` of each example and target, `(N, T)`.
@@ -174,14 +176,15 @@ class Channels:
     def __init__(
         self,
         activations: Tensor,
-        masked_inputs: MaskedInputs,
+        batch: Batch,
         score: TargetScore,
         chunks: Chunks,
         input_score: Tensor,
     ) -> None:
         self.activations = activations
         self.input_score = input_score
-        self._masked_inputs = masked_inputs
+        self._batch = batch
+        self._masked_inputs = MaskedInputs(batch, activations)
         self._score = score
         self._chunks = chunks
         flat = activations.flatten(2)
@@ -323,28 +326,34 @@ class Channels:
         return weights
 
     def _score_baselines(self) -> Tensor:
+        images = self._masked_inputs
+        usual = images.layout is not torch.channels_last
+        name = "the baseline pass of example {}".format
         try:
-            found = self._scores_of_baselines()
+            found, unsteady = self._scores_of_ends()
         except RuntimeError:
-            if not self._masked_inputs.channels_last:
+            if usual:
                 raise
-            # Some models reshape with view, which needs the usual layout.
-            self._masked_inputs.lay_out(channels_last=False)
-            found = self._scores_of_baselines()
-        require_finite(found, "the baseline pass of example {}".format)
+            fits = False
+        else:
+            require_finite(found, name)
+            fits = usual or not unsteady.any()
+        if not fits:
+            # Some models reshape with view, or read the memory of their input: both
+            # need the usual layout.
+            images.lay_out(channels_last=False)
+            found, unsteady = self._scores_of_ends()
+            require_finite(found, name)
+        warn_of_unsteady(self._score, unsteady)
         return found
 
-    def _scores_of_baselines(self) -> Tensor:
-        # Filled in place: a model may write every output to the same memory.
-        scores = torch.empty_like(self.input_score)
-
-        def body(start: int, stop: int) -> None:
-            examples = torch.arange(start, stop, device=scores.device)
-            found = self._score(self._masked_inputs.baseline(examples), examples)
-            scores[start:stop] = found.view(stop - start, -1)
-
-        self._chunks.run(len(scores), body)
-        return scores
+    def _scores_of_ends(self) -> tuple[Tensor, Tensor]:
+        """Returns `s(b)`, and which `s(x)` are others next to it than alone."""
+        images, batch, like = self._masked_inputs, self._batch, self.input_score
+        found, again = score_ends(
+            batch, self._score, self._chunks, like, images.positions, images.layout
+        )
+        return found, differ(again, like, found, batch)
 
 
 def _numbers(values: Sequence[float]) -> Tensor:

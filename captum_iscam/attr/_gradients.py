@@ -190,8 +190,9 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                 for value in evals:
                     require_floating_maps(value)
                 first = [self._maps(value, batch, count) for value in evals]
+            read = layer if self.reshape_transform is None else None
             for value in first:
-                warn_of_layout(value, batch.inputs)
+                warn_of_layout(value, batch.inputs, read, attribute_to_layer_input)
             totals = Totals(perturbations, first, score.num_targets or 1)
 
             def body(start: int, stop: int) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
 from captum_iscam._utils.captum_compat import (
     format_additional_forward_args,
@@ -17,7 +19,7 @@ from captum_iscam._utils.captum_compat import (
     forward_layer_eval,
     gather_distributed_tensors,
 )
-from captum_iscam._utils.forward import copied
+from captum_iscam._utils.forward import alike, copied
 from captum_iscam._utils.hooks import eager_passes, thread_local_layer
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_user
@@ -71,6 +73,8 @@ def evaluate_layer(
     attribute_to_layer_input: bool,
 ) -> tuple[tuple[Tensor, ...], Any]:
     """Returns what the layer gave for the inputs, and what the model did."""
+    if isinstance(layer, nn.RNNBase) and not attribute_to_layer_input:
+        raise _recurrent(layer)
     outputs: list[Any] = []
     hooked = eager(forward_func)
     device_ids = device_ids or getattr(hooked, "device_ids", None)
@@ -133,6 +137,16 @@ def _no_tensors(rule: str, got: object) -> TypeError:
     )
 
 
+def _recurrent(layer: nn.RNNBase) -> TypeError:
+    order = "0, 2, 1" if layer.batch_first else "1, 2, 0"
+    return TypeError(
+        f"layer must give maps alone, got a {type(layer).__name__}, which gives its "
+        "last state as well. Let the model pass its output through a torch.nn.Identity "
+        "and explain that, with reshape_transform=lambda maps: "
+        f"maps.permute({order})."
+    )
+
+
 def reshaped(transform: ReshapeTransform | None, activations: Tensor) -> Tensor:
     """Returns what the transform makes of the layer's output, if there is one."""
     if transform is None:
@@ -156,14 +170,36 @@ def check_rows(activations: Tensor, count: int) -> None:
         )
 
 
-def warn_of_layout(activations: Tensor, inputs: tuple[Tensor, ...]) -> None:
-    """Warns of a layer with more positions than any input that it can be a map of."""
+def warn_of_layout(
+    activations: Tensor,
+    inputs: tuple[Tensor, ...],
+    layer: nn.Module | None,
+    of_input: bool,
+) -> None:
+    """Warns of a layer whose axes are probably not `(N, K, *spatial)`.
+
+    1. It has more positions than any input that it can be a map of.
+    2. The last module inside that has a number of channels puts them on the last axis.
+    3. Its positions have the proportions of no input as they are, and those of one if
+       the channels are last, or the spatial axes reversed.
+
+    Args:
+        activations (Tensor): The layer's maps.
+        inputs (tuple[Tensor, ...]): The inputs.
+        layer (torch.nn.Module or None): The layer where its output is read as it is,
+            None where a `reshape_transform` says how.
+        of_input (bool): Whether the maps are the layer's input.
+    """
     axes: list[tuple[int, int, int]] = []
-    for x in (x for x in inputs if x.dim() == activations.dim()):
+    if activations.dim() < 3:  # channels alone, of which gradients can be taken
+        return
+    alikes = [x for x in inputs if x.dim() == activations.dim()]
+    for x in alikes:
         sizes = zip(activations.shape[2:], x.shape[2:], strict=True)
         more = [(axis, a, b) for axis, (a, b) in enumerate(sizes, 2) if a > b]
         if not more:
-            return
+            axes = []
+            break
         axes += more
     if axes:
         axis, ours, theirs = axes[0]
@@ -173,6 +209,60 @@ def warn_of_layout(activations: Tensor, inputs: tuple[Tensor, ...]) -> None:
             "order use captum_iscam.reshape_transforms.channels_first(model, "
             '"NHWC"), for a layer with the channels last reshape_transform=swin.'
         )
+        return
+    shape = tuple(activations.shape)
+    found = (
+        alikes and layer is not None and _other_order(layer, shape, alikes, of_input)
+    )
+    if found:
+        order, transform = found
+        warn_user(
+            f"The layer, a {type(layer).__name__}, has the shape {shape}, probably "
+            f"{order}, and is read as (N, K, *spatial). Pass reshape_transform="
+            f"{transform}, or torch.nn.Identity() if axis 1 holds the channels."
+        )
+
+
+def _other_order(
+    layer: nn.Module, shape: tuple[int, ...], inputs: Sequence[Tensor], of_input: bool
+) -> tuple[str, str] | None:
+    """Returns the axes that a layer probably has, and the transform that suits them."""
+    last = "(N, *spatial, K)", "captum_iscam.reshape_transforms.swin"
+    leaf = next(layer.children(), None) is None
+    width = _channels_of_last_axis(layer, of_input)
+    if shape[-1] == width and (leaf or shape[1] != width):
+        if len(shape) == 3 and getattr(layer, "batch_first", True) is False:
+            return "(positions, N, K)", "lambda maps: maps.permute(1, 2, 0)"
+        return last
+    spatial = [tuple(x.shape[2:]) for x in inputs]
+    if len(shape) == 3 or any(alike(shape[2:], size) for size in spatial):
+        return None
+    if any(alike(shape[1:-1], size) for size in spatial):
+        return last
+    if any(alike(shape[:1:-1], size) for size in spatial):
+        axes = ", ".join(map(str, (0, 1, *range(len(shape) - 1, 1, -1))))
+        return "with the spatial axes reversed", f"lambda maps: maps.permute({axes})"
+    return None
+
+
+def _channels_of_last_axis(layer: nn.Module, of_input: bool) -> int | None:
+    """Returns how many channels the last module inside puts on the last axis.
+
+    Of the layer's input, how many the first one takes from it. None where they are on
+    axis 1, or no module inside has a number of them.
+    """
+    modules = [*layer.modules()]
+    for module in modules if of_input else reversed(modules):
+        if isinstance(module, (_ConvNd, _NormBase, nn.GroupNorm)):
+            return None
+        if type(module) is nn.LayerNorm:  # a subclass may well be one for images
+            sizes = module.normalized_shape
+            return sizes[0] if len(sizes) == 1 else None
+        names = ("in_features", "input_size") if of_input else ("out_features",)
+        for name in (*names, "embedding_dim"):
+            if isinstance(width := getattr(module, name, None), int):
+                return width
+    return None
 
 
 def require_floating_maps(activations: Tensor) -> None:

@@ -64,6 +64,10 @@ class MaskedInputs:
         batch (Batch): Inputs and baselines. Inputs with as many dimensions as the
             activations are masked, the others are passed on.
         activations (Tensor): `A`, `(N, K, *spatial)`, single precision or better.
+
+    Attributes:
+        positions (list[int]): Which of the inputs are masked.
+        layout (torch.memory_format): The layout of masked inputs in memory.
     """
 
     def __init__(self, batch: Batch, activations: Tensor) -> None:
@@ -74,7 +78,7 @@ class MaskedInputs:
             at_least_single(batch.inputs[i]) - at_least_single(batch.baselines[i])
             for i in self.positions
         ]
-        self._layout = torch.contiguous_format
+        self.layout = torch.contiguous_format
         if batch.device.type == "cpu" and activations.dim() == 4:
             # Convolutions on a CPU are about twice as fast in this layout, which all
             # that is made from a delta inherits.
@@ -87,24 +91,10 @@ class MaskedInputs:
 
     def lay_out(self, channels_last: bool) -> None:
         """Chooses the memory layout of images that are made from now on."""
-        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self._deltas = [
-            delta.contiguous(memory_format=self._layout) for delta in self._deltas
+            delta.contiguous(memory_format=self.layout) for delta in self._deltas
         ]
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether images are made with the channels in the last place of memory."""
-        return self._layout is torch.channels_last
-
-    def baseline(self, examples: Tensor) -> tuple[Tensor, ...]:
-        """Returns the inputs of these examples with nothing shown, `x_k(0) = b`."""
-        rows = list(self._others(examples))
-        for i in self.positions:
-            shape = (len(examples), *self._batch.inputs[i].shape[1:])
-            baseline = rows_of(self._batch.baselines[i], examples).expand(shape)
-            rows[i] = baseline.clone(memory_format=self._layout)
-        return tuple(rows)
 
     def make(
         self,

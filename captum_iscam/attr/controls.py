@@ -30,6 +30,7 @@ from captum_iscam.attr._layer import (
     evaluate_layer,
     require_floating_maps,
     reshaped,
+    warn_of_layout,
 )
 from captum_iscam.reshape_transforms import ReshapeTransform
 
@@ -71,8 +72,9 @@ class _Control(NamedLayerAttribution, ABC):
             target (int, tuple, Tensor or list, optional): Not used, but accepted so
                 that a control is called like a method. Default: None
             additional_forward_args (Any, optional): Further arguments of the model, one
-                or a tuple. A tensor whose first dimension is `N` follows its example;
-                everything else is passed on unchanged. Default: None
+                or a tuple. A tensor whose first dimension is `N` follows its example,
+                in a list, tuple or dict too; everything else is passed on unchanged.
+                Default: None
             attribute_to_layer_input (bool, optional): Use the layer's input instead of
                 its output. Default: False
             relu_attributions (bool, optional): Set negative values of the map to 0.
@@ -112,7 +114,14 @@ class _Control(NamedLayerAttribution, ABC):
                     attribute_to_layer_input,
                 )
                 shaped = [reshaped(self.reshape_transform, x) for x in outputs]
-                maps = tuple(self._map(_checked(x, batch)) for x in shaped)
+                checked = [_checked(x, batch) for x in shaped]
+            read = layer if self.reshape_transform is None else None
+            for activations in checked:
+                warn_of_layout(
+                    activations, batch.inputs, read, attribute_to_layer_input
+                )
+            with torch.no_grad():
+                maps = tuple(map(self._map, checked))
             if relu_attributions:
                 maps = tuple(map(self._rectified, maps))
             return cast(Attributions, format_output(len(maps) > 1, maps))

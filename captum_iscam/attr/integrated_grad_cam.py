@@ -105,8 +105,9 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
                 of each example, with T backward passes for each forward pass.
                 Default: None
             additional_forward_args (Any, optional): Further arguments of the model, one
-                or a tuple. A tensor whose first dimension is `N` follows its example;
-                everything else is passed on unchanged. Default: None
+                or a tuple. A tensor whose first dimension is `N` follows its example,
+                in a list, tuple or dict too; everything else is passed on unchanged.
+                Default: None
             n_steps (int, optional): Number of points on the path. Default: 50
             method (str, optional): The rule that chooses the points, one of Captum's:
                 "gausslegendre", "riemann_left", "riemann_right", "riemann_middle" or

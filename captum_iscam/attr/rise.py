@@ -30,6 +30,7 @@ from captum_iscam._utils.inputs import (
     require_positions,
     rows_of,
 )
+from captum_iscam._utils.steadiness import differ, score_ends, warn_of_unsteady
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import (
@@ -52,9 +53,10 @@ class RISE(PerturbationAttribution):
     The masks start as a coarse grid whose cells are 1 with the probability `p`. They
     are upsampled linearly to one cell more than the input's size, mirrored beyond the
     outermost centres, and cropped at a random position. `s` is the score of the target
-    and `b` the baseline. The cost is `n_masks` forward passes per example. A constant
-    score gives each pixel the mean of its masks over `p`, about that constant
-    everywhere. The noise of every map falls with the square root of `n_masks`.
+    and `b` the baseline. The cost is `n_masks` forward passes per example, and three
+    of the input and the baseline. A constant score gives each pixel the mean of its
+    masks over `p`, about that constant everywhere. The noise of every map falls with
+    the square root of `n_masks`.
 
     Source: V. Petsiuk, A. Das, K. Saenko, "RISE: Randomized Input Sampling for
     Explanation of Black-box Models", BMVC 2018, https://arxiv.org/abs/1806.07421, and
@@ -137,8 +139,9 @@ class RISE(PerturbationAttribution):
                 list `(N, T)`, or one row `(1, T)` for all examples, explains T classes
                 of each example with the passes of one. Default: None
             additional_forward_args (Any, optional): Further arguments of the model, one
-                or a tuple. A tensor whose first dimension is `N` follows its example;
-                everything else is passed on unchanged. Default: None
+                or a tuple. A tensor whose first dimension is `N` follows its example,
+                in a list, tuple or dict too; everything else is passed on unchanged.
+                Default: None
             n_masks (int, optional): `n`, the number of masks, shared by all examples.
                 Default: 4000
             grid (int or tuple[int, ...], optional): Number of cells of a mask in each
@@ -191,6 +194,9 @@ class RISE(PerturbationAttribution):
         )
         with torch.no_grad():
             found = self._input_scores(batch, score, chunks)
+            every = range(len(batch.inputs))
+            baseline, again = score_ends(batch, score, chunks, found, every)
+            warn_of_unsteady(score, differ(again, found, baseline, batch))
             masks = RandomMasks(n_masks, cells, kept, generator, batch.device)
             passes = n_masks * batch.num_examples
             with progress_bar(self.get_name(), show_progress, passes) as bar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.interpolate import scale
-from captum_iscam._utils.validation import require_floating
+from captum_iscam._utils.validation import as_integer, as_sequence, require_floating
 
 Attributions = Tensor | tuple[Tensor, ...]
 
@@ -61,6 +62,12 @@ def is_finite(maps: Tensor) -> Tensor:
     return torch.isfinite(maps).flatten(1).all(1)
 
 
+def as_size(size: Any) -> tuple[int, ...]:
+    """Returns a spatial size, or raises."""
+    repair = "Pass one for each spatial dimension, such as (H, W) for images."
+    return as_sequence("size", size, as_integer, "integers", repair)
+
+
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Returns maps resized to `size` by linear interpolation (align_corners=False).
 
@@ -75,7 +82,7 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 
     This runs on the CPU, as not every device has double precision.
     """
-    size = tuple(size)
+    size = as_size(size)
     spatial = tuple(maps.shape[2:])
     if len(spatial) != len(size) or any(
         have > want for have, want in zip(spatial, size, strict=True)

@@ -88,8 +88,8 @@ def coherency(
             is passed on to `explanation_func`. Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. They are passed on to
-            `explanation_func`. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. They are passed on to `explanation_func`. Default: None
         baselines (Tensor, int, float or tuple, optional): `b`, what replaces a removed
             pixel, in the unit of the inputs: a number, a tensor of the input's shape or
             with one example, `(1, C, *spatial)`, or a tuple with one of these per
@@ -201,7 +201,8 @@ def adcc(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         explanation_func (Callable): The attribution method, for example
             `LayerScoreCAM(model, layer).attribute`. It is called as
             `explanation_func(inputs, target=target)`, with the keyword

@@ -82,7 +82,8 @@ def average_drop(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         score (str or Callable, optional): `s`, the transform of the model's output from
             which `target` is selected: "softmax" (over dimension 1, a probability),
             "sigmoid", "identity" (the output itself), or a function that takes the
@@ -196,7 +197,8 @@ def average_increase(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         score (str or Callable, optional): `s`, the transform of the model's output from
             which `target` is selected: "softmax" (over dimension 1, a probability),
             "sigmoid", "identity" (the output itself), or a function that takes the
@@ -303,7 +305,8 @@ def average_gain(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         score (str or Callable, optional): `s`, the transform of the model's output from
             which `target` is selected: "softmax" (over dimension 1, a probability),
             "sigmoid", "identity" (the output itself), or a function that takes the
@@ -425,7 +428,8 @@ def win_rate(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         rival (Tensor): The maps of the method to compare with, one per example,
             floating point, `(N, 1, *spatial)`, at the layer's size or the input's size.
         score (str or Callable, optional): `s`, the transform of the model's output from

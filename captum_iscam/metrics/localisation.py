@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.validation import as_integer, as_number
+from captum_iscam._utils.validation import as_integer, as_number, as_sequence
 from captum_iscam.metrics._base import metric
 from captum_iscam.metrics._maps import (
     Attributions,
+    as_size,
     check_count,
     check_maps,
     is_finite,
@@ -277,8 +278,8 @@ def boxes_to_masks(
         *Tensor* `(N, 1, H, W)` of bool, on torch's default device.
 
     Raises:
-        ValueError: If an example has no box, or a box is empty or reaches outside the
-            image.
+        ValueError: If an example has no box, a box is empty or reaches outside the
+            image, or `size` is no pair of integers.
 
     Examples::
 
@@ -286,11 +287,18 @@ def boxes_to_masks(
         tensor([[[[1, 1, 0],
                   [0, 0, 0]]]], dtype=torch.int32)
     """
-    height, width = size
-    shape = (len(boxes), 1, height, width)
+    sides = as_size(size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(
+            f"size must be the height and width of the image, got {size!r}. "
+            "Pass (H, W) in pixels."
+        )
+    height, width = sides
+    repair = "Pass a list of boxes (x0, y0, x1, y1) per example."
+    each = as_sequence("boxes", boxes, _corners, "the boxes of each example", repair)
+    shape = (len(each), 1, height, width)
     masks = torch.zeros(shape, dtype=torch.bool, device="cpu")
-    for example, example_boxes in enumerate(boxes):
-        corners = torch.as_tensor(example_boxes, device="cpu")
+    for example, corners in enumerate(each):
         if corners.dim() != 2 or corners.shape[1] != 4 or len(corners) == 0:
             raise ValueError(
                 "boxes must hold at least one box (x0, y0, x1, y1) per example, got "
@@ -313,6 +321,14 @@ def boxes_to_masks(
                 "of the image's sides."
             )
     return masks.to(torch.get_default_device())
+
+
+def _corners(boxes: object) -> Tensor | None:
+    """Returns the boxes of an example as a tensor, or None if they are none."""
+    try:
+        return torch.as_tensor(boxes, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def _above_threshold(maps: Tensor, threshold: float) -> Tensor:

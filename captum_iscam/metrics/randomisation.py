@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.target import Target
-from captum_iscam._utils.validation import check_generator
+from captum_iscam._utils.validation import as_sequence, check_generator
+from captum_iscam._utils.warn import warn_user
 from captum_iscam.metrics._base import (
     ExplanationFunc,
     Inputs,
@@ -88,7 +89,8 @@ def parameter_randomization(
     maps, to which they are resized by linear interpolation (align_corners=False). The
     rank correlation gives equal values their mean rank. For the SSIM (Gaussian window
     of 11 pixels, sigma 1.5) the maps are min-max scaled to [0, 1]. Two equal maps have
-    1 in both; otherwise a constant map has the rank correlation 0.
+    1 in both; otherwise a constant map has the rank correlation 0. A warning says so
+    where no map changes at all, as where `explanation_func` explains another model.
 
     The model is changed in place and restored bit for bit, after an exception too.
 
@@ -110,7 +112,8 @@ def parameter_randomization(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         mode (str, optional): "cascading" randomises each layer on top of those before
             it; "independent" restores the model first, so that one layer at a time is
             random. Default: "cascading"
@@ -158,9 +161,12 @@ def parameter_randomization(
     batch, _, indices = check_batch_and_maps(inputs, trained, None)
     size = batch.inputs[indices[0]].shape[2:]
     found: list[tuple[Tensor, Tensor]] = []
+    changed = False
 
     def compare() -> None:
+        nonlocal changed
         maps = explain(explanation_func, inputs, target, additional_forward_args)
+        changed |= not torch.equal(trained, maps)
         found.append(_similarities(trained, maps, size))
 
     # Cascading: the parameters are restored once, after the last layer, so that each
@@ -175,6 +181,12 @@ def parameter_randomization(
             with _restored(model):
                 _randomise(model.get_submodule(name), generator)
                 compare()
+    if not changed:
+        warn_user(
+            "The maps of explanation_func are the same, value for value, with random "
+            "parameters in the layers of model. Unless they are not to depend on these "
+            "layers, let it explain model itself, neither a copy nor another model."
+        )
     correlations, similarities = zip(*found, strict=True)
     return Randomization(names, torch.stack(correlations), torch.stack(similarities))
 
@@ -221,7 +233,8 @@ def target_sensitivity(
             This is `c`. Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         other_target (int, tuple, Tensor or list): `c'`, the output to compare with, in
             the same forms as `target`.
 
@@ -276,6 +289,10 @@ def _similarities(
     return correlations, nan_if_invalid(similarities, both)
 
 
+def _as_name(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def _layer_names(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
     """Returns the names of the modules to randomise, from the output down."""
     if layers is None:
@@ -286,7 +303,9 @@ def _layer_names(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
         ]
         names = own[::-1]
     else:
-        names = list(layers)
+        repair = 'Pass ["head"] for one alone.'
+        words = as_sequence("layers", layers, _as_name, "names of modules", repair)
+        names = list(words)
     known = dict(model.named_modules())
     for name in names:
         if name not in known or next(known[name].parameters(), None) is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import Score, at_least_single
 from captum_iscam._utils.target import Target
-from captum_iscam._utils.validation import as_number, check_generator
+from captum_iscam._utils.validation import as_number, as_sequence, check_generator
 from captum_iscam._utils.warn import warn_user
 from captum_iscam.metrics._base import (
     Inputs,
@@ -86,7 +86,8 @@ def road(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         score (str or Callable, optional): `s`, the transform of the model's output from
             which `target` is selected: "softmax" (over dimension 1, a probability),
             "sigmoid", "identity" (the output itself), or a function that takes the
@@ -192,7 +193,8 @@ def road_most_relevant_first(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         score (str or Callable, optional): `s`, the transform of the model's output from
             which `target` is selected: "softmax" (over dimension 1, a probability),
             "sigmoid", "identity" (the output itself), or a function that takes the
@@ -298,7 +300,8 @@ def road_least_relevant_first(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         score (str or Callable, optional): `s`, the transform of the model's output from
             which `target` is selected: "softmax" (over dimension 1, a probability),
             "sigmoid", "identity" (the output itself), or a function that takes the
@@ -398,12 +401,15 @@ def _removed_counts(percentiles: Sequence[float], size: torch.Size) -> list[int]
             f"those of images, got {len(size)}. Use deletion or insertion instead."
         )
     total = size.numel()
-    if percentiles and all(0 < percentile < 1 for percentile in percentiles):
+    numbers = as_sequence(
+        "percentiles", percentiles, as_number, "numbers", "Pass (20,) for one alone."
+    )
+    if numbers and all(0 < number < 1 for number in numbers):
         warn_user(
             f"percentiles {tuple(percentiles)} are percentages, below 1 % of the "
             "pixels. If shares are meant, multiply them by 100."
         )
-    counts = [round(percentile / 100 * total) for percentile in percentiles]
+    counts = [round(number / 100 * total) for number in numbers]
     if not counts or not all(0 < count < total for count in counts):
         raise ValueError(
             "percentiles must each remove at least one pixel and leave one, got "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.forward import of_examples
 from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_number, check_generator, require_floating
@@ -72,7 +73,8 @@ def sensitivity_max(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         perturb_radius (float, optional): `r`, the largest change of a value, in the
             unit of the inputs, at least 0. Default: 0.02
         n_perturb_samples (int, optional): `S`, the number of perturbed inputs per
@@ -140,12 +142,9 @@ def sensitivity_max(
         # Captum passes a tuple for the examples and a tensor for their copies.
         tensors = perturbed if isinstance(perturbed, tuple) else (perturbed,)
         own_inputs = tensors if isinstance(inputs, tuple) else tensors[0]
-        own_target = arguments.get("target")
-        # Captum makes a tuple of a single further argument.
-        further = arguments.get("additional_forward_args")
-        if further is not None and not isinstance(additional_forward_args, tuple):
-            further = further[0] if isinstance(further, tuple) else further
-        maps = explain(explanation_func, own_inputs, own_target, further)
+        (examples,) = arguments["additional_forward_args"]
+        further = of_examples(additional_forward_args, examples, batch.num_examples)
+        maps = explain(explanation_func, own_inputs, arguments.get("target"), further)
         not_finite.append(~is_finite(maps).view(batch.num_examples, -1).all(1))
         return (in_units(maps),)
 
@@ -158,7 +157,11 @@ def sensitivity_max(
             internal_batch_size, n_perturb_samples, batch
         ),
         target=target,
-        additional_forward_args=additional_forward_args,
+        # Captum repeats it like the inputs, so each row knows its example, and would
+        # repeat every tensor among the caller's, also those that all rows share.
+        additional_forward_args=(
+            torch.arange(batch.num_examples, device=batch.device),
+        ),
     )
     valid = ~torch.stack(not_finite).any(0)
     return nan_if_invalid(values.to(in_units.dtype).to(valid.device), valid)

@@ -63,7 +63,7 @@ def record(
         "strengths": list(STRENGTHS),
         "outputs": outputs.view(len(varying), len(STRENGTHS), -1),
         "of_input": output[0],
-        "of_baseline": model(*masked.baseline(torch.zeros(1, dtype=torch.long)))[0],
+        "of_baseline": model(batch.baselines[0].expand_as(image))[0],
     }
 
 

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from captum_iscam._utils.images import UnreadableImageError, read_image
 
@@ -280,7 +280,9 @@ def uncertain():
     most = (UNIT * (2**32 - 1)).astype(np.uint32)
     yield "uint32", tiff(most), "32-bit integers from 0 to 4294967295"
     signed = (GREY.astype(int) - 128).astype(np.int8)
-    yield "int8", tiff(signed, kind=2), "integers with a sign"
+    # Pillow 9.3 reads no such TIFF.
+    if (b"II", 1, (2,), 1, (8,), ()) in TiffImagePlugin.OPEN_INFO:
+        yield "int8", tiff(signed, kind=2), "integers with a sign"
     clear = b"".join(map(big, (300, 301, 302)))
     yield "png rgb 16, a clear one", png(wide(RGB), 2, 16, tRNS=clear), "transparent"
 

@@ -85,18 +85,22 @@ def test_a_layer_that_mixes_the_examples(name, net):
 
 @every_method
 def test_a_layer_that_gives_nested_tuples(name):
+    class Nested(nn.Module):
+        def forward(self, x):
+            return x, (x, x)
+
     class Recurrent(nn.Module):
         def __init__(self):
             super().__init__()
-            self.lstm = nn.LSTM(14, 4, batch_first=True)
-            self.head = nn.Linear(4, 3)
+            self.cell = Nested()
+            self.head = nn.Linear(14, 3)
 
         def forward(self, x):
-            return self.head(self.lstm(x.mean(1))[0][:, -1])
+            return self.head(self.cell(x.mean(1))[0][:, -1])
 
     net, x = Recurrent().eval(), images(2, dtype=torch.float32)
     match = "layer must give a tensor or a tuple of tensors"
-    refuses(name, net, net.lstm, x, 1, TypeError, match)
+    refuses(name, net, net.cell, x, 1, TypeError, match)
 
 
 @every_method
@@ -502,10 +506,10 @@ def test_nan_says_in_which_pass(name, net, value):
 
     options = {"constructor": {"score": "identity"}, "internal_batch_size": 1}
     with pytest.raises(RuntimeError, match="in the baseline pass of example 1"):
-        attribute(name, breaks_at(3), net.features, images(2), 1, **options)
+        attribute(name, breaks_at(4), net.features, images(2), 1, **options)
     match = r"in the masked pass of example 0, channel 0, at strength"
     with pytest.raises(RuntimeError, match=match):
-        attribute(name, breaks_at(4), net.features, images(2), 1, **options)
+        attribute(name, breaks_at(6), net.features, images(2), 1, **options)
 
 
 @every_score_method

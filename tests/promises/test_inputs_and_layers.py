@@ -6,16 +6,24 @@ import threading
 import pytest
 import torch
 import torchvision
-from reference import methods
-from reference.methods import GRADIENT_METHODS, METHODS, SCORE_METHODS, attribute
+from reference import every_call, methods
+from reference.every_call import (
+    ALL,
+    LAYERED,
+    METRICS,
+    as_function,
+    as_module,
+    as_object,
+    assert_same_buffers,
+    buffers_of,
+    explain,
+)
+from reference.methods import GRADIENT_METHODS, METHODS, SCORE_METHODS
 from reference.networks import BATCH_NORM, CONVOLUTION, ConvNet, images
 from reference.spies import assert_same_state, state_of
 from torch import nn
 
-from captum_iscam import RISE
-from captum_iscam.attr import ChannelMean
 from captum_iscam.layers import check_spatial
-from captum_iscam.metrics import average_drop, infidelity, insertion
 from captum_iscam.reshape_transforms import channels_first
 
 pytestmark = pytest.mark.filterwarnings(
@@ -24,28 +32,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Channels that support",
     "ignore:The noise",
 )
-METRICS = {"average drop": average_drop, "insertion": insertion, "infid": infidelity}
-LAYERED = [*METHODS, "channel mean"]
-ALL = [*LAYERED, "rise"]
 every_layer_method = pytest.mark.parametrize("name", LAYERED)
 every_method = pytest.mark.parametrize("name", ALL)
-
-
-def explain(name, model, layer, x, target, **options):
-    """A map by any method, RISE and controls among them, or a metric of one."""
-    if name in METRICS:
-        first = x[0] if isinstance(x, tuple) else x
-        maps = torch.rand(len(first), 1, *first.shape[2:], dtype=first.dtype)
-        return METRICS[name](model, x, maps, target)
-    if name == "rise":
-        generator = torch.Generator().manual_seed(7)
-        rise = RISE(model, **options.pop("constructor", {}))
-        given = {"n_masks": 5, "grid": 3, "generator": generator, **options}
-        return rise.attribute(x, target, **given)
-    if name == "channel mean":
-        control = ChannelMean(model, layer, **options.pop("constructor", {}))
-        return control.attribute(x, target, **options)
-    return attribute(name, model, layer, x, target, **options)
 
 
 # Training mode below the root.
@@ -130,38 +118,6 @@ def prepared(make):
     return net.double()
 
 
-def as_module(net):
-    return net
-
-
-def as_function(net):
-    return lambda x: net(x)
-
-
-def as_object(net):
-    class Holder:
-        def __call__(self, x):
-            return net.head(inner(x))
-
-    def inner(x):
-        hidden = torch.relu(net.mix(net.features(x)))
-        return hidden.flatten(2).amax(2) + hidden.flatten(2).mean(2)
-
-    return Holder()
-
-
-def buffers_of(net):
-    return {name: (id(b), b.clone()) for name, b in net.named_buffers()}
-
-
-def assert_same_buffers(before, net):
-    after = buffers_of(net)
-    assert before.keys() == after.keys()
-    for name, (identity, value) in before.items():
-        assert identity == after[name][0], name
-        assert torch.equal(value, after[name][1]), name
-
-
 every_form = pytest.mark.parametrize("form", [as_module, as_function, as_object])
 
 
@@ -177,7 +133,7 @@ def test_training_mode_below_the_root_is_noticed_and_leaves_no_trace(name, form,
         explain(name, form(net), net.features, images(2), 1)
 
     assert sum("training mode" in str(w.message) for w in caught) == 1
-    assert caught[0].filename in (__file__, methods.__file__)
+    assert caught[0].filename in (every_call.__file__, methods.__file__)
     assert_same_buffers(before, net)
     assert_same_state({**state, "random": 0}, {**state_of(net, images(2)), "random": 0})
     assert not nn.modules.module._global_forward_pre_hooks

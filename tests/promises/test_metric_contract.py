@@ -266,7 +266,11 @@ def test_the_default_device_does_not_matter(metric, model, images, maps):
         lambda model, x, maps: road(model, x, maps, 2),
         lambda model, x, maps: infidelity(model, x, maps, 2),
         lambda model, x, maps: sensitivity_max(mean_map, x, 2),
-        lambda model, x, maps: parameter_randomization(mean_map, model, x, 2).ssim,
+        lambda model, x, maps: (
+            parameter_randomization(
+                lambda inputs, target: model[0](inputs)[:, :1].detach(), model, x, 2
+            ).ssim
+        ),
         lambda model, x, maps: RandomMap(model, model[0]).attribute(x),
     ],
     ids=["road", "infidelity", "sensitivity_max", "parameter_randomization", "map"],

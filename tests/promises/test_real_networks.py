@@ -85,4 +85,4 @@ def test_constant_channels_of_a_real_network_cost_nothing(squeezenet, photograph
         LayerScoreCAM(model, squeezenet.features).attribute(image, target)
 
     assert varying < 0.95 * len(maps)
-    assert abs(sum(model.rows) - 2 - varying) < 0.02 * len(maps)  # bfloat16 maps
+    assert abs(sum(model.rows) - 3 - varying) < 0.02 * len(maps)  # bfloat16 maps

@@ -11,7 +11,15 @@ from torch import nn
 from captum_iscam import RISE, LayerIntegratedScoreCAM, LayerScoreCAM
 from captum_iscam.layers import check_spatial, default_layer
 from captum_iscam.methods import METHODS, Options
-from captum_iscam.metrics import road, target_sensitivity
+from captum_iscam.metrics import (
+    boxes_to_masks,
+    complexity,
+    parameter_randomization,
+    road,
+    road_most_relevant_first,
+    sparseness,
+    target_sensitivity,
+)
 from captum_iscam.targets import detection, multi_label
 from captum_iscam.visualization import visualize
 
@@ -226,3 +234,63 @@ def test_a_layer_of_complex_numbers_names_their_absolute_value(x):
 
     with pytest.raises(TypeError, match=r"reshape_transform=torch\.abs"):
         LayerScoreCAM(net, net.spectrum).attribute(x, target=1)
+
+
+def twin_of(net):
+    other = type(net)()
+    other.load_state_dict(net.state_dict())
+    return other
+
+
+@pytest.mark.parametrize("mode", ["cascading", "independent"])
+@pytest.mark.parametrize("layers", [None, ["features"]])
+def test_maps_that_ignore_the_randomised_model_are_noticed(x, mode, layers):
+    net = Colour()
+    other = twin_of(net)
+    options = {"mode": mode, "layers": layers}
+    fixed = torch.rand(1, 1, 8, 8)
+    match = "the same, value for value.*explain model itself"
+    for ignoring in (
+        LayerScoreCAM(other, other.pool).attribute,
+        lambda inputs, target: fixed,
+    ):
+        with pytest.warns(UserWarning, match=match):
+            parameter_randomization(ignoring, net, x, 1, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own = LayerScoreCAM(net, net.pool).attribute
+        parameter_randomization(own, net, x, 1, **options)
+
+
+NO_SEQUENCES = {
+    "complexity": lambda x, value: complexity(x[:, :1], size=value),
+    "sparseness": lambda x, value: sparseness(x[:, :1], size=value),
+    "boxes_to_masks": lambda x, value: boxes_to_masks([[[0, 0, 2, 2]]], value),
+    "boxes": lambda x, value: boxes_to_masks(value, (4, 4)),
+    "road": lambda x, value: road(Colour(), x, x[:, :1], 1, percentiles=value),
+    "road_most": lambda x, value: road_most_relevant_first(
+        Colour(), x, x[:, :1], 1, percentiles=value
+    ),
+    "layers": lambda x, value: parameter_randomization(
+        lambda inputs, target: inputs[:, :1], Colour(), x, 1, layers=value
+    ),
+}
+
+
+@pytest.mark.parametrize("call", NO_SEQUENCES)
+@pytest.mark.parametrize("value", [32, 0.5, "features", torch.tensor(3), [None], True])
+def test_one_value_in_the_place_of_several_names_the_sequence(x, call, value):
+    match = r"(size|boxes|percentiles|layers) must be a sequence of .* Pass "
+
+    with pytest.raises(ValueError, match=match):
+        NO_SEQUENCES[call](x, value)
+
+
+@pytest.mark.parametrize("size", [[32, 32], np.array([32, 32]), torch.tensor([32, 32])])
+def test_sequences_of_every_type_are_taken(x, size):
+    maps = torch.rand(1, 1, 8, 8)
+
+    assert complexity(maps, size=size) == complexity(maps, size=(32, 32))
+    assert boxes_to_masks([[[0, 0, 2, 2]]], size).shape == (1, 1, 32, 32)
+    shares = [20, 50.0] if isinstance(size, list) else size
+    assert road(Colour(), x, maps, 1, percentiles=shares).isfinite()

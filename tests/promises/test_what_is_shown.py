@@ -62,7 +62,7 @@ def test_the_progress_bar_knows_all_passes_before_the_first(name, monkeypatch):
     attribute(name, model, net.features, x, [1, 4])
 
     # The images and the baselines come first.
-    assert bars == [(sum(model.rows) - 4, 4)]
+    assert bars == [(sum(model.rows) - 6, 6)]
 
 
 @pytest.mark.parametrize("count", [1, 3, 16])

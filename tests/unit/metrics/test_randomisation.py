@@ -97,9 +97,10 @@ def test_layers_come_from_the_output_down():
 
 def test_a_map_that_ignores_the_model_stays_the_same():
     model = small_model()
-    result = parameter_randomization(
-        lambda inputs, target: inputs, model, torch.rand(3, 1, 16, 14), 0
-    )
+    with pytest.warns(UserWarning, match="the same, value for value"):
+        result = parameter_randomization(
+            lambda inputs, target: inputs, model, torch.rand(3, 1, 16, 14), 0
+        )
 
     torch.testing.assert_close(result.rank_correlation, torch.ones(3, 3))
     torch.testing.assert_close(result.ssim, torch.ones(3, 3))
@@ -143,7 +144,7 @@ def test_parameters_are_drawn_around_their_own_mean():
 
     def method(inputs, target):
         seen.append(model.weight.detach().clone())
-        return inputs
+        return torch.rand(1, 1, 3)
 
     parameter_randomization(method, model, torch.rand(1, 1, 3), 0)
 
