@@ -44,8 +44,8 @@ def on_original(
 ) -> OnOriginal:
     """Returns a map on the original photograph, at the photograph's own resolution.
 
-    It undoes torchvision's usual transform: the shorter side is resized, then the
-    centre is cropped, and padded where it is smaller than the crop. Sizes are rounded
+    It undoes torchvision's usual transform: the photograph is resized, then the centre
+    is cropped, and padded where it is smaller than the crop. Sizes are rounded
     as torchvision rounds them. The map is interpolated linearly, as `upsample` does.
 
     Args:
@@ -54,17 +54,18 @@ def on_original(
         attributions (Tensor or numpy.ndarray): The map, `(h, w)`, `(1, h, w)` or
             `(1, C, h, w)`, at any size, of the input that the transform made.
         preprocessing (Mapping or None): `preprocessing` of a
-            `captum_iscam.networks.Network`: "resize" is the length of the shorter side
-            and "crop" the side of the square crop, in pixels; both at least 1. timm's
-            `crop / crop_pct` is rounded down, as timm does.
+            `captum_iscam.networks.Network`: "resize" is the length of the shorter side,
+            or height and width, or None for a photograph that is not resized; "crop" is
+            the side of the square crop, or height and width. All in pixels, at least 1.
+            timm's `crop / crop_pct` is rounded down, as timm does.
 
     Returns:
         *OnOriginal*: The map `(1, C, H, W)`, 0 outside the crop, and the frame of the
         crop.
 
     Raises:
-        ValueError: If the preprocessing is None or has no "resize" and "crop", or the
-            map has another shape.
+        ValueError: If the preprocessing is None, has no "resize" or "crop", or does
+            not say what it does ("crop" is None), or the map has another shape.
 
     Examples::
 
@@ -109,21 +110,34 @@ def crop_frame(size: tuple[int, int], preprocessing: Mapping[str, Any] | None) -
         preprocessing (Mapping or None): "resize" and "crop", as `on_original` has them.
     """
     sides = preprocessing if isinstance(preprocessing, Mapping) else {}
-    resize, crop = (as_number(sides.get(name)) for name in ("resize", "crop"))
-    if resize is None or crop is None or min(resize, crop) < 1:
+    crop, resize = _sides(sides.get("crop")), sides.get("resize", "unknown")
+    resized = size[::-1] if resize is None else _sides(resize)
+    if crop is None or resized is None:
         raise ValueError(
-            'preprocessing must have the numbers "resize" and "crop", got '
+            'preprocessing must have the sizes "resize" and "crop", got '
             f"{preprocessing!r}. The transform is not known, so the map cannot be "
             "brought back: draw it over the image as the model saw it."
         )
     width, height = size
-    short = int(resize)
-    # torchvision's rounding: down for the longer side, to the nearest for the margin.
-    across = short if width <= height else int(short * width / height)
-    down = short if height <= width else int(short * height / width)
-    left, right = _crop_of(across, int(crop), width)
-    top, bottom = _crop_of(down, int(crop), height)
+    down, across = resized
+    if as_number(resize) is not None:
+        # torchvision rounds the longer side down.
+        across = down if width <= height else int(down * width / height)
+        down = down if height <= width else int(down * height / width)
+    left, right = _crop_of(across, crop[1], width)
+    top, bottom = _crop_of(down, crop[0], height)
     return left, top, right, bottom
+
+
+def _sides(size: Any) -> tuple[int, int] | None:
+    """Returns height and width of a size, or None if it is none."""
+    both = [as_number(size)] * 2
+    if isinstance(size, list | tuple) and len(size) == 2:
+        both = [as_number(side) for side in size]
+    height, width = both
+    if height is None or width is None or min(height, width) < 1:
+        return None
+    return int(height), int(width)
 
 
 def _crop_of(resized: int, crop: int, original: int) -> tuple[float, float]:

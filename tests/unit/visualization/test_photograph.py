@@ -12,12 +12,19 @@ from captum_iscam.visualization.photograph import crop_frame
 SIZES = [(640, 480), (481, 641), (333, 333), (97, 301), (1000, 143)]
 # resize, crop: torchvision's, timm's crop / 0.95, no margin, and a padded crop.
 RECIPES = [(256, 224), (224 / 0.95, 224), (224, 224), (200, 224), (61, 96), (33, 20)]
+# Height and width: squashed, with a crop that is no square.
+PAIRS = [([224, 224], 224), ([90, 130], [80, 100]), (None, [90, 95]), (256, [250, 200])]
+
+
+def sides(size):
+    return list(size) if isinstance(size, list) else [int(size)]
 
 
 def transform(photograph, resize, crop):
     """What torchvision makes of a photograph, and timm."""
-    resized = F.resize(photograph, [int(resize)])
-    return F.center_crop(resized, [crop, crop])
+    if resize is not None:
+        photograph = F.resize(photograph, sides(resize))
+    return F.center_crop(photograph, sides(crop))
 
 
 def crop_offset(resized, crop):
@@ -29,27 +36,29 @@ def crop_offset(resized, crop):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("resize", "crop"), RECIPES)
+@pytest.mark.parametrize(("resize", "crop"), RECIPES + PAIRS)
 def test_the_frame_is_torchvision_s_crop(size, resize, crop):
     width, height = size
-    resized = F.resize(Image.new("L", size), [int(resize)])
+    whole = Image.new("L", size)
+    resized = whole if resize is None else F.resize(whole, sides(resize))
+    high, wide = (sides(crop) * 2)[:2]
 
     frame = crop_frame(size, {"resize": resize, "crop": crop})
 
     across, down = width / resized.width, height / resized.height
-    left, top = crop_offset(resized.width, crop), crop_offset(resized.height, crop)
+    left, top = crop_offset(resized.width, wide), crop_offset(resized.height, high)
     expected = (
         left * across,
         top * down,
-        (left + crop) * across,
-        (top + crop) * down,
+        (left + wide) * across,
+        (top + high) * down,
     )
     assert frame == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("turn", range(4))
 @pytest.mark.parametrize("size", [(640, 480), (481, 641)])
-@pytest.mark.parametrize(("resize", "crop"), RECIPES)
+@pytest.mark.parametrize(("resize", "crop"), RECIPES + PAIRS[:2])
 def test_a_marked_block_comes_back_to_its_place(size, turn, resize, crop):
     width, height = size
     pixels = np.zeros((height, width), np.uint8)
@@ -65,7 +74,7 @@ def test_a_marked_block_comes_back_to_its_place(size, turn, resize, crop):
 
     assert back.attributions.shape == (1, 1, *pixels.shape)
     values = back.attributions[0, 0].numpy()
-    stride = min(size) / int(resize)
+    stride = max(size) / min(sides(resize))
     np.testing.assert_allclose(centre(values), centre(pixels), atol=0.15 * stride + 0.1)
 
 
@@ -96,7 +105,10 @@ def test_a_crop_of_everything_is_the_upsampled_map():
 
 @pytest.mark.parametrize(
     "preprocessing",
-    [None, {}, {"resize": None, "crop": 224}, {"resize": [224, 224], "crop": 224}],
+    [
+        *(None, {}, {"resize": None, "crop": None}, {"crop": 224}, {"resize": 224}),
+        *({"resize": "big", "crop": 224}, {"resize": 0, "crop": 224}),
+    ],
 )
 def test_an_unknown_preprocessing_is_named(preprocessing):
     with pytest.raises(ValueError, match=r"preprocessing must .* cannot be brought ba"):
