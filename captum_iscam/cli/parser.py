@@ -10,12 +10,13 @@ from captum_iscam.cli.values import (
     deviation,
     not_negative,
     numbers,
+    opacity,
     positive,
     seed,
     share,
 )
 
-_EXPLAIN_METHODS = "is-cam,ss-cam,score-cam,integrated-grad-cam"
+_EXPLAIN_METHODS = "is-cam,score-cam,integrated-grad-cam,grad-cam"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -37,11 +38,24 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser(
         "explain",
         help="explain what a classifier sees in images",
-        description="For each image write NAME.png (the input and the maps over it), "
-        "NAME.npz (the maps as arrays, at the size of the layer) and NAME.json (model, "
-        "settings, versions and cost).",
+        description="For each image write a folder with overlay.png (the input and the "
+        "maps over it), maps.npz (the maps as arrays, at the size of the layer) and "
+        "record.json (model, settings, versions and cost). DIR/index.html shows all "
+        "of them in a browser.",
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help='an image, a folder of images, a quoted pattern such as "*.jpg", or '
+        "@FILE, a list with one of these in each line",
+    )
+    parser.add_argument(
+        "--recursive",
+        action="store_true",
+        help="look for images in the folders inside of a folder as well",
+    )
     add_network(parser, several=False)
     parser.add_argument(
         "--target",
@@ -58,6 +72,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_score(parser)
     _add_plugin(parser)
     _add_out(parser, "captum-iscam-explain")
+    _add_look(parser)
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
     )
@@ -73,6 +88,49 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=positive,
         metavar="N",
         help="inputs per forward pass; bounds the memory (default: fits the device)",
+    )
+
+
+def _add_look(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("pictures")
+    group.add_argument(
+        "--panels",
+        choices=("together", "separate"),
+        default="together",
+        help="one picture with all maps of an image, or one without margins for each "
+        "map (default: %(default)s)",
+    )
+    group.add_argument(
+        "--original",
+        action="store_true",
+        help="draw each map on the original photograph as well, uncropped and at its "
+        "own resolution",
+    )
+    group.add_argument(
+        "--format",
+        choices=("png", "svg", "pdf"),
+        default="png",
+        help="format of the pictures (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dpi",
+        type=positive,
+        default=120,
+        metavar="N",
+        help="dots per inch of the pictures with panels, each of which is about 2.5 "
+        "inches wide (default: %(default)s)",
+    )
+    group.add_argument(
+        "--cmap",
+        metavar="NAME",
+        help="colour map of matplotlib (default: inferno)",
+    )
+    group.add_argument(
+        "--alpha",
+        type=opacity,
+        default=0.8,
+        metavar="A",
+        help="opacity of a map's largest values, from 0 to 1 (default: %(default)s)",
     )
 
 
