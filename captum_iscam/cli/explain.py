@@ -30,6 +30,7 @@ from captum_iscam.methods import METHODS, Options, find_methods
 from captum_iscam.networks import Network, load_classifier
 from captum_iscam.networks.preprocessing import sentence
 from captum_iscam.visualization import colours
+from captum_iscam.visualization.photograph import crop_frame
 
 
 @dataclass(frozen=True)
@@ -199,20 +200,31 @@ def _look(args: argparse.Namespace, network: Network) -> Look:
     """Returns how results are drawn, or raises for an unknown colour map."""
     if args.cmap:
         colours(args.cmap)
-    if args.original and network.preprocessing is None:
+    original = args.original
+    if original and not _is_known(network.preprocessing):
         print_line(
-            "The transform of this network is not known, so no map can be drawn on "
-            "the original photograph: --original is ignored.",
+            "--original is ignored: how this network's transform cuts its input out of "
+            "a photograph is not known.",
             sys.stderr,
         )
+        original = False
     return Look(
         format=args.format,
         dpi=args.dpi,
         cmap=args.cmap,
         alpha=args.alpha,
         separate=args.panels == "separate",
-        original=args.original,
+        original=original,
     )
+
+
+def _is_known(preprocessing: dict[str, Any] | None) -> bool:
+    """Whether a map can be brought back onto the original photograph."""
+    try:
+        crop_frame((1, 1), preprocessing)
+    except ValueError:
+        return False
+    return True
 
 
 def _explain_one(
@@ -246,8 +258,9 @@ def _explain_one(
         **job.described,
         "score": score,
     }
-    usual = network.preprocessing
-    explained = Explained(inputs[0], usual["mean"], usual["std"], image, usual)
+    usual = network.preprocessing or {}
+    mean, std = usual.get("mean"), usual.get("std")
+    explained = Explained(inputs[0], mean, std, image, network.preprocessing)
     folder = job.out / names.free(file.stem, digest)
     written = write_results(folder, explained, explanations, about, job.look)
     # One call of a method makes the maps of all targets, so one target is enough.

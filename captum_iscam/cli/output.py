@@ -28,7 +28,6 @@ from captum_iscam._utils.files import (
     put_back_all,
     sha256_if_readable,
 )
-from captum_iscam.benchmark.storage import RUN
 
 RECORD = "record.json"
 ARRAYS = "maps.npz"
@@ -87,6 +86,11 @@ def output_folder(folder: Path) -> Iterator[ExistingOutput]:
         yield existing
 
 
+# What a benchmark writes first. Its module is not imported for this name: it brings
+# torch, and the messages of errors, which are printed from here, need not.
+_OF_A_BENCHMARK = "run.json"
+
+
 def _check_own(folder: Path) -> None:
     """Raises for the output folder of another program.
 
@@ -94,7 +98,8 @@ def _check_own(folder: Path) -> None:
         ValueError: If it is the folder of a benchmark, or its page is another's.
     """
     page = folder / PAGE
-    foreign = RUN if os.path.lexists(folder / RUN) else None
+    benchmark = os.path.lexists(folder / _OF_A_BENCHMARK)
+    foreign = _OF_A_BENCHMARK if benchmark else None
     if os.path.lexists(page) and not _is_page(page):
         foreign = PAGE
     if foreign:

@@ -73,7 +73,7 @@ class Explained:
     Attributes:
         inputs (Tensor): The input `(C, H, W)` as the model saw it.
         mean (Sequence[float], optional): What was subtracted from each channel of an
-            image in [0, 1]. Default: None, nothing
+            image in [0, 1]. Default: None, nothing, or it is not known
         std (Sequence[float], optional): What each channel was divided by then.
             Default: None, nothing
         photograph (Image, optional): The original. Default: None, that is the input
@@ -141,8 +141,7 @@ def _pictures(
     look: Look,
 ) -> dict[str, bytes]:
     """Returns the content of each picture by its path in the folder."""
-    pixels = display_image(explained.inputs, explained.mean, explained.std)
-    shown = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+    shown = _shown(explained)
     pictures = {INPUT: as_jpeg(shown, _LARGEST_INPUT)}
     if not look.separate:
         figure = visualize_rows(_rows(shown, explanations, score), **look.of_maps)
@@ -164,6 +163,17 @@ def _pictures(
             )
             pictures[f"original_{e.key}.{look.format}"] = _exact(drawn, look)
     return pictures
+
+
+def _shown(explained: Explained) -> Image.Image:
+    """Returns the input as an image."""
+    inputs = explained.inputs
+    if explained.mean is None and (inputs.min() < 0 or inputs.max() > 1):
+        # How it was normalised is not known: its own range becomes black to white.
+        inputs = inputs - inputs.min()
+        inputs = inputs / inputs.max()
+    pixels = display_image(inputs, explained.mean, explained.std)
+    return Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
 
 
 def _files_of(e: Explanation, contents: dict[str, bytes]) -> dict[str, str]:

@@ -119,6 +119,27 @@ def test_the_original_photograph_keeps_its_size_and_what_the_model_did_not_see(
     assert found["original"] == name
 
 
+def test_a_transform_that_is_not_known_is_drawn_by_its_range_and_has_no_original(
+    explain, files_of, tmp_path, capsys, monkeypatch
+):
+    unknown = dict.fromkeys(("resize", "crop", "mean", "std"))
+
+    def load(*arguments):
+        network = load_classifier(*arguments)
+        return replace(network, preprocessing=Unknown(unknown))
+
+    class Unknown(dict):
+        def __getitem__(self, name):  # the size of the example
+            return 224 if name == "crop" else super().__getitem__(name)
+
+    monkeypatch.setattr("captum_iscam.cli.explain.load_classifier", load)
+
+    assert explain(*photographs(tmp_path, 1), "--original") == 0
+
+    assert files_of() == {"overlay.png"}
+    assert "--original is ignored: how this" in capsys.readouterr().err
+
+
 def test_resolution_colours_and_opacity_are_chosen(explain, tmp_path):
     files = photographs(tmp_path, 1)
 
