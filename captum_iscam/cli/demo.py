@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_iscam._utils.files import sha256, write_whole
+from captum_iscam._utils.progress import progress
 from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.cli import record
 from captum_iscam.cli.gallery.page import write_page
 from captum_iscam.cli.output import Names, output_folder, print_line
-from captum_iscam.cli.progress import progress
 from captum_iscam.cli.results import Explained, write_results
 from captum_iscam.demo import CLASSES, Scene, load_network, load_scenes, preprocess
 from captum_iscam.demo.network import WEIGHTS
@@ -73,7 +73,7 @@ def _explain_scenes(out: Path, seed: int, names: Names) -> str:
     network, scenes = load_network(), load_scenes()
     objects = sum(len(scene.labels) for scene in scenes)
     findings: list[Finding] = []
-    with progress(objects * len(SHOWN)) as bar:
+    with progress(objects * len(SHOWN), "map") as bar:
         for number, scene in enumerate(scenes):
             name = names.free(f"scene_{number}")
             findings += _explain_scene(network, scene, name, out, options, bar.update)

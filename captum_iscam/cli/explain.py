@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from captum_iscam._utils.files import sha256
 from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.images import UnreadableImageError, read_image
+from captum_iscam._utils.progress import progress
 from captum_iscam.cli import record
 from captum_iscam.cli.gallery.page import write_page
 from captum_iscam.cli.images import find_images
 from captum_iscam.cli.output import Names, output_folder, print_line
 from captum_iscam.cli.plugins import load_plugins
-from captum_iscam.cli.progress import progress
 from captum_iscam.cli.record import Target
 from captum_iscam.cli.results import Explained, Look, write_results
 from captum_iscam.layers import check_spatial, default_layer, find_layer
@@ -93,7 +93,7 @@ def _explain_all(job: _Job, files: Sequence[Path], names: Names) -> int:
     """Explains every image; returns how many failed."""
     failed = 0
     of_each = job.targets.count * len(job.methods)
-    with progress(len(files) * of_each) as bar:
+    with progress(len(files) * of_each, "map") as bar:
         for number, file in enumerate(files, 1):
             message = _explain_or_fail(job, file, names, bar.update)
             if message:

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from captum_iscam.cli.progress import progress
+from captum_iscam._utils.progress import progress
 
 
 @pytest.fixture
@@ -21,21 +21,21 @@ def test_without_a_terminal_a_long_run_prints_a_line_a_minute_and_the_last(
 ):
     seconds(16)
 
-    with progress(20) as bar:
+    with progress(20, "map") as bar:
         for _ in range(20):
             bar.update()
 
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == "4 of 20 maps in 01:20, 05:20 left"
+    assert said[0] == "4/20 maps,  0.06 map/s, 04:16 left"
     assert 3 <= len(said) <= 8
-    assert said[-1].startswith("20 of 20 maps in ")
+    assert said[-1].startswith("20/20 maps, ")
     assert said[-1].endswith(", 00:00 left")
 
 
 def test_a_short_run_prints_nothing(seconds, capsys):
     seconds(1)
 
-    with progress(3) as bar:
+    with progress(3, "map") as bar:
         bar.update(3)
 
     assert capsys.readouterr().err == ""
@@ -44,9 +44,8 @@ def test_a_short_run_prints_nothing(seconds, capsys):
 def test_a_terminal_gets_one_bar(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
 
-    with progress(3) as bar:
-        bar.delay = 0
+    with progress(3, "map") as bar:
         bar.update(3)
         bar.refresh()
 
-    assert "3/3" in capsys.readouterr().err
+    assert "3/3 maps" in capsys.readouterr().err
