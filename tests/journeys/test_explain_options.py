@@ -124,13 +124,9 @@ def test_a_transform_that_is_not_known_is_drawn_by_its_range_and_has_no_original
 ):
     unknown = dict.fromkeys(("resize", "crop", "mean", "std"))
 
-    def load(*arguments):
-        network = load_classifier(*arguments)
-        return replace(network, preprocessing=Unknown(unknown))
-
-    class Unknown(dict):
-        def __getitem__(self, name):  # the size of the example
-            return 224 if name == "crop" else super().__getitem__(name)
+    def load(*arguments, **options):
+        network = load_classifier(*arguments, **options)
+        return replace(network, preprocessing=unknown)
 
     monkeypatch.setattr("captum_iscam.cli.explain.load_classifier", load)
 
@@ -176,8 +172,8 @@ def test_the_defaults_take_seconds(weights, tmp_path, monkeypatch):
     files = photographs(tmp_path, 1)
     words = ["explain", *files, "--model", NAME, "--weights", weights]
 
-    def load(*arguments):
-        network = load_classifier(*arguments)
+    def load(*arguments, **options):
+        network = load_classifier(*arguments, **options)
         network.model.features = network.model.features[:4]
         network.model.classifier[1] = type(network.model.classifier[1])(128, 3, 1)
         return replace(network, model=network.model.eval())
