@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -36,70 +37,88 @@ _OWNER = re.compile(rb"(\d{0,20})\n?")
 def write_whole(file: Path, content: bytes, rank: int = 0) -> None:
     """Writes a file that is complete whenever it can be seen.
 
-    Raises:
-        OSError: If it cannot be written; nothing of it is left then.
-    """
-    write_together({file: content}, rank)
-
-
-def write_together(contents: Mapping[Path, bytes], rank: int = 0) -> None:
-    """Writes files that belong together, and moves none before all are written.
-
-    All are written completely under temporary names before the first is renamed. A
-    process that ends between the moves, or a move that fails after another, leaves some
-    moved and the rest under temporary names; :func:`unfinished` finds those.
-
     Args:
-        contents (Mapping[Path, bytes]): What is to be in each file. They come to their
-            places in this order.
+        file (Path): The file; folders around it are made.
+        content (bytes): What is to be in it.
         rank (int, optional): Tells apart processes that share a folder. Default: 0
 
     Raises:
-        OSError: If one cannot be written, and then what was there before is still
-            there; or if one cannot be moved after others were, which the message says.
+        OSError: If it cannot be written; nothing of it is left then.
     """
-    parts: dict[Path, Path] = {}
-    file = next(iter(contents))
+    # Named by the process alone, so that what a killed run leaves is written over.
+    part = part_of(file, rank)
     try:
-        for file, content in contents.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            # Named by the process alone, so that what a killed run leaves is written
-            # over.
-            parts[file] = part_of(file, rank)
-            # A link of that name must not lead the writing elsewhere.
-            parts[file].unlink(missing_ok=True)
-            parts[file].write_bytes(content)
-        for file in contents:
-            if file.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # A link of that name must not lead the writing elsewhere.
+        part.unlink(missing_ok=True)
+        part.write_bytes(content)
+        part.replace(file)
     except OSError as error:
-        _drop(parts.values())
-        raise not_written(error, file) from error
-    _move(parts)
-
-
-def _move(parts: Mapping[Path, Path]) -> None:
-    moved: list[Path] = []
-    for file, part in parts.items():
-        try:
-            part.replace(file)
-        except OSError as error:
-            if moved:
-                # The parts stay, for the next run to move.
-                said = error.strerror or str(error)
-                raise OSError(
-                    f"{file} cannot be written ({said}), but {moved[-1].name} was. "
-                    "Mend it, and give the same command again."
-                ) from error
-            _drop(parts.values())
-            raise not_written(error, file) from error
-        moved.append(file)
-
-
-def _drop(parts: Iterable[Path]) -> None:
-    for part in parts:
         with suppress(OSError):
             part.unlink()
+        raise not_written(error, file) from error
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Writes a folder of files that is complete whenever it can be seen.
+
+    A folder of that name is replaced as a whole: it is moved aside, the new one is
+    moved into its place, and then the old one is removed. A process that is killed
+    between the two moves leaves the old one aside; `put_back_all` finds it.
+
+    Args:
+        folder (Path): The folder; those around it are made.
+        contents (Mapping[str, bytes]): What is to be in each file, by its path in the
+            folder.
+
+    Raises:
+        OSError: If it cannot be written; what was there before is still there then.
+    """
+    part, aside = part_of(folder), aside_of(folder)
+    try:
+        _remove(part)
+        for name, content in contents.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_bytes(content)
+        if folder.is_dir():
+            folder.replace(aside)
+        part.replace(folder)
+    except OSError as error:
+        with suppress(OSError):
+            _remove(part)
+        with suppress(OSError):
+            put_back(aside, folder)
+        raise not_written(error, folder) from error
+    with suppress(OSError):
+        _remove(aside)
+
+
+def aside_of(folder: Path) -> Path:
+    """Returns where a folder is moved while another takes its place."""
+    return folder.with_name(f".captum-iscam.{folder.name}.old")
+
+
+def put_back_all(parent: Path) -> None:
+    """Moves folders back to their places that a killed run had moved aside."""
+    for aside in parent.glob(".captum-iscam.?*.old"):
+        put_back(aside, parent / aside.name[len(".captum-iscam.") : -len(".old")])
+
+
+def put_back(aside: Path, folder: Path) -> None:
+    """Moves a folder back to its place, or removes it where the place is taken."""
+    if aside.is_dir() and not aside.is_symlink():
+        if os.path.lexists(folder):
+            _remove(aside)
+        else:
+            aside.replace(folder)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, if there is one; a link is not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def part_of(file: Path, rank: int = 0) -> Path:
@@ -131,26 +150,20 @@ def drop_unfinished(folder: Path, below: Iterable[str] = ()) -> int:
         below (Iterable[str], optional): Names of those that are searched to the bottom,
             since they hold nothing of anybody else. Default: ()
     """
-    parts = unfinished(folder)
+    found = list(folder.iterdir())
     for name in below:
-        parts += _parts_among((folder / name).rglob(".*"))
+        found += (folder / name).rglob(".*")
+    parts = [file for file in found if _is_unfinished(file)]
     for part in parts:
-        part.unlink(missing_ok=True)
+        _remove(part)
     return len(parts)
 
 
-def unfinished(folder: Path) -> list[Path]:
-    """Returns what killed runs left in a folder, written but not in its place."""
-    return _parts_among(folder.iterdir())
-
-
-def _parts_among(files: Iterable[Path]) -> list[Path]:
-    return [
-        file
-        for file in files
-        if _UNFINISHED.fullmatch(file.name)
-        and stat.S_ISREG(file.stat(follow_symlinks=False).st_mode)
-    ]
+def _is_unfinished(file: Path) -> bool:
+    """Whether a killed run left this file or folder, written but not in its place."""
+    kind = stat.S_IFMT(file.stat(follow_symlinks=False).st_mode)
+    named = _UNFINISHED.fullmatch(file.name)
+    return bool(named) and kind in (stat.S_IFREG, stat.S_IFDIR)
 
 
 def sha256(file: Path) -> str:

@@ -3,42 +3,66 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """How the names of images end."""
 
 
-def images_below(root: Path) -> list[Path]:
+def images_below(
+    root: Path, skipped: Callable[[Path], bool] | None = None, again: bool = False
+) -> list[Path]:
     """Returns the images in and below a folder, sorted.
+
+    Args:
+        root (Path): The folder.
+        skipped (Callable, optional): Whether to ignore a folder inside of it.
+            Default: None, none is ignored
+        again (bool, optional): Whether to ignore a second link to a folder, instead of
+            raising. Default: False
 
     Raises:
         ValueError: If two links lead to one folder.
     """
     found: list[Path] = []
-    _add_images(root, found, {root.resolve(): root})
+    seen = {root.resolve(): root}
+    _Walk(found, seen, skipped or (lambda folder: False), again).add(root)
     return sorted(found, key=lambda file: file.relative_to(root).as_posix())
 
 
-def _add_images(folder: Path, found: list[Path], seen: dict[Path, Path]) -> None:
-    """Adds the images in and below a folder, each folder once.
+class _Walk(NamedTuple):
+    found: list[Path]
+    seen: dict[Path, Path]
+    skipped: Callable[[Path], bool]
+    again: bool
 
-    A link to a folder around it is ignored. One to any other folder would count its
-    images twice, under two labels.
-    """
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir():
-            if entry.name.lower().endswith(SUFFIXES):
-                found.append(entry)
-            continue
+    def add(self, folder: Path) -> None:
+        """Adds the images in and below a folder, each folder once.
+
+        A link to a folder around it is ignored. One to any other folder would count its
+        images twice, under two labels.
+        """
+        for entry in sorted(folder.iterdir()):
+            if not entry.is_dir():
+                if entry.name.lower().endswith(SUFFIXES):
+                    self.found.append(entry)
+            elif not self.skipped(entry):
+                self._enter(entry, folder)
+
+    def _enter(self, entry: Path, folder: Path) -> None:
         target = entry.resolve()
-        if target not in seen:
-            seen[target] = entry
-            _add_images(entry, found, seen)
-        elif target not in folder.resolve().parents and target != folder.resolve():
+        if target not in self.seen:
+            self.seen[target] = entry
+            self.add(entry)
+        elif not self.again and target not in (
+            folder.resolve(),
+            *folder.resolve().parents,
+        ):
             raise ValueError(
                 f"data must contain each folder once, got {str(entry)!r}, which is "
-                f"{str(seen[target])!r} by a link. Remove the link."
+                f"{str(self.seen[target])!r} by a link. Remove the link."
             )
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from captum_iscam._utils.files import as_json, drop_unfinished, locked, write_whole
+from captum_iscam._utils.progress import ProgressLines, progress
 from captum_iscam.benchmark.dataloader import load
 from captum_iscam.benchmark.distributed import Group
 from captum_iscam.benchmark.evaluation import Evaluator
@@ -117,7 +117,7 @@ def _work(evaluator: Evaluator, group: Group) -> None:
         evaluator.experiment.workers,
     )
     try:
-        with progress(len(unfinished), group) as bar:
+        with _progress(len(unfinished), group) as bar:
             for loaded in loader:
                 evaluator.image(loaded)
                 bar.update()
@@ -159,56 +159,10 @@ def _finish(folder: Path, experiment: Experiment) -> None:
     write_report(folder, summarise(folder))
 
 
-_LAYOUT = "{n_fmt}/{total_fmt} images, {rate_noinv_fmt}, {remaining} left"
-_SECONDS_PER_LINE = 60.0
-
-
-class _Lines:
-    """A line each minute: a log would keep every state of a bar."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done = total, 0
-        self._start = self._last = time.monotonic()
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def update(self) -> None:
-        self._done += 1
-        now = time.monotonic()
-        if now - self._last < _SECONDS_PER_LINE:
-            return
-        self._last = now
-        line = tqdm.format_meter(
-            self._done,
-            self._total,
-            now - self._start,
-            unit=" images",
-            bar_format=_LAYOUT,
-        )
-        tqdm.write(line, file=sys.stderr)
-
-
-def progress(total: int, group: Group) -> tqdm[Any] | _Lines:
-    """Returns the progress of the first process: a bar, or lines without a terminal.
-
-    Args:
-        total (int): Number of images.
-        group (Group): The processes that share the work.
-    """
-    if group.rank == 0 and not sys.stderr.isatty():
-        return _Lines(total)
+def _progress(total: int, group: Group) -> tqdm[Any] | ProgressLines:
+    """Returns the progress of the first process's images."""
     share = f"1 of {group.size} processes" if group.size > 1 else None
-    return tqdm(
-        total=total,
-        unit=" images",
-        desc=share,
-        disable=group.rank != 0,
-        bar_format="{l_bar}{bar}| " + _LAYOUT,
-    )
+    return progress(total, "image", share, hidden=group.rank != 0)
 
 
 @contextmanager

@@ -304,7 +304,7 @@ class Store:
     def save_map(self, model: str, method: str, key: str, maps: Tensor) -> None:
         """Writes a map `(1, 1, h, w)` as a grey image; its maximum is white."""
         file = map_file(self._folder, model, method, key)
-        write_whole(file, _as_png(maps), self._rank)
+        write_whole(file, as_png(maps), self._rank)
 
 
 class _Lines:
@@ -364,7 +364,8 @@ def as_jpeg(image: Image.Image, side: int) -> bytes:
     return stream.getvalue()
 
 
-def _as_png(maps: Tensor) -> bytes:
+def as_png(maps: Tensor) -> bytes:
+    """Returns a map `(1, 1, h, w)` as the bytes of a grey PNG; its maximum is white."""
     values = maps.detach().float().cpu().nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
     height, width = values.shape[2:]
     scale = MAP_SIZE / max(height, width)

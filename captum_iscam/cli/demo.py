@@ -16,15 +16,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_iscam._utils.files import sha256, write_whole
+from captum_iscam._utils.progress import progress
 from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.cli import record
-from captum_iscam.cli.explain import progress
-from captum_iscam.cli.output import (
-    ExistingOutput,
-    free_names,
-    output_folder,
-    print_line,
-)
+from captum_iscam.cli.gallery.page import write_page
+from captum_iscam.cli.output import Names, output_folder, print_line
+from captum_iscam.cli.results import Explained, write_results
 from captum_iscam.demo import CLASSES, Scene, load_network, load_scenes, preprocess
 from captum_iscam.demo.network import WEIGHTS
 from captum_iscam.methods import METHODS, Options
@@ -61,24 +58,27 @@ class Finding:
 def run(args: argparse.Namespace) -> int:
     """Explains every object of the bundled scenes by the methods in `SHOWN`."""
     with output_folder(args.out) as existing:
-        tables = _explain_scenes(args.out, args.seed, existing)
+        try:
+            tables = _explain_scenes(args.out, args.seed, Names(existing))
+        finally:
+            page = write_page(args.out)
     tqdm.write(f"\n{tables}\n\n{_LEGEND}", file=sys.stdout)
-    print_line(f"All results are in {args.out}.", sys.stdout)
+    print_line(f"All results are in {args.out}. Open {page} in a browser.", sys.stdout)
     return 0
 
 
-def _explain_scenes(out: Path, seed: int, existing: ExistingOutput) -> str:
+def _explain_scenes(out: Path, seed: int, names: Names) -> str:
     """Writes all files; returns the tables."""
     options = Options(_N_SAMPLES, seed)
     network, scenes = load_network(), load_scenes()
     objects = sum(len(scene.labels) for scene in scenes)
-    names = free_names([f"scene_{n}" for n in range(len(scenes))], existing=existing)
     findings: list[Finding] = []
-    with progress(objects * len(SHOWN)) as bar:
-        for name, scene in zip(names, scenes, strict=True):
+    with progress(objects * len(SHOWN), "map") as bar:
+        for number, scene in enumerate(scenes):
+            name = names.free(f"scene_{number}")
             findings += _explain_scene(network, scene, name, out, options, bar.update)
             objects_of = ", ".join(CLASSES[label] for label in scene.labels)
-            print_line(f"{name}: {objects_of} -> {out / name}.png", sys.stdout)
+            print_line(f"{name}: {objects_of} -> {out / name}", sys.stdout)
     caption = "Overlap of each map with its object:"
     tables = f"{caption}\n\n{_by_object(findings)}\n\n{_by_method(findings)}"
     for suffix, text in ((".md", f"{tables}\n"), (".csv", _as_csv(findings))):
@@ -141,7 +141,7 @@ def _explain_scene(
         "weights": weights,
         "device": "cpu",
     }
-    record.write(out, name, scene.image, explanations, about)
+    write_results(out / name, Explained(scene.image), explanations, about)
     masks = dict(zip(scene.labels, scene.masks, strict=True))
     return [
         _measure(network, inputs, masks[e.target.index], e, name) for e in explanations

@@ -6,31 +6,31 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from captum_iscam._utils.files import sha256
 from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.images import UnreadableImageError, read_image
+from captum_iscam._utils.progress import progress
 from captum_iscam.cli import record
-from captum_iscam.cli.output import (
-    ExistingOutput,
-    output_folder,
-    output_names,
-    print_line,
-)
+from captum_iscam.cli.gallery.page import write_page
+from captum_iscam.cli.images import find_images
+from captum_iscam.cli.output import Names, output_folder, print_line
 from captum_iscam.cli.plugins import load_plugins
 from captum_iscam.cli.record import Target
+from captum_iscam.cli.results import Explained, Look, write_results
 from captum_iscam.layers import check_spatial, default_layer, find_layer
 from captum_iscam.methods import METHODS, Options, find_methods
 from captum_iscam.networks import Network, load_classifier
 from captum_iscam.networks.preprocessing import sentence
+from captum_iscam.visualization import colours
+from captum_iscam.visualization.photograph import crop_frame
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,28 @@ class _Job:
     autocast: bool
     out: Path
     plugins: dict[str, str | None]
+    look: Look
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the records of all images say."""
+        network = self.network
+        return {
+            "model": network.name,
+            "layer": self.layer_name,
+            "layer_given": self.layer_given,
+            "source": network.source,
+            "weights": {"name": network.weights, "sha256": network.sha256},
+            "preprocessing": network.preprocessing,
+            "device": str(self.device),
+            "dtype": "bfloat16 autocast" if self.autocast else "float32",
+            "plugins": self.plugins,
+        }
 
 
 def run(args: argparse.Namespace) -> int:
     """Explains every image; returns 1 if one of them failed, else 0."""
+    images = find_images(args.images, args.recursive)
     job = _prepare(args)
     taken = "given" if job.layer_given else "the last with a spatial output"
     print_line(
@@ -61,34 +79,42 @@ def run(args: argparse.Namespace) -> int:
     )
     print_line(f"images: {sentence(job.network.preprocessing)}", sys.stdout)
     with output_folder(job.out) as existing:
-        failed = _explain_all(job, args.images, existing)
+        try:
+            failed = _explain_all(job, images, Names(existing))
+        finally:
+            page = write_page(job.out, job.look.cmap)
+    print_line(f"All results are in {job.out}. Open {page} in a browser.", sys.stdout)
     if failed:
-        print_line(f"{failed} of {len(args.images)} images failed.", sys.stderr)
+        print_line(f"{failed} of {len(images)} images failed.", sys.stderr)
     return 1 if failed else 0
 
 
-def _explain_all(job: _Job, files: list[Path], existing: ExistingOutput) -> int:
+def _explain_all(job: _Job, files: Sequence[Path], names: Names) -> int:
     """Explains every image; returns how many failed."""
     failed = 0
-    with progress(len(files) * job.targets.count * len(job.methods)) as bar:
-        for file, name in zip(files, output_names(files, existing), strict=True):
-            try:
-                print_line(_explain_one(job, file, name, bar), sys.stdout)
-                continue
-            except UnreadableImageError as error:
-                message = f"{file}: cannot be read: {error}"
-            except (ValueError, RuntimeError) as error:
-                message = f"{file}: cannot be explained: {error}"
-            failed += 1
-            print_line(message, sys.stderr)
+    of_each = job.targets.count * len(job.methods)
+    with progress(len(files) * of_each, "map") as bar:
+        for number, file in enumerate(files, 1):
+            message = _explain_or_fail(job, file, names, bar.update)
+            if message:
+                failed += 1
+                print_line(message, sys.stderr)
+            # An image that failed has left some of its maps out.
+            bar.update(number * of_each - bar.n)
     return failed
 
 
-def progress(total: int) -> tqdm[Any]:
-    """Returns a progress bar of maps, hidden where the output is no terminal."""
-    # An error output that goes to a file gets no bar.
-    hidden = not sys.stderr.isatty()
-    return tqdm(total=total, unit="map", delay=1, leave=False, disable=hidden)
+def _explain_or_fail(
+    job: _Job, file: Path, names: Names, done: Callable[[int], object]
+) -> str | None:
+    """Explains an image; returns why it could not be explained, if so."""
+    try:
+        print_line(_explain_one(job, file, names, done), sys.stdout)
+    except UnreadableImageError as error:
+        return f"{file}: cannot be read: {error}"
+    except (ValueError, RuntimeError) as error:
+        return f"{file}: cannot be explained: {error}"
+    return None
 
 
 def choose_device(name: str) -> torch.device:
@@ -149,7 +175,6 @@ def _prepare(args: argparse.Namespace) -> _Job:
         n_samples=args.n_samples,
         seed=args.seed,
         internal_batch_size=args.batch_size,
-        show_progress=sys.stderr.isatty(),
         n_masks=args.n_masks,
         stdevs=args.stdevs,
         screening=args.screening,
@@ -167,13 +192,48 @@ def _prepare(args: argparse.Namespace) -> _Job:
         args.autocast,
         args.out,
         plugins,
+        _look(args, network),
     )
 
 
-def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
-    """Writes the files of one image; returns a line about them for the terminal."""
+def _look(args: argparse.Namespace, network: Network) -> Look:
+    """Returns how results are drawn, or raises for an unknown colour map."""
+    if args.cmap:
+        colours(args.cmap)
+    original = args.original
+    if original and not _is_known(network.preprocessing):
+        print_line(
+            "--original is ignored: how this network's transform cuts its input out of "
+            "a photograph is not known.",
+            sys.stderr,
+        )
+        original = False
+    return Look(
+        format=args.format,
+        dpi=args.dpi,
+        cmap=args.cmap,
+        alpha=args.alpha,
+        separate=args.panels == "separate",
+        original=original,
+    )
+
+
+def _is_known(preprocessing: dict[str, Any] | None) -> bool:
+    """Whether a map can be brought back onto the original photograph."""
+    try:
+        crop_frame((1, 1), preprocessing)
+    except ValueError:
+        return False
+    return True
+
+
+def _explain_one(
+    job: _Job, file: Path, names: Names, done: Callable[[int], object]
+) -> str:
+    """Writes the results of one image; returns a line about them for the terminal."""
     network = job.network
     image = read_image(file)
+    digest = sha256(file)
     inputs = network.transform(image).unsqueeze(0).to(job.device)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=job.autocast):
         with torch.no_grad():
@@ -188,33 +248,21 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
             targets,
             job.methods,
             job.options,
-            bar.update,
+            done,
         )
     about = {
         "image": str(file),
-        "image_sha256": sha256(file),
+        "image_sha256": digest,
         "image_size": list(image.size),
         "input_shape": list(inputs.shape[1:]),
-        "model": network.name,
-        "layer": job.layer_name,
-        "layer_given": job.layer_given,
-        "source": network.source,
-        "weights": {"name": network.weights, "sha256": network.sha256},
-        "preprocessing": network.preprocessing,
-        "device": str(job.device),
-        "dtype": "bfloat16 autocast" if job.autocast else "float32",
+        **job.described,
         "score": score,
-        "plugins": job.plugins,
     }
-    picture = record.write(
-        job.out,
-        name,
-        inputs[0],
-        explanations,
-        about,
-        network.preprocessing["mean"],
-        network.preprocessing["std"],
-    )
+    usual = network.preprocessing or {}
+    mean, std = usual.get("mean"), usual.get("std")
+    explained = Explained(inputs[0], mean, std, image, network.preprocessing)
+    folder = job.out / names.free(file.stem, digest)
+    written = write_results(folder, explained, explanations, about, job.look)
     # One call of a method makes the maps of all targets, so one target is enough.
     calls = [e for e in explanations if e.target == targets[0]]
     class_names = ", ".join(target.class_name for target in targets)
@@ -222,11 +270,9 @@ def _explain_one(job: _Job, file: Path, name: str, bar: tqdm[Any]) -> str:
         for warning in e.warnings:
             where = f"{file}, {METHODS[e.method].title}, {class_names}"
             print_line(f"{where}: {warning}", sys.stderr)
-    explained = ", ".join(
-        f"{t.class_name} ({t.index}) {t.value(score)}" for t in targets
-    )
+    said = ", ".join(f"{t.class_name} ({t.index}) {t.value(score)}" for t in targets)
     seconds = sum(e.seconds for e in calls)
-    return f"{file}: {explained}, {seconds:.1f} s -> {picture}"
+    return f"{file}: {said}, {seconds:.1f} s -> {written}"
 
 
 class TargetChoice:

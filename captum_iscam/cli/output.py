@@ -1,12 +1,19 @@
-"""The folder of a command's output: its lock, its names, and what was in it before."""
+"""The folder of a command's output: its lock, its names, and what was in it before.
+
+::
+
+    OUT/NAME/overlay.png, maps.npz, record.json     a folder for each image
+    OUT/NAME/page/                                  small images for the page
+    OUT/index.html                                  the page that shows all of them
+    OUT/.captum-iscam.lock                          locked while a run writes here
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +22,25 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from captum_iscam._utils.files import (
+    LOCK,
     drop_unfinished,
     locked,
-    not_written,
-    part_of,
+    put_back_all,
     sha256_if_readable,
-    unfinished,
 )
+
+RECORD = "record.json"
+ARRAYS = "maps.npz"
+PAGE = "index.html"
+PAGE_MARK = b"<!-- The page of captum-iscam explain -->"
+"""What the page begins with."""
+
+# A file name has at most 255 bytes in most file systems. Numbers and the name of an
+# unfinished folder need some of them.
+_LONGEST = 200
+
+# Records have a few megabytes at most.
+_LARGEST_RECORD = 2**25
 
 
 def make_folder(folder: Path) -> Path:
@@ -54,26 +73,52 @@ def output_folder(folder: Path) -> Iterator[ExistingOutput]:
     It is made if it was missing. Yields its content.
 
     Raises:
-        ValueError: If it cannot be made or written, or another run is writing there.
+        ValueError: If it cannot be made or written, another run is writing there, or it
+            has a page or a benchmark that is not ours to write over.
     """
     with locked(make_folder(folder)):
-        finished, parts = finish_moves(folder), drop_unfinished(folder)
+        _check_own(folder)
+        put_back_all(folder)
+        parts = drop_unfinished(folder)
         existing = scan_output(folder)
-        for sentence in _describe_existing(existing, finished, parts):
+        for sentence in _describe_existing(existing, parts):
             print_line(f"{folder}: {sentence}.", sys.stderr)
         yield existing
 
 
-def _describe_existing(
-    existing: ExistingOutput, finished: int, parts: int
-) -> Iterator[str]:
-    if finished:
-        yield (
-            f"completed the results of {finished} images, whose files an interrupted "
-            "run had written but not moved into place"
+# What a benchmark writes first. Its module is not imported for this name: it brings
+# torch, and the messages of errors, which are printed from here, need not.
+_OF_A_BENCHMARK = "run.json"
+
+
+def _check_own(folder: Path) -> None:
+    """Raises for the output folder of another program.
+
+    Raises:
+        ValueError: If it is the folder of a benchmark, or its page is another's.
+    """
+    page = folder / PAGE
+    benchmark = os.path.lexists(folder / _OF_A_BENCHMARK)
+    foreign = _OF_A_BENCHMARK if benchmark else None
+    if os.path.lexists(page) and not _is_page(page):
+        foreign = PAGE
+    if foreign:
+        raise ValueError(
+            f"out must be a folder of this command, got {str(folder)!r}, whose "
+            f"{foreign} another program has written. Choose another with --out."
         )
+
+
+def _is_page(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return PAGE_MARK in stream.read(200)
+
+
+def _describe_existing(existing: ExistingOutput, parts: int) -> Iterator[str]:
     if parts:
-        yield f"removed {parts} unfinished files of an interrupted run"
+        yield f"removed {parts} unfinished results of an interrupted run"
     if existing.owners:
         yield (
             f"has the results of {len(existing.owners)} images; they are replaced only "
@@ -81,9 +126,7 @@ def _describe_existing(
         )
     if existing.changed:
         names = ", ".join(sorted(existing.changed))
-        yield f"some files differ from those of their records ({names}); they are kept"
-    if existing.incomplete:
-        yield f"some records lack a file ({', '.join(sorted(existing.incomplete))})"
+        yield f"some folders differ from their records ({names}); they are kept"
 
 
 def print_line(text: str, stream: TextIO) -> None:
@@ -104,123 +147,61 @@ def printable(text: str, stream: TextIO) -> str:
     return escaped.encode(coding, "backslashreplace").decode(coding)
 
 
-SUFFIXES = (".png", ".npz", ".json")
-"""Suffixes of the files that are made for one image."""
-
-# A file name has at most 255 bytes in most file systems. Numbers, suffixes and the name
-# of an unfinished file need some of them.
-_LONGEST = 200
-
-# Records have a few megabytes at most.
-_LARGEST_RECORD = 2**25
-
-
 @dataclass(frozen=True)
 class ExistingOutput:
     """What an output folder contains.
 
     Attributes:
         folder (Path): The folder.
-        owners (dict[str, str or None]): The SHA-256 of the image that each record is
-            about, by the record's name; None for a bundled scene.
-        files (set[str]): Names of all files, in folded case.
-        incomplete (set[str]): Names of records of which a file is missing.
-        changed (set[str]): Names of records of which a file has changed.
+        owners (dict[str, str or None]): The SHA-256 of the image that each folder of
+            results is about, by the folder's name; None for a bundled scene.
+        entries (frozenset[str]): Names of all files and folders, in folded case.
+        changed (frozenset[str]): Names of the folders of results in which a file was
+            changed or added since.
     """
 
     folder: Path
     owners: dict[str, str | None] = field(default_factory=dict)
-    files: frozenset[str] = frozenset()
-    incomplete: frozenset[str] = frozenset()
+    entries: frozenset[str] = frozenset()
     changed: frozenset[str] = frozenset()
 
     def is_free(self, name: str, digest: str | None) -> bool:
-        """Returns whether the files of an image may have a name."""
+        """Returns whether the results of an image may have a name."""
         if name in self.owners:
             return self.owners[name] == digest and name not in self.changed
-        names = (f"{name}{suffix}".casefold() for suffix in SUFFIXES)
-        return self.files.isdisjoint(names)
+        return name.casefold() not in self.entries
 
 
 def scan_output(folder: Path) -> ExistingOutput:
     """Returns what a folder contains."""
     owners: dict[str, str | None] = {}
-    incomplete, changed = set(), set()
-    for file in sorted(folder.glob("*.json")):
-        record = read_record(file)
-        if record is None:
+    changed = set()
+    for name, record in records_in(folder):
+        owners[name] = record.get("image_sha256")
+        if _is_changed(folder / name, record):
+            changed.add(name)
+    entries = frozenset(entry.name.casefold() for entry in folder.iterdir())
+    return ExistingOutput(folder, owners, entries, frozenset(changed))
+
+
+def records_in(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the name and the record of each folder of results, sorted by name."""
+    for entry in sorted(folder.iterdir()):
+        record = None if entry.is_symlink() else read_record(entry / RECORD)
+        if record is not None:
+            yield entry.name, record
+
+
+def _is_changed(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether a file of the results was changed, or one was added."""
+    expected = record["files_sha256"]
+    for file in folder.rglob("*"):
+        name = file.relative_to(folder).as_posix()
+        if (file.is_dir() and not file.is_symlink()) or name == RECORD:
             continue
-        owners[file.stem] = record.get("image_sha256")
-        for kind, other in _files_of(file).items():
-            expected = _digests(record).get(kind)
-            if not os.path.lexists(other):
-                incomplete.add(file.stem)
-            elif expected is not None and sha256_if_readable(other) != expected:
-                changed.add(file.stem)
-    files = frozenset(file.name.casefold() for file in folder.iterdir())
-    return ExistingOutput(
-        folder, owners, files, frozenset(incomplete), frozenset(changed)
-    )
-
-
-def finish_moves(folder: Path) -> int:
-    """Moves files into place that an interrupted run had written but not moved.
-
-    Such a run has moved the figure already and left the record under the name of an
-    unfinished file.
-
-    Returns:
-        The number of images.
-
-    Raises:
-        OSError: If a file cannot be moved.
-    """
-    finished = 0
-    for part in unfinished(folder):
-        named = re.fullmatch(r"\.captum-iscam\.(.+\.json)\.0\.part", part.name)
-        record = read_record(part) if named else None
-        if named and record is not None:
-            finished += _finish(folder / named[1], part, record)
-    return finished
-
-
-def _finish(file: Path, part: Path, record: dict[str, Any]) -> bool:
-    files, digests = _files_of(file), _digests(record)
-    figure, maps = files["picture"], files["maps"]
-    if not digests or sha256_if_readable(figure) != digests.get("picture"):
-        return False
-    # A file that somebody has put there since then is kept.
-    before = read_record(file)
-    if os.path.lexists(file) and (
-        before is None or before.get("image_sha256") != record.get("image_sha256")
-    ):
-        return False
-    moves = {part: file}
-    if sha256_if_readable(maps) != digests.get("maps"):
-        known = _digests(before or {}).get("maps")
-        if os.path.lexists(maps) and (
-            known is None or sha256_if_readable(maps) != known
-        ):
-            return False
-        if sha256_if_readable(part_of(maps)) != digests.get("maps"):
-            return False
-        moves = {part_of(maps): maps, part: file}
-    for source, destination in moves.items():
-        try:
-            source.replace(destination)
-        except OSError as error:
-            raise not_written(error, destination) from error
-    return True
-
-
-def _files_of(file: Path) -> dict[str, Path]:
-    """Returns the files that a record describes."""
-    return {"picture": file.with_suffix(".png"), "maps": file.with_suffix(".npz")}
-
-
-def _digests(record: dict[str, Any]) -> dict[str, Any]:
-    digests = record.get("files_sha256")
-    return digests if isinstance(digests, dict) else {}
+        if expected.get(name) != sha256_if_readable(file):
+            return True
+    return False
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
@@ -232,91 +213,58 @@ def read_record(file: Path) -> dict[str, Any] | None:
         record = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    valid = isinstance(record, dict) and {"image", "maps", "files"} <= record.keys()
-    return record if valid else None
+    known = isinstance(record, dict) and {"image", "maps"} <= record.keys()
+    return record if known and isinstance(record.get("files_sha256"), dict) else None
 
 
-def output_names(
-    files: Iterable[str | Path], existing: ExistingOutput | None = None
-) -> list[str]:
-    """Returns a name without suffix for each file, all of them different.
+def is_output(folder: Path) -> bool:
+    """Returns whether a folder holds what one of the commands has written."""
+    results = (folder / RECORD).is_file() and (folder / ARRAYS).is_file()
+    return results or (folder / LOCK).is_file()
 
-    That is the file's stem, with a number where the stem is taken. Names differ in more
-    than letter case, which some file systems ignore.
+
+class Names:
+    """Gives each image of a run a name of its own: its stem, or with a number after it.
+
+    Names differ in more than letter case, which some file systems ignore. A name is
+    taken if anything in the folder has it, unless that is the unchanged result of the
+    same image.
 
     Args:
-        files (Iterable[str or Path]): The images.
-        existing (ExistingOutput, optional): What is in the folder. A name is taken if a
-            file there has it, unless that file was made of the same image. The images
-            themselves are never overwritten. Default: None
+        existing (ExistingOutput, optional): What is in the folder. Default: None,
+            nothing
 
     Examples::
 
-        >>> output_names(["a/cat.jpg", "b/cat.jpg", "dog.png"])
-        ['cat', 'cat-2', 'dog']
+        >>> names = Names()
+        >>> [names.free(stem) for stem in ("cat", "Cat", "dog", "..")]
+        ['cat', 'Cat-2', 'dog', 'image']
     """
-    images = [Path(file) for file in files]
-    stems = [_shortened(image.stem) or "image" for image in images]
-    if existing is None:
-        return free_names(stems)
-    digests = [sha256_if_readable(image) for image in images]
-    inputs = {found for image in images if (found := _file_id(image)) is not None}
-    return free_names(stems, digests, existing, inputs)
 
+    def __init__(self, existing: ExistingOutput | None = None) -> None:
+        self._existing = existing
+        self._taken = {PAGE}
 
-def free_names(
-    stems: Sequence[str],
-    digests: Sequence[str | None] | None = None,
-    existing: ExistingOutput | None = None,
-    inputs: Iterable[tuple[int, int]] = (),
-) -> list[str]:
-    """Returns a free name for each stem: the stem itself, or with a number after it.
+    def free(self, stem: str, digest: str | None = None) -> str:
+        """Returns a free name, and takes it.
 
-    Args:
-        stems (Sequence[str]): The names wanted.
-        digests (Sequence[str or None], optional): SHA-256 of the images they are for.
-            Default: None, bundled scenes
-        existing (ExistingOutput, optional): What is in the folder. Default: None,
-            nothing
-        inputs (Iterable[tuple[int, int]], optional): Device and inode of files that
-            must not be overwritten. Default: ()
-    """
-    names: list[str] = []
-    taken: set[str] = set()
-    inputs = set(inputs)
-    for stem, digest in zip(stems, digests or [None] * len(stems), strict=True):
+        Args:
+            stem (str): The name wanted. Dots and spaces at its ends are dropped: they
+                hide a folder, lead out of it, or are not allowed everywhere.
+            digest (str, optional): SHA-256 of the image. Default: None, a bundled scene
+        """
+        stem = _shortened(stem.strip(". ")) or "image"
         name, number = stem, 1
-        while name.casefold() in taken or not _is_available(
-            name, digest, existing, inputs
-        ):
+        while not self._is_free(name, digest):
             number += 1
             name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
+        self._taken.add(name.casefold())
+        return name
 
-
-def _is_available(
-    name: str,
-    digest: str | None,
-    existing: ExistingOutput | None,
-    inputs: set[tuple[int, int]],
-) -> bool:
-    if existing is None:
-        return True
-    files = [existing.folder / f"{name}{suffix}" for suffix in SUFFIXES]
-    return existing.is_free(name, digest) and not inputs & {
-        _file_id(file) for file in files
-    }
-
-
-def _file_id(file: Path) -> tuple[int, int] | None:
-    """Returns device and inode of a file, None where there is none."""
-    try:
-        found = os.stat(file)
-    except (OSError, ValueError):
-        return None
-    return found.st_dev, found.st_ino
+    def _is_free(self, name: str, digest: str | None) -> bool:
+        if name.casefold() in self._taken:
+            return False
+        return self._existing is None or self._existing.is_free(name, digest)
 
 
 def _shortened(stem: str) -> str:

@@ -6,16 +6,17 @@ import argparse
 from pathlib import Path
 
 from captum_iscam import __version__
-from captum_iscam.cli.values import (
-    deviation,
-    not_negative,
-    numbers,
-    positive,
-    seed,
-    share,
+from captum_iscam.cli.options import (
+    add_network,
+    add_out,
+    add_passes,
+    add_plugin,
+    add_score,
+    add_seed,
 )
+from captum_iscam.cli.values import not_negative, opacity, positive, seed
 
-_EXPLAIN_METHODS = "is-cam,ss-cam,score-cam,integrated-grad-cam"
+_EXPLAIN_METHODS = "is-cam,score-cam,integrated-grad-cam,grad-cam"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -37,11 +38,24 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser(
         "explain",
         help="explain what a classifier sees in images",
-        description="For each image write NAME.png (the input and the maps over it), "
-        "NAME.npz (the maps as arrays, at the size of the layer) and NAME.json (model, "
-        "settings, versions and cost).",
+        description="For each image write a folder with overlay.png (the input and the "
+        "maps over it), maps.npz (the maps as arrays, at the size of the layer) and "
+        "record.json (model, settings, versions and cost). DIR/index.html shows all "
+        "of them in a browser.",
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help='an image, a folder of images, a quoted pattern such as "*.jpg", or '
+        "@FILE, a list with one of these in each line",
+    )
+    parser.add_argument(
+        "--recursive",
+        action="store_true",
+        help="look for images in the folders inside of a folder as well",
+    )
     add_network(parser, several=False)
     parser.add_argument(
         "--target",
@@ -56,13 +70,14 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="methods, separated by commas, or all (default: %(default)s)",
     )
     add_score(parser)
-    _add_plugin(parser)
-    _add_out(parser, "captum-iscam-explain")
+    add_plugin(parser)
+    add_out(parser, "captum-iscam-explain")
+    _add_look(parser)
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
     )
     add_passes(parser)
-    _add_seed(parser)
+    add_seed(parser)
     parser.add_argument(
         "--autocast",
         action="store_true",
@@ -76,6 +91,49 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
 
+def _add_look(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("pictures")
+    group.add_argument(
+        "--panels",
+        choices=("together", "separate"),
+        default="together",
+        help="one picture with all maps of an image, or one without margins for each "
+        "map (default: %(default)s)",
+    )
+    group.add_argument(
+        "--original",
+        action="store_true",
+        help="draw each map on the original photograph as well, uncropped and at its "
+        "own resolution",
+    )
+    group.add_argument(
+        "--format",
+        choices=("png", "svg", "pdf"),
+        default="png",
+        help="format of the pictures (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dpi",
+        type=positive,
+        default=120,
+        metavar="N",
+        help="dots per inch of the pictures with panels, each of which is about 2.5 "
+        "inches wide (default: %(default)s)",
+    )
+    group.add_argument(
+        "--cmap",
+        metavar="NAME",
+        help="colour map of matplotlib (default: inferno)",
+    )
+    group.add_argument(
+        "--alpha",
+        type=opacity,
+        default=0.8,
+        metavar="A",
+        help="opacity of a map's largest values, from 0 to 1 (default: %(default)s)",
+    )
+
+
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "demo",
@@ -84,131 +142,8 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "and measure how well the maps find it. Runs offline, and takes half a minute "
         "on two idle cores.",
     )
-    _add_out(parser, "captum-iscam-demo")
-    _add_seed(parser)
-
-
-def _add_out(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(default),
-        metavar="DIR",
-        help="folder for the output (default: ./%(default)s)",
-    )
-
-
-def _add_plugin(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module or FILE.py that registers methods, metrics or kinds of data; "
-        "imported first; may be repeated",
-    )
-
-
-def _add_seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--seed",
-        type=seed,
-        default=0,
-        metavar="N",
-        help="seed of the noise (default: 0)",
-    )
-
-
-def add_network(group: argparse._ActionsContainer, several: bool) -> None:
-    """Adds the options that say which network is explained, and how images enter it."""
-    more, layers = ("", "") if not several else ("|MODEL=FILE,...", "|MODEL=NAME,...")
-    group.add_argument(
-        "--model",
-        required=not several,
-        metavar="NAME,..." if several else "NAME",
-        help="resnet18 or another of torchvision, timm:NAME, hf:NAME or hf:FOLDER of "
-        "Hugging Face, FILE.py:function or package.module:function that returns a "
-        "model or (model, transform)" + ("; scene-net, the bundled one" * several),
-    )
-    group.add_argument(
-        "--weights",
-        default="DEFAULT",
-        metavar=f"DEFAULT|{'PATH' if several else 'FILE'}{more}",
-        help="the library's own (downloaded once), or a file with a state dict"
-        + (", or a folder with MODEL.pt for each model" * several)
-        + " (default: %(default)s)",
-    )
-    group.add_argument(
-        "--layer",
-        metavar=f"NAME{layers}",
-        help="layer to explain, as in model.named_modules() (default: the last with a "
-        "spatial output)",
-    )
-    group.add_argument(
-        "--classes",
-        type=Path,
-        metavar="FILE",
-        help="names of the classes: one a line, JSON, or a folder of class folders "
-        "(default: the library's, if there are as many)",
-    )
-    group.add_argument(
-        "--size",
-        type=positive,
-        metavar="N",
-        help="side of the crop in pixels; the image is resized before by the network's "
-        "own ratio, mostly 256 to 224 (default: the network's)",
-    )
-    for name, what in (("mean", "subtracted from"), ("std", "that divides")):
-        group.add_argument(
-            f"--{name}",
-            type=numbers,
-            metavar="X|X,X,X",
-            help=f"value {what} each channel, for pixels from 0 to 1 (default: the "
-            "network's)",
-        )
-
-
-def add_score(group: argparse._ActionsContainer) -> None:
-    """Adds the option that says what the network's outputs are."""
-    group.add_argument(
-        "--score",
-        choices=("softmax", "sigmoid", "identity"),
-        help="score of an output, for probabilities, methods and metrics: sigmoid for "
-        "one logit or several labels per image, identity for the output itself "
-        "(default: softmax, and the output itself for methods with gradients)",
-    )
-
-
-def add_passes(group: argparse._ActionsContainer) -> None:
-    """Adds the options that set how many passes methods take, and their noise."""
-    group.add_argument(
-        "--screening",
-        type=share,
-        metavar="SHARE",
-        help="share of the channels that is-cam, ss-cam and score-cam score; the "
-        "weights of the others are predicted (default: all, 0.45 for is-cam)",
-    )
-    group.add_argument(
-        "--n-samples",
-        type=positive,
-        default=35,
-        metavar="N",
-        help="noisy copies, for ss-cam and smooth-grad-cam++ (default: %(default)s)",
-    )
-    group.add_argument(
-        "--stdevs",
-        type=deviation,
-        metavar="S",
-        help="standard deviation of their noise, in the units of the preprocessed "
-        "image (default: each method's own)",
-    )
-    group.add_argument(
-        "--n-masks",
-        type=positive,
-        default=4000,
-        metavar="N",
-        help="random masks, for rise (default: %(default)s)",
-    )
+    add_out(parser, "captum-iscam-demo")
+    add_seed(parser)
 
 
 METHODS = (
@@ -295,7 +230,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         help="metrics; groups are default, all (without sanity checks), localisation "
         "and sanity (default: default)",
     )
-    _add_plugin(group)
+    add_plugin(group)
     group.add_argument(
         "--target-class",
         choices=("predicted", "true"),

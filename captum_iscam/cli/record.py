@@ -1,16 +1,13 @@
-"""Makes the maps of an image, and writes them as a figure, arrays and a record."""
+"""Makes the maps of an image, and describes each for its record."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import platform
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import captum
@@ -20,10 +17,8 @@ from torch import Tensor, nn
 
 import captum_iscam
 from captum_iscam._utils.batching import synchronize
-from captum_iscam._utils.files import as_json, write_together
 from captum_iscam._utils.hooks import count_passes
 from captum_iscam.methods import METHODS, Options
-from captum_iscam.visualization import Row, visualize_rows
 
 
 @dataclass(frozen=True)
@@ -69,11 +64,13 @@ class Explanation:
         """Returns everything but the arrays."""
         return {
             "method": self.method,
+            "title": METHODS[self.method].title,
             "target": self.target.index,
             "class_name": self.target.class_name,
             "probability": self.target.probability,
             "map": self.key,
             "map_shape": list(self.attributions.shape[2:]),
+            "maximum": float(self.attributions.max()),
             "seconds": round(self.seconds, 4),
             "forward_calls": self.forward_calls,
             "forward_passes": self.forward_passes,
@@ -158,67 +155,6 @@ def _with_class_names(text: str, targets: Sequence[Target]) -> str:
         lambda m: f"({targets[int(m[1])].class_name})",
         text,
     )
-
-
-def write(
-    folder: Path,
-    name: str,
-    image: Tensor,
-    explanations: Sequence[Explanation],
-    about: dict[str, Any],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Path:
-    """Writes `name.png`, `name.npz` and `name.json`, or none; returns the first.
-
-    The record is moved to its place last. It has the SHA-256 of the other two files, by
-    which the next run checks that all three come from the same run.
-
-    Args:
-        folder (Path): The output folder.
-        name (str): The name of the files, without a suffix.
-        image (Tensor): The input `(C, H, W)` as the model saw it.
-        explanations (Sequence[Explanation]): At least one.
-        about (dict): Further entries of the record.
-        mean (Sequence[float], optional): What was subtracted from the image.
-            Default: None
-        std (Sequence[float], optional): What it was divided by then. Default: None
-    """
-    picture, arrays = folder / f"{name}.png", folder / f"{name}.npz"
-    drawn, packed = io.BytesIO(), io.BytesIO()
-    figure = visualize_rows(
-        _rows(image, explanations, about.get("score")), mean=mean, std=std
-    )
-    figure.savefig(drawn, dpi=120, bbox_inches="tight", pad_inches=0.08)
-    maps: dict[str, Any] = {e.key: e.attributions[0, 0].numpy() for e in explanations}
-    np.savez_compressed(packed, **maps)
-    targets = dict.fromkeys(e.target for e in explanations)
-    record = {
-        **about,
-        "targets": [asdict(target) for target in targets],
-        "maps": [e.as_record() for e in explanations],
-        "files": {"picture": picture.name, "maps": arrays.name},
-        "files_sha256": {
-            "picture": hashlib.sha256(drawn.getbuffer()).hexdigest(),
-            "maps": hashlib.sha256(packed.getbuffer()).hexdigest(),
-        },
-        "versions": versions(),
-    }
-    contents = {picture: drawn.getvalue(), arrays: packed.getvalue()}
-    write_together({**contents, folder / f"{name}.json": as_json(record)})
-    return picture
-
-
-def _rows(
-    image: Tensor, explanations: Sequence[Explanation], score: str | None
-) -> list[Row]:
-    maps: dict[Target, dict[str, Tensor]] = {}
-    for e in explanations:
-        maps.setdefault(e.target, {})[METHODS[e.method].title] = e.attributions
-    return [
-        Row(f"{target.class_name}\n{target.value(score)}", image, maps_of_target)
-        for target, maps_of_target in maps.items()
-    ]
 
 
 def versions() -> dict[str, str]:

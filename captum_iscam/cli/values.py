@@ -42,6 +42,14 @@ def share(text: str) -> float:
     return number
 
 
+def opacity(text: str) -> float:
+    """Returns a number from 0 to 1."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text!r}")
+    return number
+
+
 def deviation(text: str) -> float:
     """Returns a finite number of at least 0."""
     number = float(text)

@@ -26,7 +26,7 @@ def browser(request):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if sync_playwright is None or chromium is None:
         missing = "chromium" if sync_playwright else "playwright"
-        reason = f"NOT TESTED: report.html in a browser; {missing} is missing"
+        reason = f"NOT TESTED: pages in a browser; {missing} is missing"
         if os.environ.get("CAPTUM_ISCAM_NEEDS_BROWSER"):
             pytest.fail(reason)
         capture = request.config.pluginmanager.getplugin("capturemanager")
@@ -43,10 +43,10 @@ def browser(request):
 
 @pytest.fixture
 def visit(browser):
-    """Opens a folder's report; whatever goes wrong on the page fails the test."""
+    """Opens a folder's page; whatever goes wrong on it fails the test."""
     troubles, contexts = [], []
 
-    def open_page(folder, width=1440, height=900, **settings):
+    def open_page(folder, width=1440, height=900, name="report.html", **settings):
         context = browser.new_context(
             viewport={"width": width, "height": height}, **settings
         )
@@ -62,7 +62,7 @@ def visit(browser):
         page.on("requestfailed", lambda r: troubles.append(f"failed: {r.url}"))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("console", lambda message: troubles.append(message.text))
-        page.goto((folder / "report.html").as_uri())
+        page.goto((folder / name).as_uri())
         page.wait_for_selector(".card")
         return page
 

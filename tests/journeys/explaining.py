@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-import zipfile
 from itertools import count
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 from torchvision.models import get_model
 
+from captum_iscam._utils.files import sha256
 from captum_iscam.cli.main import main
 
 NAME = "squeezenet1_1"
@@ -46,8 +46,8 @@ def explain_alone(weights, out, files):
 def explain_until(step, weights, out, files, target):
     """Explains files, and ends the process as a kill would at a step of the writing.
 
-    Steps are the writing of a file, which ends halfway, and the move of one, which ends
-    before it, counted from 0.
+    Steps are the writing of a file, which ends halfway, and the move of a file or a
+    folder, which ends before it, counted from 0.
     """
     steps = count()
     write, move = Path.write_bytes, Path.replace
@@ -85,17 +85,14 @@ def photographs(folder, count):
 
 
 def whole_results(out):
-    """Returns the records in a folder, after a look into every file that they name."""
-    for file in out.glob("*.png"):
-        with Image.open(file) as picture:
-            picture.load()
-    for file in out.glob("*.npz"):
-        with zipfile.ZipFile(file) as archive:
-            assert archive.testzip() is None
-    records = {file.stem: json.loads(file.read_bytes()) for file in out.glob("*.json")}
-    for name, record in records.items():
-        assert record["files"] == {"picture": f"{name}.png", "maps": f"{name}.npz"}
-        assert (out / f"{name}.png").exists()
-        with np.load(out / f"{name}.npz") as arrays:
+    """Returns the records in a folder by name, after a look into all their files."""
+    records = {}
+    for file in out.glob("*/record.json"):
+        record = records[file.parent.name] = json.loads(file.read_bytes())
+        for name, digest in record["files_sha256"].items():
+            assert sha256(file.parent / name) == digest
+        with np.load(file.with_name("maps.npz")) as arrays:
             assert {entry["map"] for entry in record["maps"]} == set(arrays)
+    folders = {entry.name for entry in out.iterdir() if entry.is_dir()}
+    assert {name for name in folders if not name.startswith(".")} <= records.keys()
     return records

@@ -16,7 +16,7 @@ from captum_iscam._utils.images import read_image
 from captum_iscam.cli.demo import SHOWN
 from captum_iscam.cli.explain import TargetChoice
 from captum_iscam.cli.main import main
-from captum_iscam.cli.output import output_names
+from captum_iscam.cli.output import Names
 from captum_iscam.methods import METHODS
 from captum_iscam.networks import load_classifier
 
@@ -73,7 +73,7 @@ def explain(weights, tmp_path):
 
 
 def record_of(tmp_path, name="photo"):
-    return json.loads((tmp_path / "out" / f"{name}.json").read_text("utf-8"))
+    return json.loads((tmp_path / "out" / name / "record.json").read_text("utf-8"))
 
 
 def test_explain_writes_a_picture_the_maps_and_a_record(
@@ -86,8 +86,10 @@ def test_explain_writes_a_picture_the_maps_and_a_record(
 
     assert code == 0
     out = tmp_path / "out"
-    written = {"photo.png", "photo.npz", "photo.json", ".captum-iscam.lock"}
+    written = {"photo", "index.html", ".captum-iscam.lock"}
     assert {file.name for file in out.iterdir()} == written
+    files = {"overlay.png", "maps.npz", "record.json", "page"}
+    assert {file.name for file in (out / "photo").iterdir()} == files
     record = record_of(tmp_path)
     assert record["model"] == NAME
     assert record["layer"] == LAYER
@@ -107,16 +109,16 @@ def test_explain_writes_a_picture_the_maps_and_a_record(
     assert maps[1]["settings"]["n_samples"] == 2
     assert maps[1]["settings"]["seed"] == 5
     assert maps[0]["settings"]["internal_batch_size"] == 16
-    with np.load(out / "photo.npz") as arrays:
+    with np.load(out / "photo" / "maps.npz") as arrays:
         assert {m["map"] for m in maps} == set(arrays)
         assert all(list(arrays[m["map"]].shape) == m["map_shape"] for m in maps)
         assert all((arrays[name] >= 0).all() for name in arrays)
-    with Image.open(out / "photo.png") as picture:
+    with Image.open(out / "photo" / "overlay.png") as picture:
         # Two classes under each other, the input and three maps side by side.
         assert picture.width > 1.3 * picture.height
     shown = capsys.readouterr().out
     assert f"layer {LAYER} (given)" in shown
-    assert str(out / "photo.png") in shown
+    assert str(out / "photo" / "overlay.png") in shown
 
 
 def test_all_targets_share_a_call_of_each_method_and_the_record_says_so(
@@ -130,7 +132,7 @@ def test_all_targets_share_a_call_of_each_method_and_the_record_says_so(
         explain(photo(), *words, method="score-cam,grad-cam")
         # Ten seconds for each call, whatever the number of its maps.
         assert ", 20.0 s -> " in capsys.readouterr().out
-        with np.load(tmp_path / "out" / "photo.npz") as arrays:
+        with np.load(tmp_path / "out" / "photo" / "maps.npz") as arrays:
             return record_of(tmp_path), dict(arrays)
 
     record, together = run("top3")
@@ -159,7 +161,7 @@ def test_a_warning_about_some_of_the_targets_is_said_once_with_their_classes(
 
     record, said = record_of(tmp_path), capsys.readouterr().err
     names = [t["class_name"] for t in record["targets"]]
-    with np.load(tmp_path / "out" / "photo.npz") as arrays:
+    with np.load(tmp_path / "out" / "photo" / "maps.npz") as arrays:
         empty = [
             f"0 ({t['class_name']})"
             for t in record["targets"]
@@ -186,7 +188,7 @@ def test_two_runs_give_the_same_maps(explain, photo, tmp_path):
     maps = []
     for _ in range(2):
         explain(photo(), "--layer", LAYER, "--n-samples", 2, method="ss-cam")
-        with np.load(tmp_path / "out" / "photo.npz") as arrays:
+        with np.load(tmp_path / "out" / "photo" / "maps.npz") as arrays:
             maps.append(next(iter(arrays.values())))
 
     np.testing.assert_array_equal(*maps)
@@ -197,7 +199,7 @@ def test_autocast_runs_the_network_in_bfloat16_and_says_so(explain, photo, tmp_p
     for words, dtype in (([], "float32"), (["--autocast"], "bfloat16 autocast")):
         explain(photo(), "--layer", LAYER, *words, method="score-cam,grad-cam")
         assert record_of(tmp_path)["dtype"] == dtype
-        with np.load(tmp_path / "out" / "photo.npz") as arrays:
+        with np.load(tmp_path / "out" / "photo" / "maps.npz") as arrays:
             assert {array.dtype for array in arrays.values()} == {np.dtype("float32")}
             maps.append(np.concatenate([*arrays.values()]))
 
@@ -239,10 +241,10 @@ def test_the_deviation_of_the_noise_is_taken(explain, photo, tmp_path):
         rule = "(2 / range)**2 of the masked input"
         assert found == ([0, 0] if words else [rule, 0.3])
 
-    with np.load(tmp_path / "out" / "photo.npz") as arrays:
+    with np.load(tmp_path / "out" / "photo" / "maps.npz") as arrays:
         noisy = next(arrays[name] for name in arrays if name.startswith("ss-cam"))
     explain(photo(), method="score-cam")
-    with np.load(tmp_path / "out" / "photo.npz") as arrays:
+    with np.load(tmp_path / "out" / "photo" / "maps.npz") as arrays:
         (plain,) = arrays.values()
     np.testing.assert_allclose(noisy, plain, rtol=1e-4, atol=1e-6)
 
@@ -290,7 +292,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_next_one_explained(
     assert f"{broken}: cannot be read: " in errors
     assert f"{short}: cannot be read: " in errors
     assert errors.rstrip().endswith("3 of 4 images failed.")
-    assert (tmp_path / "out" / "good.json").exists()
+    assert (tmp_path / "out" / "good" / "record.json").exists()
 
 
 def test_images_of_one_name_do_not_overwrite_each_other(explain, photo, tmp_path):
@@ -300,14 +302,15 @@ def test_images_of_one_name_do_not_overwrite_each_other(explain, photo, tmp_path
 
     first, second = record_of(tmp_path, "cat"), record_of(tmp_path, "cat-2")
     assert [first["image"], second["image"]] == [str(file) for file in files]
-    assert first["files"] == {"picture": "cat.png", "maps": "cat.npz"}
-    assert second["files"] == {"picture": "cat-2.png", "maps": "cat-2.npz"}
 
 
-def test_output_names_are_never_the_same():
-    files = ["a/x.jpg", "x.png", "b/X.jpg", "x-2.jpg", "y.jpg"]
+def test_names_are_never_the_same_and_never_lead_out_of_the_folder():
+    stems = ["x", "x", "X", "x-2", "y", "..", ".", " ", ".x", "INDEX.html"]
+    expected = ["x", "x-2", "X-3", "x-2-2", "y"]
+    expected += ["image", "image-2", "image-3", "x-4", "INDEX.html-2"]
+    names = Names()
 
-    assert output_names(files) == ["x", "x-2", "X-3", "x-2-2", "y"]
+    assert [names.free(stem) for stem in stems] == expected
 
 
 @pytest.mark.parametrize(
@@ -451,9 +454,8 @@ def test_demo_finds_the_objects_without_a_network(tmp_path, capsys, monkeypatch)
     assert code == 0
     names = {file.name for file in (tmp_path / "demo").iterdir()}
     assert {
-        "scene_0.png",
-        "scene_0.npz",
-        "scene_0.json",
+        "scene_0",
+        "index.html",
         "table.md",
         "table.csv",
         ".captum-iscam.lock",
@@ -466,7 +468,9 @@ def test_demo_finds_the_objects_without_a_network(tmp_path, capsys, monkeypatch)
     certain = [row for row in rows if row["method"] == "Integrated Grad-CAM"]
     assert all(row["on_object"] == "True" for row in certain)
     # The two objects share the calls, and each has half of what they cost.
-    maps = json.loads((tmp_path / "demo" / "scene_0.json").read_text("utf-8"))["maps"]
+    maps = json.loads(
+        (tmp_path / "demo" / "scene_0" / "record.json").read_text("utf-8")
+    )["maps"]
     for row, one in zip(rows, maps, strict=True):
         assert float(row["passes"]) == one["forward_passes"] / 2
         assert float(row["seconds"]) == pytest.approx(one["seconds"] / 2, abs=1e-4)

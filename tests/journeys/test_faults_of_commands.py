@@ -102,7 +102,8 @@ def test_heads_print_and_record_their_score(image, capsys, score, outputs, shown
 
     assert code == 0
     assert shown(logits(image, outputs)) in capsys.readouterr().out
-    record = json.loads((image.parents[1] / "out" / "noise.json").read_bytes())
+    out = image.parents[1] / "out"
+    record = json.loads((out / "noise" / "record.json").read_bytes())
     assert record["score"] == score or (score is None and record["score"] == "softmax")
     used = {m["method"]: m["settings"].get("score") for m in record["maps"]}
     assert used == {"grad-cam": None, "grad-cam++": score or "identity"}
@@ -367,7 +368,7 @@ def test_damaged_curves_are_refused(tmp_path, damage):
 COMMANDS = {
     "benchmark": (["benchmark", *SMALL], "summary.json"),
     "explain": (["explain", "IMAGE", "--model", NAME, "--weights", "WEIGHTS",
-                 "--method", "grad-cam"], "noise.json"),
+                 "--method", "grad-cam"], "noise/record.json"),
 }  # fmt: skip
 
 

@@ -1,18 +1,24 @@
 """Names from strangers: they stay text, and what is written stays in its folder."""
 
 import io
-import json
 import os
 
 import pytest
-from journeys.explaining import command, photographs
+from journeys.explaining import command, photographs, whole_results
 from PIL import Image
 from reference.benchmark_runs import rows, run
 
 from captum_iscam._utils.files import LOCK
 from captum_iscam.benchmark import storage
 from captum_iscam.cli.main import main
-from captum_iscam.cli.output import output_names, printable, read_record, scan_output
+from captum_iscam.cli.output import (
+    PAGE,
+    RECORD,
+    Names,
+    printable,
+    read_record,
+    scan_output,
+)
 
 PROMISE = "Whatever a picture is called, what is made of it stays in the output folder."
 NAMES = [
@@ -67,11 +73,8 @@ def test_explain_keeps_every_name_in_its_folder(
 
     assert code == 0, said
     assert tree(tmp_path, tmp_path / "out") == before
-    records = [json.loads(f.read_bytes()) for f in (tmp_path / "out").glob("*.json")]
-    assert {record["image"] for record in records} == set(map(str, pictures))
-    for record in records:
-        for name in record["files"].values():
-            assert (tmp_path / "out" / name).is_file()
+    records = whole_results(tmp_path / "out")
+    assert {r["image"] for r in records.values()} == set(map(str, pictures))
     assert "\x1b" not in said
     ledger.survived("Files", PROMISE, len(NAMES))
 
@@ -118,8 +121,7 @@ def test_a_leading_dash_is_no_option_after_two_dashes(
     code, said = explain_files("-rf.png", "--out.png")
 
     assert code == 0, said
-    assert (tmp_path / "out" / "-rf.json").exists()
-    assert (tmp_path / "out" / "--out.json").exists()
+    assert whole_results(tmp_path / "out").keys() == {"-rf", "--out"}
 
 
 @pytest.mark.parametrize("coding", ["utf-8", "ascii", "latin-1"])
@@ -167,9 +169,8 @@ def test_an_error_about_a_name_is_one_line(tmp_path, capsys):
 
 
 def test_names_leave_room_for_what_is_added_to_them():
-    long = ["a" * 251 + ".png", "a" * 250 + ".png", "例" * 83 + ".png"]
-
-    names = output_names(long)
+    names = Names()
+    names = [names.free(stem) for stem in ("a" * 251, "a" * 250, "例" * 83)]
 
     assert len(set(names)) == 3
     assert all(len(name.encode()) <= 210 for name in names)
@@ -188,13 +189,10 @@ def test_another_picture_of_the_same_name_keeps_its_results(
     _, said = explain_files(tmp_path / "b" / "cat.png")
     explain_files(tmp_path / "a" / "cat.png")
 
-    images = {
-        file.name: json.loads(file.read_bytes())["image"]
-        for file in (tmp_path / "out").glob("*.json")
-    }
-    assert images == {
-        "cat.json": str(tmp_path / "a" / "cat.png"),
-        "cat-2.json": str(tmp_path / "b" / "cat.png"),
+    records = whole_results(tmp_path / "out")
+    assert {name: record["image"] for name, record in records.items()} == {
+        "cat": str(tmp_path / "a" / "cat.png"),
+        "cat-2": str(tmp_path / "b" / "cat.png"),
     }
     assert "has the results of 1 images" in said
     ledger.survived(
@@ -223,50 +221,63 @@ def test_a_picture_in_the_output_folder_is_not_written_over(
 
     assert (first, second) == (0, 0)
     assert contents(tmp_path).items() >= before.items()
-    assert {file.stem for file in tmp_path.glob("*.json")} == {"0-2", "1-2"}
+    assert whole_results(tmp_path).keys() == {"0", "1"}
     ledger.survived("Files", FOREIGN, 2 * len(files))
 
 
-@pytest.mark.parametrize("name", ["0.json", "0.npz", "0.png", "0.PNG"])
+@pytest.mark.parametrize("name", ["0", "0/record.json", "0/maps.npz"])
 @pytest.mark.parametrize("content", [b"", b"mine", b'{"image": "0.png"}', b"[" * 10**6])
 def test_a_foreign_file_of_the_name_is_not_written_over(
     tmp_path, explain_files, ledger, name, content
 ):
     (file,) = photographs(tmp_path / "photographs", 1)
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
     (tmp_path / "out" / name).write_bytes(content)
 
     code, said = explain_files(file)
 
     assert code == 0, said
     assert (tmp_path / "out" / name).read_bytes() == content
-    assert read_record(tmp_path / "out" / "0-2.json")["image"] == str(file)
+    assert read_record(tmp_path / "out" / "0-2" / RECORD)["image"] == str(file)
     ledger.survived("Files", FOREIGN, 1)
 
 
-@pytest.mark.parametrize("digests", [True, False])
-def test_a_picture_that_took_the_place_of_results_is_not_written_over(
-    tmp_path, explain_files, digests
-):
+def test_a_picture_among_the_results_is_not_written_over(tmp_path, explain_files):
     (file,) = photographs(tmp_path / "photographs", 1)
     explain_files(file)
-    if not digests:
-        record = json.loads((tmp_path / "out" / "0.json").read_bytes())
-        del record["files_sha256"]
-        (tmp_path / "out" / "0.json").write_text(json.dumps(record))
-    there = file.replace(tmp_path / "out" / "0.png")
+    there = file.replace(tmp_path / "out" / "0" / "0.png")
     before = there.read_bytes()
 
     code, said = explain_files(there)
 
     assert code == 0, said
     assert there.read_bytes() == before
-    assert (tmp_path / "out" / "0-2.png").exists()
+    assert (tmp_path / "out" / "0-2" / RECORD).exists()
+
+
+@pytest.mark.parametrize("name", [PAGE, "run.json"])
+def test_a_folder_of_another_program_is_refused_in_one_line(
+    tmp_path, explain_files, capsys, name
+):
+    (file,) = photographs(tmp_path / "photographs", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("<!DOCTYPE html>")
+
+    code, said = explain_files(file)
+    demo = main(["demo", "--out", str(tmp_path / "out")])
+
+    assert (code, demo) == (2, 2)
+    assert f"whose {name} another program has written. Choose another with" in said
+    assert len(said.splitlines()) == 1
+    assert (tmp_path / "out" / name).read_text() == "<!DOCTYPE html>"
 
 
 def test_a_pipe_or_a_huge_file_is_no_record(tmp_path, monkeypatch):
-    os.mkfifo(tmp_path / "pipe.json")
-    (tmp_path / "big.json").write_text('{"image": 1, "maps": 2, "files": 3}')
+    for name in ("pipe", "big"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe" / RECORD)
+    record = '{"image": 1, "maps": 2, "files_sha256": {}}'
+    (tmp_path / "big" / RECORD).write_text(record)
     assert scan_output(tmp_path).owners.keys() == {"big"}
 
     monkeypatch.setattr("captum_iscam.cli.output._LARGEST_RECORD", 30)
@@ -292,7 +303,8 @@ def test_the_demo_does_not_write_over_foreign_tables(
     assert codes == [0, 0], capsys.readouterr().err
     after = contents(tmp_path)
     assert after.items() >= before.items()
-    made = {"table-2.md", "table-2.csv", "scene_0.png", "scene_0.npz", "scene_0.json"}
+    made = {"table-2.md", "table-2.csv", "index.html"}
     added = {file.name for file in after.keys() - before.keys()}
-    assert added - {LOCK} == made
+    assert {"scene_0", "scene_0-2"} == {file.name for file in tmp_path.glob("scene_0*")}
+    assert added - {LOCK} >= made
     ledger.survived("Files", FOREIGN, 3)

@@ -230,7 +230,7 @@ def test_explain_goes_on_past_strange_pictures(tmp_path, explain_files, ledger):
     code, said = explain_files(*(folder / name for name in expected))
 
     out = tmp_path / "out"
-    images = {json.loads(f.read_bytes())["image"] for f in out.glob("*.json")}
+    images = {json.loads(f.read_bytes())["image"] for f in out.glob("*/record.json")}
     read_ones = {str(folder / n) for n, part in expected.items() if part == "read"}
     assert code == 1
     assert images == read_ones

@@ -379,6 +379,27 @@ def test_maps_are_coloured_over_the_picture_alone_or_hidden(visit, folder):
     assert looks["none"][1] == "none"
 
 
+def test_a_click_enlarges_a_map_and_compares_it_with_another(visit, folder):
+    page = visit(folder)
+    page.locator(".card").nth(1).locator("button.picture").nth(1).click()
+    viewer = page.locator("#viewer")
+
+    title = viewer.locator("h2").inner_text()
+    page.keyboard.press("ArrowRight")
+    following = viewer.locator("h2").inner_text()
+    viewer.locator("#viewer-second").select_option(label="Grad-CAM")
+    page.wait_for_function(
+        "[...document.querySelectorAll('#viewer img')]"
+        ".every(image => image.complete && image.naturalWidth > 0)"
+    )
+
+    assert [title, following] == cards(page)[1:3]
+    shown = viewer.locator("figcaption").all_inner_texts()
+    assert shown == ["Score-CAM", "Grad-CAM"]
+    page.keyboard.press("Escape")
+    assert not viewer.is_visible()
+
+
 def test_names_of_files_reach_their_pictures(visit, tmp_path):
     name = "100% #1 & co?"
     run = full_folder(tmp_path, 2, models=(name,), methods={name: "A", "b": "B"})

@@ -1,7 +1,8 @@
 """The results as a page: `report.html`, which works offline and without a server.
 
 The page is one file, made of the files next to this module: `page.html` and
-`style.css`; `elements.js` and `tables.js`, which all tabs use; a file for each tab in
+`style.css`; `elements.js` and `tables.js`, which all tabs use, and `gallery.js` and
+`gallery.css`, which the page of `captum-iscam explain` shares; a file for each tab in
 `tabs`; and `page.js`, which puts the tabs together. A tab is its file alone: it
 registers itself, as `elements.js` describes. :func:`register_tab` adds one from outside
 of the package.
@@ -9,7 +10,6 @@ of the package.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -26,6 +26,12 @@ from torch import Tensor
 from captum_iscam._utils.files import safe_name, write_whole
 from captum_iscam.benchmark import storage
 from captum_iscam.benchmark.markdown import decided
+from captum_iscam.benchmark.report.parts import (
+    as_script,
+    colour_filters,
+    fill,
+    read_part,
+)
 from captum_iscam.benchmark.results import Results
 from captum_iscam.benchmark.storage import (
     REPORT,
@@ -94,7 +100,7 @@ def write_report(folder: Path | str, summary: Summary | None = None) -> Path:
     written = set()
     for name, content in gallery(folder, summary.results):
         file = data / f"{name}.js"
-        line = f"benchmarkReport({_script(name)}, {_script(content)});\n"
+        line = f"benchmarkReport({as_script(name)}, {as_script(content)});\n"
         write_whole(file, line.encode())
         written.add(file)
     page = folder / REPORT
@@ -151,25 +157,16 @@ def _command(command: object) -> str:
 
 
 def _page(content: dict[str, Any]) -> str:
-    parts = files("captum_iscam.benchmark.report")
-
-    def read(name: str) -> str:
-        return parts.joinpath(name).read_text(encoding="utf-8")
-
-    fills = {
-        "style": read("style.css"),
-        "script": "\n".join(
-            [read("elements.js"), read("tables.js"), *_tabs(), read("page.js")]
-        ),
-        "data": _script(content),
-    }
-    # Split once and join, so that braces in the data are never replaced.
-    pieces = read("page.html").split("{{")
-    filled = [pieces[0]]
-    for piece in pieces[1:]:
-        name, _, rest = piece.partition("}}")
-        filled += [fills[name], rest]
-    return "".join(filled)
+    scripts = [read_part(f"{name}.js") for name in ("elements", "tables", "gallery")]
+    return fill(
+        read_part("page.html"),
+        {
+            "style": read_part("style.css") + read_part("gallery.css"),
+            "filters": colour_filters(),
+            "script": "\n".join([*scripts, *_tabs(), read_part("page.js")]),
+            "data": as_script(content),
+        },
+    )
 
 
 def _tabs() -> list[str]:
@@ -183,14 +180,6 @@ def _tabs() -> list[str]:
         f"(() => {{\n{file.read_text(encoding='utf-8')}\n}})();"
         for file in [*inside, *EXTRA_TABS]
     ]
-
-
-def _script(content: object) -> str:
-    """Returns JSON in ASCII, without characters that an HTML parser reads as a tag."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
 
 
 PART = 50

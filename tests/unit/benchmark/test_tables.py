@@ -13,9 +13,7 @@ from reference.benchmark_folders import full_folder, rows_folder
 import captum_iscam
 from captum_iscam._utils.about import citation
 from captum_iscam.benchmark.csv_tables import as_wide_csv
-from captum_iscam.benchmark.distributed import Group
 from captum_iscam.benchmark.latex import as_latex, escape
-from captum_iscam.benchmark.run import progress
 from captum_iscam.benchmark.summary import summarise
 from captum_iscam.benchmark.terminal import as_text
 from captum_iscam.cli.benchmark import print_results
@@ -167,21 +165,6 @@ def test_the_command_prints_at_most_forty_lines_and_where_the_rest_is(tmp_path, 
     for file in ("summary.md", "summary.tex", "report.html"):
         assert any(line.endswith(str(tmp_path / file)) for line in lines[36:39])
     assert lines[39] == f"To cite: {citation(captum_iscam.__version__)}"
-
-
-def test_without_a_terminal_progress_is_a_line_a_minute(capsys, monkeypatch):
-    clock = iter(range(0, 10_000, 25))
-    monkeypatch.setattr(
-        "captum_iscam.benchmark.run.time.monotonic", lambda: next(clock)
-    )
-
-    with progress(10, Group()) as lines:
-        for _ in range(10):
-            lines.update()
-
-    said = capsys.readouterr().err.splitlines()
-    assert [line.partition(" ")[0] for line in said] == ["3/10", "6/10", "9/10"]
-    assert said[0].endswith("left")
 
 
 def test_few_images_have_no_best_anywhere(tmp_path):

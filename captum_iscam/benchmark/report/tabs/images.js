@@ -1,7 +1,6 @@
 // The images with all maps side by side, filtered, ordered and in pages.
 
-const PAGE = 10;
-let page = 0;
+const paging = { page: 0 };
 let latest = 0;
 
 registerTab({
@@ -11,8 +10,12 @@ registerTab({
 
   build(place, redraw) {
     const fromTheStart = () => {
-      page = 0;
+      paging.page = 0;
       redraw();
+    };
+    const showPage = () => {
+      redraw();
+      byId("images").scrollIntoView();
     };
     const choices = (id, change, ...options) => {
       const select = element("select", { id, change });
@@ -39,11 +42,12 @@ registerTab({
         element("label", {}, "Order ", choices("order", fromTheStart, ...orders)),
         element("label", {}, "Value ", choices("value", redraw)),
         element("label", {}, "Maps ", choices("view", setView, ...views)),
+        opacitySlider(),
       ),
       element("p", { id: "status", role: "status" }),
-      pager(redraw),
+      pager(paging, showPage),
       element("div", { id: "gallery" }),
-      pager(redraw),
+      pager(paging, showPage),
     );
   },
 
@@ -57,16 +61,18 @@ registerTab({
       if (turn !== latest) return;
       offerClasses(model, images.map((image, i) => groupOf(image, seen[i])));
       const chosen = choose(images, seen);
-      const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
-      page = Math.min(page, last);
-      const onPage = chosen.slice(page * PAGE, (page + 1) * PAGE);
-      const values = await Promise.all(onPage.map((i) => valuesOf(model, i)));
+      const shown = onPage(chosen, paging);
+      const values = await Promise.all(shown.map((i) => valuesOf(model, i)));
       if (turn !== latest) return;
       byId("gallery").dataset.view = byId("view").value;
+      const entries = shown.map((i) => entryOf(model, images[i], seen[i]));
+      const large = entries.filter((entry) => entry?.maps.length);
+      const enlarge = (image, method) =>
+        openViewer(large, large.findIndex((entry) => entry.id === image.id), method);
       byId("gallery").replaceChildren(
-        ...onPage.map((i, j) => card(model, images[i], seen[i], values[j])),
+        ...shown.map((i, j) => card(model, images[i], seen[i], values[j], enlarge)),
       );
-      showPager(chosen.length, last);
+      showPager(chosen, paging);
     } catch (error) {
       byId("status").textContent = error.message;
     }
@@ -119,39 +125,7 @@ async function valuesOf(model, i) {
   return values[i % report.part];
 }
 
-// Built once, so that a button that is pressed keeps the focus while pages change.
-function pager(redraw) {
-  const turnTo = (to) => {
-    page = Math.max(0, to);
-    redraw();
-    byId("images").scrollIntoView();
-  };
-  const typed = (event) => turnTo((Number.parseInt(event.target.value, 10) || 1) - 1);
-  const button = (text, step) =>
-    element("button", { type: "button", click: () => turnTo(page + step) }, text);
-  const field = element("input", { type: "number", min: 1, change: typed });
-  return element(
-    "div",
-    { class: "pager" },
-    button("Previous", -1),
-    element("label", {}, "Page ", field),
-    button("Next", 1),
-  );
-}
-
-function showPager(found, last) {
-  byId("status").textContent = `${count(found, "image")}, page ${page + 1} of ${last + 1}`;
-  for (const pager of document.querySelectorAll(".pager")) {
-    const [previous, next] = pager.querySelectorAll("button");
-    const field = pager.querySelector("input");
-    previous.disabled = page === 0;
-    next.disabled = page === last;
-    field.max = last + 1;
-    field.value = page + 1;
-  }
-}
-
-function card(model, image, seen, values) {
+function card(model, image, seen, values, enlarge) {
   const head = element("h3", {}, image.id);
   if (image.error !== null) {
     return element("article", { class: "card" }, head, element("p", {}, image.error));
@@ -161,13 +135,13 @@ function card(model, image, seen, values) {
   const figures = methods.map((method, j) =>
     figure(
       model, image, method, metric, values?.[j]?.[at] ?? null, bestOf(values, at, metric),
-      seen !== null && !seen.without.includes(method),
+      seen !== null && !seen.without.includes(method) ? enlarge : null,
     ),
   );
   const plain = element(
     "figure",
     {},
-    element("div", { class: "picture" }, picture(image, `Image ${image.id}`)),
+    picture(box(image), null, `Image ${image.id}`),
     element("figcaption", {}, "Image"),
   );
   return element(
@@ -196,25 +170,36 @@ function facts(image, seen) {
   return parts;
 }
 
-function picture(image, alt) {
-  if (!image.picture) return null;
+function box(image) {
   const src = `images/${encodeURIComponent(image.key)}.jpg`;
-  return element("img", { src, alt, loading: "lazy" });
+  return image.picture ? { src, width: 1, height: 1 } : null;
 }
 
-function figure(model, image, method, metric, value, best, there) {
-  const path = [report.folders[model], method, image.key].map(encodeURIComponent).join("/");
+function mapFile(model, method, image) {
+  return `maps/${[report.folders[model], method, image.key].map(encodeURIComponent).join("/")}.png`;
+}
+
+// What the dialog shows of an image; null where it was not run.
+function entryOf(model, image, seen) {
+  if (seen === null) return null;
+  const about = element("p", {}, facts(image, seen)).textContent;
+  const maps = methods.filter((method) => !seen.without.includes(method)).map((method) =>
+    ({ id: method, label: titleOf(method), src: mapFile(model, method, image) }),
+  );
+  return { id: image.id, title: image.id, about, image: box(image), maps };
+}
+
+function figure(model, image, method, metric, value, best, enlarge) {
   const alt = `Map of ${titleOf(method)} for image ${image.id}`;
-  const src = `maps/${path}.png`;
-  const map = there
-    ? element("img", { class: "map", src, alt, loading: "lazy" })
-    : element("span", { class: "none" }, "no map");
+  const map = enlarge ? { src: mapFile(model, method, image) } : null;
+  const shown = picture(box(image), map, alt, enlarge && (() => enlarge(image, method)));
+  if (!map) shown.append(element("span", { class: "none" }, "no map"));
   const unit = metric && report.run.metrics[metric].unit;
   const bold = value !== null && value === best;
   return element(
     "figure",
     {},
-    element("div", { class: "picture" }, picture(image, ""), map),
+    shown,
     element(
       "figcaption", {}, titleOf(method),
       metric ? element("span", { class: bold ? "best" : false }, number(value, unit)) : null,

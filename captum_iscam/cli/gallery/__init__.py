@@ -1,0 +1,1 @@
+"""The page `index.html` in the folder of `explain` and `demo`."""

@@ -1,0 +1,223 @@
+// The page of explained images: choosers above, a card for each image below.
+
+const paging = { page: 0 };
+
+function build() {
+  const { images, unreadable } = report;
+  const known = [...new Set(images.map((image) => image.model))];
+  byId("facts").textContent =
+    [count(images.length, "image"), ...known, ...methods.map(titleOf)].join(" \u00b7 ");
+  if (unreadable.length) {
+    byId("alerts").append(element(
+      "p", { class: "alert" }, `Records that cannot be read: ${unreadable.join(", ")}.`,
+    ));
+  }
+  byId("main").append(
+    element(
+      "form",
+      { id: "choosers", class: "controls" },
+      chooser("class", "Class", classes(), fromTheStart),
+      chooser("method", "Method", [["", "all"], ...titles()], show),
+      chooser("other", "Compare with", [["", "no other"], ...titles()], compare),
+      chooser("view", "Maps", [["over", "over the image"], ["alone", "alone"], ["none", "hidden"]], setView),
+      opacitySlider(),
+    ),
+    scales(),
+    element("p", { id: "status", role: "status" }),
+    pager(paging, turnPage),
+    element("div", { id: "gallery", "data-view": "over" }),
+    pager(paging, turnPage),
+  );
+  show();
+}
+
+function chooser(id, text, options, change) {
+  const select = element("select", { id, change });
+  fillSelect(select, options);
+  return element("label", {}, `${text} `, select);
+}
+
+function titles() {
+  return methods.map((method) => [method, titleOf(method)]);
+}
+
+// Names of classes, each with the number of images for which it is explained. A name may
+// be anything, so that choices have the place in this list as their value.
+const names = [...new Set(report.images.flatMap((image) => image.targets.map((t) => t.name)))]
+  .sort((a, b) => a.localeCompare(b));
+
+function classes() {
+  const found = (name) =>
+    report.images.filter((image) => image.targets.some((t) => t.name === name)).length;
+  return [
+    ["", "all"],
+    ["first", "the first of each image"],
+    ...names.map((name, i) => [String(i), `${name} (${found(name)})`]),
+  ];
+}
+
+function scales() {
+  const scale = (text, name) =>
+    element("span", { class: "scale" }, element("i", { class: name }), text);
+  return element(
+    "div",
+    { class: "scales" },
+    scale("0 to the largest value of each map", "heat"),
+    scale("difference: red where the first is stronger, blue where the other is", "difference"),
+  );
+}
+
+function fromTheStart() {
+  paging.page = 0;
+  show();
+}
+
+function turnPage() {
+  show();
+  byId("status").scrollIntoView();
+}
+
+function setView() {
+  byId("gallery").dataset.view = byId("view").value;
+}
+
+// Two methods are compared, so that one has to be chosen.
+function compare() {
+  const [method, other] = [byId("method"), byId("other")];
+  if (other.value && !method.value) {
+    method.value = methods.find((name) => name !== other.value) ?? other.value;
+  }
+  show();
+}
+
+function show() {
+  const chosen = report.images.filter((image) => targetsOf(image).length);
+  const shown = onPage(chosen, paging);
+  byId("gallery").replaceChildren(...shown.map((image, at) => card(image, at, shown)));
+  showPager(chosen, paging);
+}
+
+// The places of those targets of an image that are chosen.
+function targetsOf(image) {
+  const value = byId("class").value;
+  const places = [...image.targets.keys()];
+  if (value === "") return places;
+  if (value === "first") return places.slice(0, 1);
+  return places.filter((place) => image.targets[place].name === names[value]);
+}
+
+function card(image, at, shown) {
+  const enlarge = (first, second = "", difference = false) =>
+    openViewer(shown.map(entryOf), at, first, second, difference);
+  const size = image.size ? `${image.size.join(" \u00d7 ")}, ` : "";
+  return element(
+    "article",
+    { class: "card" },
+    element("h3", {}, image.name),
+    element("p", {}, `${image.image}, ${size}${image.model}, layer ${image.layer}`),
+    element(
+      "div",
+      { class: "body" },
+      group("input", "", [element(
+        "figure", {}, picture(image.input, null, `Input ${image.name}`),
+        element("figcaption", {}, "as the model saw it"),
+      )]),
+      targetsOf(image).map((place) => classGroup(image, place, enlarge)),
+    ),
+    element(
+      "div", { class: "foot" },
+      image.links.map(([text, href]) => element("a", { href }, text)),
+    ),
+    details(image),
+  );
+}
+
+function group(title, value, figures) {
+  const head = element("h4", {}, `${title} `, element("span", {}, value));
+  return element("div", { class: "class" }, head, element("div", {}, figures));
+}
+
+function classGroup(image, place, enlarge) {
+  const target = image.targets[place];
+  const symbol = image.score === "identity" ? "score" : "p";
+  const [method, other] = [byId("method").value, byId("other").value];
+  const maps = image.maps.filter((map) => map.target === place);
+  const find = (name) => maps.find((map) => map.method === name);
+  const pair = [find(method), find(other)];
+  let figures = maps.filter((map) => !method || map.method === method);
+  if (other) figures = pair.filter((map) => map);
+  const shown = figures.map((map) => figureOf(image, map, () => enlarge(idOf(map))));
+  if (other && pair.every((map) => map)) shown.push(differenceFigure(image, pair, enlarge));
+  return group(target.name, `${symbol} = ${number(target.value)}`, shown);
+}
+
+function figureOf(image, map, enlarge) {
+  const alt = `Map of ${titleOf(map.method)} for ${image.targets[map.target].name}, image ${image.name}`;
+  return element(
+    "figure",
+    {},
+    picture(image.input, map, alt, enlarge),
+    element(
+      "figcaption", {}, titleOf(map.method),
+      map.empty ? element("span", {}, "zero everywhere") : null, linksOf(map),
+    ),
+  );
+}
+
+function differenceFigure(image, [first, second], enlarge) {
+  const label = `${titleOf(first.method)} \u2212 ${titleOf(second.method)}`;
+  return element(
+    "figure",
+    {},
+    picture(
+      image.input, { first: first.src, second: second.src }, `${label}, image ${image.name}`,
+      () => enlarge(idOf(first), idOf(second), true),
+    ),
+    element("figcaption", {}, label),
+  );
+}
+
+function idOf(map) {
+  return `${map.target} ${map.method}`;
+}
+
+// What the dialog shows of an image.
+function entryOf(image) {
+  const maps = image.maps.map((map) => ({
+    ...map,
+    id: idOf(map),
+    label: `${titleOf(map.method)}, ${image.targets[map.target].name}`,
+  }));
+  return { title: image.name, about: image.image, image: image.input, maps };
+}
+
+// The cost of each method and its warnings. One call makes the maps of all classes.
+function details(image) {
+  const table = element("div", { class: "scroll" });
+  const numberColumn = (title, name) => ({
+    title,
+    value: (call) => call[name],
+    cell: (call) => element("td", {}, quantity(call[name])),
+  });
+  const method = {
+    title: "Method",
+    value: (call) => call.title,
+    cell: (call) => element("th", { scope: "row" }, call.title),
+  };
+  const columns = [method, numberColumn("Seconds", "seconds"), numberColumn("Forward passes", "forward_passes")];
+  const warnings = image.calls.flatMap((call) =>
+    call.warnings.map((text) => element("li", {}, `${call.title}: ${text}`)),
+  );
+  const summary = warnings.length
+    ? `Cost, and ${count(warnings.length, "warning")}`
+    : "Cost";
+  return element(
+    "details",
+    { toggle: () => sortableTable(table, columns, image.calls) },
+    element("summary", {}, summary),
+    table,
+    warnings.length ? element("ul", { class: "warnings" }, warnings) : null,
+  );
+}
+
+build();
