@@ -139,7 +139,7 @@ class _LabelScore:
     seen: bool = False
 
     def __call__(self, output: Any, *_: Any) -> Tensor:
-        rows = _rows(output)
+        rows = as_rows(output)
         for label in self.labels:
             _check_index("labels", label, rows)
         if not self.seen:
@@ -156,7 +156,7 @@ class _NumberScore:
     toward: float | None
 
     def __call__(self, output: Any, *_: Any) -> Tensor:
-        rows = _rows(output)
+        rows = as_rows(output)
         _check_index("index", self.index, rows)
         value = rows[:, self.index]
         return value if self.toward is None else -(value - self.toward).abs()
@@ -168,7 +168,7 @@ class _SimilarityScore:
     shape: tuple[int, ...]
 
     def __call__(self, output: Any, *_: Any) -> Tensor:
-        rows = _rows(output).flatten(1)
+        rows = as_rows(output).flatten(1)
         if rows.shape[1] != len(self.reference):
             raise ValueError(
                 f"reference must have {rows.shape[1]} numbers like the model's "
@@ -178,7 +178,7 @@ class _SimilarityScore:
         return F.cosine_similarity(rows, reference, dim=1)
 
 
-def _rows(output: Any) -> Tensor:
+def as_rows(output: Any) -> Tensor:
     """Returns a model's output as `(N, numbers, ...)`, in at least float32."""
     if not isinstance(output, Tensor) or output.dim() == 0:
         raise TypeError(

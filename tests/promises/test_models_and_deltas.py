@@ -233,6 +233,7 @@ MADE = {
     "regression toward": lambda net, x: targets.regression(net, 2, toward=0.5),
     "multi_label": lambda net, x: targets.multi_label(net, [0, 3]),
     "similarity": lambda net, x: targets.similarity(net, torch.arange(5.0).double()),
+    "contrast": lambda net, x: targets.contrast(net, [0, 3]),
     "segmentation": lambda net, x: targets.segmentation(
         net, 3, torch.ones(6, 7).bool(), score="sigmoid"
     ),
@@ -255,7 +256,7 @@ def test_explainers_pickle_with_every_target(name, method):
     own = {"n_masks": 5, "grid": 3} if method is RISE else {}
     if name == "segmentation of examples":
         own["additional_forward_args"] = torch.ones(2, 6, 7).bool()
-    own |= {"target": 1} if name == "the model" else {}
+    own |= {"target": 1} if name in ("the model", "contrast") else {}
     built = method(MADE[name](net, x), *layer, score="identity")
 
     found = []

@@ -456,6 +456,11 @@ TARGETS = {
         targets.similarity(f, torch.tensor([1.0, -2, 0.5, 0, 3], device=x.device)),
         None,
     ),
+    "contrast": lambda f, x: (targets.contrast(f, [1, 4]), None),
+    "contrast of examples": lambda f, x: (
+        targets.contrast(f),
+        targets.similar_classes(f(x), 2),
+    ),
     "segmentation": lambda f, x: (targets.segmentation(f, 3, region_of(x)), None),
     "segmentation of examples": lambda f, x: (
         targets.segmentation(f, 3),
@@ -472,8 +477,9 @@ EXPLAINED = {"segmentation": Segmenter, "detection": Detector}
 
 def score_of(name, method, net, x):
     score, additional = TARGETS[name](net, x)
+    target = 2 if name.startswith("contrast") else None
     return method(score, net.features, score="identity").attribute(
-        x, additional_forward_args=additional
+        x, target, additional_forward_args=additional
     )
 
 

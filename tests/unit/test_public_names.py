@@ -30,8 +30,8 @@ NAMES = {
     "top_k_intersection win_rate",
     "captum_iscam.networks": "Network load_classifier model_names sha256",
     "captum_iscam.reshape_transforms": "maxvit_grid maxvit_windows swin tokens vit",
-    "captum_iscam.targets": "ModelScore detection multi_label regression segmentation "
-    "similarity",
+    "captum_iscam.targets": "ModelScore contrast detection multi_label regression "
+    "segmentation similar_classes similarity",
     "captum_iscam.transformers": "reshape_transform_for token_layer",
     "captum_iscam.visualization": "OnOriginal Row colours display_image on_original "
     "overlay upsample visualize visualize_rows",
