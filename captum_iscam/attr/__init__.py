@@ -7,6 +7,7 @@ from captum_iscam.attr.hires_cam import LayerHiResCAM
 from captum_iscam.attr.integrated_grad_cam import LayerIntegratedGradCAM
 from captum_iscam.attr.integrated_score_cam import LayerIntegratedScoreCAM
 from captum_iscam.attr.layer_cam import LayerCAM
+from captum_iscam.attr.poly_cam import LayerPolyCAM
 from captum_iscam.attr.rise import RISE
 from captum_iscam.attr.score_cam import LayerScoreCAM
 from captum_iscam.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCAMPlusPlus
@@ -22,6 +23,7 @@ __all__ = [
     "LayerHiResCAM",
     "LayerIntegratedGradCAM",
     "LayerIntegratedScoreCAM",
+    "LayerPolyCAM",
     "LayerScoreCAM",
     "LayerSmoothGradCAMPlusPlus",
     "LayerSmoothedScoreCAM",

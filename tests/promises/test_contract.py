@@ -31,6 +31,10 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:The noise",
 )
 every_method = pytest.mark.parametrize("name", EVERY)
+# Poly-CAM combines the layers of a list, and has tests of its own for that.
+of_each_layer = pytest.mark.parametrize(
+    "name", [name for name in EVERY if not name.startswith("poly-cam")]
+)
 every_score_method = pytest.mark.parametrize("name", [*SCORE_METHODS, *SHORTCUTS])
 every_gradient_method = pytest.mark.parametrize("name", GRADIENT_METHODS)
 every_noisy_method = pytest.mark.parametrize("name", ["ss-cam", "smooth grad-cam++"])
@@ -366,7 +370,7 @@ def test_the_layers_input(name, net):
     torch.testing.assert_close(out, expected, **CLOSE)
 
 
-@every_method
+@of_each_layer
 def test_a_list_of_layers_gives_a_list_of_maps(name, net):
     x = images(2)
 
@@ -387,7 +391,7 @@ class Split(nn.Module):
         return maps[:, :4], maps[:, 2:]
 
 
-@every_method
+@of_each_layer
 def test_a_layer_with_two_outputs_gives_a_tuple(name, net):
     split = Split()
 
@@ -686,6 +690,7 @@ def test_attribute_can_be_swapped_for_captums(name):
         ("score-cam", "Layer Score-CAM"),
         ("is-cam", "Layer Integrated Score-CAM"),
         ("ss-cam", "Layer Smoothed Score-CAM"),
+        ("poly-cam", "Layer Poly-CAM"),
         ("integrated grad-cam", "Layer Integrated Grad-CAM"),
         ("grad-cam++", "Layer Grad-CAM++"),
         ("smooth grad-cam++", "Layer Smooth Grad-CAM++"),

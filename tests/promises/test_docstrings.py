@@ -26,6 +26,7 @@ FAMILIES = {
         attr.LayerScoreCAM,
         attr.LayerIntegratedScoreCAM,
         attr.LayerSmoothedScoreCAM,
+        attr.LayerPolyCAM,
         attr.RISE,
     ),
     "gradient methods": (
@@ -47,6 +48,7 @@ FAMILIES = {
 # Parameters that share their name with those of the family, but not their meaning.
 OTHER_MEANING = {
     "RISE": {"inputs", "generator"},
+    "LayerPolyCAM": {"layer", "relu_attributions"},
     "boxes_to_masks": {"size"},
     "draw_scenes": {"seed"},
 }

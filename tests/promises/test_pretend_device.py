@@ -20,6 +20,7 @@ from captum_iscam import (
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
+    LayerPolyCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
@@ -93,6 +94,7 @@ SCORE_METHODS = {
     "is-cam": (LayerIntegratedScoreCAM, {}),
     "is-cam n_steps": (LayerIntegratedScoreCAM, {"n_steps": 3}),
     "ss-cam": (LayerSmoothedScoreCAM, {"n_samples": 4}),
+    "poly-cam both": (LayerPolyCAM, {"variant": "both"}),
     "rise": (RISE, {"n_masks": 20, "grid": 3}),
 }
 GRADIENT_METHODS = {

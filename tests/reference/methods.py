@@ -11,6 +11,7 @@ from captum_iscam import (
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
+    LayerPolyCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
@@ -37,6 +38,7 @@ METHODS = {
         LayerSmoothedScoreCAM,
         {"n_samples": 2, "stdevs": 0.2, "noise": "mask"},
     ),
+    "poly-cam": (LayerPolyCAM, {}),
     "integrated grad-cam": (LayerIntegratedGradCAM, {"n_steps": 4}),
     "grad-cam++": (LayerGradCAMPlusPlus, {}),
     "grad-cam++ products": (LayerGradCAMPlusPlus, {"denominator": "products"}),
@@ -61,7 +63,11 @@ SHORTCUTS = {
     ),
 }
 """The same methods with fewer passes. They keep every promise."""
-EVERY = {**METHODS, **SHORTCUTS}
+EVERY = {
+    **METHODS,
+    **SHORTCUTS,
+    "poly-cam both": (LayerPolyCAM, {"variant": "both"}),
+}
 SCORE_METHODS = [
     name
     for name, (method, _) in METHODS.items()

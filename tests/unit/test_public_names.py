@@ -13,10 +13,10 @@ import captum_iscam
 NAMES = {
     "captum_iscam": "LayerGradCAMPlusPlus LayerIntegratedGradCAM LayerScoreCAM RISE "
     "LayerIntegratedScoreCAM LayerSmoothGradCAMPlusPlus LayerSmoothedScoreCAM "
-    "LayerCAM LayerHiResCAM LayerXGradCAM",
+    "LayerCAM LayerHiResCAM LayerPolyCAM LayerXGradCAM",
     "captum_iscam.attr": "LayerGradCAMPlusPlus LayerIntegratedGradCAM LayerScoreCAM "
     "LayerIntegratedScoreCAM LayerSmoothGradCAMPlusPlus LayerSmoothedScoreCAM RISE "
-    "fuse LayerCAM LayerHiResCAM LayerXGradCAM",
+    "fuse LayerCAM LayerHiResCAM LayerPolyCAM LayerXGradCAM",
     "captum_iscam.demo": "CLASSES Scene draw_scene draw_scenes load_network "
     "load_scenes preprocess",
     "captum_iscam.layers": "check_spatial default_layer find_layer",
