@@ -302,7 +302,8 @@ def test_scores_that_are_probably_not_meant_are_warned_of_once(name, look):
     assert said is None or re.search(said, found[0])
 
 
-@pytest.mark.parametrize("name", SCORE_METHODS)
+# Poly-CAM refuses two layers of the same size.
+@pytest.mark.parametrize("name", [name for name in SCORE_METHODS if name != "poly-cam"])
 @pytest.mark.filterwarnings("ignore:The map is zero", "ignore:The noise")
 def test_scores_that_are_probably_not_meant_are_warned_of_once_for_all_layers(name):
     net = Shaped(2, repeated(7, first=False)).double()
