@@ -112,7 +112,7 @@ class LayerPolyCAM(LayerScoreMethod):
     and their ReLU follow the authors' code (andralex8/polycam). It differs from this
     class in four details. Its `Pool` is bilinear interpolation, which is the same mean
     where sizes are halved, but skips positions where they shrink by more. It scales a
-    mask between its 0.1 and 99.9 percentiles, and before the upsampling. PCAM+ omits
+    mask by its 0.1 and 99.9 percentiles, and before the upsampling. PCAM+ omits
     `s(b)`. The last map is scaled to [0, 1] and resized to the input. The printed
     equations were not compared.
 
