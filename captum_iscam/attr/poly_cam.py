@@ -196,8 +196,9 @@ class LayerPolyCAM(LayerScoreMethod):
                 list `(N, T)`, or one row `(1, T)` for all examples, explains T classes
                 of each example with the passes of one. Default: None
             additional_forward_args (Any, optional): Further arguments of the model, one
-                or a tuple. A tensor whose first dimension is `N` follows its example;
-                everything else is passed on unchanged. Default: None
+                or a tuple. A tensor whose first dimension is `N` follows its example,
+                in a list, tuple or dict too; everything else is passed on unchanged.
+                Default: None
             attribute_to_layer_input (bool, optional): Explain the layer's input instead
                 of its output. Default: False
             relu_attributions (bool, optional): Set negative values of each layer's map
