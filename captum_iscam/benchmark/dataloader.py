@@ -27,10 +27,13 @@ class Preprocessed:
         inputs (Tensor): `(1, 3, H, W)`.
         masks (dict[int, Tensor]): The pixels of each class, `(1, 1, H, W)` of bool;
             without classes that lie outside of the crop.
+        interventions (dict[int, Tensor]): The inputs without the object of each class,
+            where that is known.
     """
 
     inputs: Tensor
     masks: dict[int, Tensor]
+    interventions: dict[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,6 +74,7 @@ class _Images(Dataset[Loaded]):
         index = self._indices[number]
         try:
             image, regions = self._items[index].read()
+            without = self._items[index].interventions()
         except UnreadableImageError as error:
             return Loaded(index, error=" ".join(str(error).split()) or "unreadable")
         preprocessed: dict[str, Preprocessed] = {}
@@ -78,7 +82,9 @@ class _Images(Dataset[Loaded]):
             if str(sizes) not in preprocessed:
                 inputs = transform(image).unsqueeze(0)
                 preprocessed[str(sizes)] = Preprocessed(
-                    inputs, _cropped(regions, sizes)
+                    inputs,
+                    _cropped(regions, sizes),
+                    {k: transform(other).unsqueeze(0) for k, other in without.items()},
                 )
         crop = _crop(image, self._transforms[0][1])
         return Loaded(
