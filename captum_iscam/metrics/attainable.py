@@ -252,7 +252,7 @@ def attainable_deletion(
 def _share(
     data: MetricInputs, substrate: str | Baselines, patches: int, *, inserting: bool
 ) -> Tensor:
-    """Returns the change of the score in the map's order, over that in the greedy one."""
+    """Returns the change of the score in the map's order, over the greedy order's."""
     changes = _PatchChanges(data, substrate, patches, inserting=inserting)
     rank = ranks(patch_sums(data.maps, changes.patch)).to(data.batch.device)
     steps = torch.arange(changes.count + 1, device=rank.device).view(-1, 1)

@@ -12,7 +12,7 @@ from captum_iscam._utils.forward import Score
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_number, require_floating
 from captum_iscam.metrics._base import Inputs, MetricInputs, ScoredModel, metric
-from captum_iscam.metrics._maps import Attributions
+from captum_iscam.metrics._maps import Attributions, resize
 from captum_iscam.metrics.localisation import energy_pointing_game
 from captum_iscam.metrics.patches import rounded_drops
 
@@ -141,7 +141,7 @@ def irrelevant_object_share(
     *,
     interventions: Tensor,
     object_masks: Tensor,
-    threshold: float = 0.05,
+    negligible: float = 0.05,
     score: Score = "softmax",
     internal_batch_size: int | None = None,
 ) -> Tensor:
@@ -161,7 +161,7 @@ def irrelevant_object_share(
     takes it: the sum of `max(0, L)` over the object, divided by that over all pixels.
     The map `L` is resized to the input's size by linear interpolation
     (align_corners=False). An object does not matter if its removal lowers the score by
-    at most `threshold`, :math:`\tau`, times what the most important object does. One
+    at most `negligible`, :math:`\tau`, times what the most important object does. One
     whose removal raises the score is among them. It takes one forward pass for each
     object and one for the input.
 
@@ -196,7 +196,7 @@ def irrelevant_object_share(
         object_masks (Tensor): Where each object is, at the input's size,
             `(N, K, *spatial)`, bool or numbers, true or 1 on the object and false or 0
             elsewhere. Each mask must mark at least one pixel.
-        threshold (float, optional): Largest importance of an object that does not
+        negligible (float, optional): Largest importance of an object that does not
             matter, as a share of that of the most important object, at least 0 and
             below 1. Default: 0.05
         score (str or Callable, optional): `s`, the transform of the model's output from
@@ -216,7 +216,7 @@ def irrelevant_object_share(
         ValueError: If a shape does not fit, `target`, `score` or
             `internal_batch_size` is invalid, a mask is empty or holds values other than
             0 and 1, or
-            `threshold` is out of range.
+            `negligible` is out of range.
         TypeError: If `inputs`, `attributions` or `interventions` are not floating point
             tensors, `object_masks` is not a tensor, `target` does not hold integers, or
             the model does not return a tensor.
@@ -236,10 +236,10 @@ def irrelevant_object_share(
         >>> irrelevant_object_share(model, image, image, score="identity", **objects)
         tensor([0.2500])
     """
-    limit = as_number(threshold)
+    limit = as_number(negligible)
     if limit is None or not 0 <= limit < 1:
         raise ValueError(
-            f"threshold must be at least 0 and below 1, got {threshold!r}. "
+            f"negligible must be at least 0 and below 1, got {negligible!r}. "
             "Omit it for the default, 0.05."
         )
     model = ScoredModel(forward_func, target, additional_forward_args, score)
@@ -258,6 +258,7 @@ def _importance_and_shares(
 ) -> tuple[Tensor, Tensor]:
     """Returns the importance of each object and its share of the map, `(N, K)`."""
     index = _check_objects(data, interventions, object_masks)
+    maps = resize(data.maps, object_masks.shape[2:])
     images = torch.cat([interventions, data.batch.inputs[index].unsqueeze(1)], 1)
 
     def perturb(examples: Tensor, number: Tensor) -> Mapping[int, Tensor]:
@@ -266,7 +267,7 @@ def _importance_and_shares(
     count = object_masks.shape[1]
     (scores,) = data.scores(count + 1, perturb)
     shares = torch.stack(
-        [energy_pointing_game(data.maps, object_masks[:, [k]]) for k in range(count)], 1
+        [energy_pointing_game(maps, object_masks[:, [k]]) for k in range(count)], 1
     )
     importance = rounded_drops(scores).to(scores.dtype).to(scores.device)
     return importance, shares.to(scores.dtype)
