@@ -136,7 +136,8 @@ def tested(context: MetricContext) -> dict[str, MetricSpec]:
     return {
         name: replace(spec, chosen={"patches": 4}) if spec.group == "named" else spec
         for name, spec in METRICS.items()
-        if "attributions" in spec.parameters
+        if spec.metric.higher_is_better is not None
+        and "attributions" in spec.parameters
         and "explanation_func" not in spec.parameters
         and (scene or not (spec.needs_regions or spec.needs_interventions))
         and (scene or spec.group != "named")
