@@ -28,10 +28,13 @@ class Preprocessed:
         inputs (Tensor): `(1, C, H, W)`.
         masks (dict[int, Tensor]): The pixels of each class, `(1, 1, H, W)` of bool;
             without classes that lie outside of the crop.
+        interventions (dict[int, Tensor]): The inputs without the object of each class,
+            where that is known.
     """
 
     inputs: Tensor
     masks: dict[int, Tensor]
+    interventions: dict[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,6 +75,7 @@ class _Images(Dataset[Loaded]):
         index = self._indices[number]
         try:
             image, regions = self._items[index].read()
+            without = self._items[index].interventions()
         except UnreadableImageError as error:
             return Loaded(index, error=" ".join(str(error).split()) or "unreadable")
         preprocessed: dict[object, Preprocessed] = {}
@@ -79,7 +83,11 @@ class _Images(Dataset[Loaded]):
             key = _key(transform)
             if key not in preprocessed:
                 inputs = transform(image).unsqueeze(0)
-                preprocessed[key] = Preprocessed(inputs, _cropped(regions, words))
+                preprocessed[key] = Preprocessed(
+                    inputs,
+                    _cropped(regions, words),
+                    {k: transform(other).unsqueeze(0) for k, other in without.items()},
+                )
         keys = [_key(transform) for transform, _ in self._transforms]
         crop = _crop(image, preprocessed[keys[0]].inputs[0], self._transforms[0][1])
         return Loaded(

@@ -174,6 +174,18 @@ class Item(ABC):
             UnreadableImageError: If the image or a mask cannot be read.
         """
 
+    @property
+    def has_interventions(self) -> bool:
+        """Whether the image can be drawn without one of its objects."""
+        return False
+
+    def interventions(self) -> dict[int, Image.Image]:
+        """Returns the image without the object of each class, where that is known.
+
+        What was behind the object is in its place, all else is the same.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class FileItem(Item):
@@ -242,6 +254,11 @@ class DataSet:
     def has_regions(self) -> bool:
         """Whether any image has a box or a mask of a class that is known."""
         return any(item.has_regions for item in self.items)
+
+    @property
+    def has_interventions(self) -> bool:
+        """Whether any image can be drawn without one of its objects."""
+        return any(item.has_interventions for item in self.items)
 
     def subset(self, samples: int, seed: int) -> DataSet:
         """Returns `samples` images at random, the same on every machine.

@@ -101,6 +101,7 @@ class Evaluator:
         )
         probabilities[target] = -torch.inf
         mask = preprocessed.masks.get(target)
+        interventions, object_masks = _interventions(preprocessed)
         for method, metrics in wanted.items():
             explainer = _Explainer(self.experiment, explained, method, index)
             context = MetricContext(
@@ -109,14 +110,20 @@ class Evaluator:
                 attributions=inputs[:, :1],
                 target=target,
                 other_target=int(probabilities.argmax()),
-                masks=None if mask is None else mask.to(self.experiment.device),
+                masks=self._placed(mask),
                 explanation_func=explainer,
                 cached_explanation_func=CachedExplainer(explainer),
                 seed=self.experiment.image_seed(index),
                 internal_batch_size=self.experiment.options.internal_batch_size,
+                interventions=self._placed(interventions),
+                object_masks=self._placed(object_masks),
             )
             self._method(replace(base, method=method), context, metrics)
             self._store.sync()
+
+    def _placed(self, known: Tensor | None) -> Tensor | None:
+        """Returns the tensor on the device of the network."""
+        return None if known is None else known.to(self.experiment.device)
 
     def _wanted(self, explained: ExplainedModel, index: int) -> dict[str, list[str]]:
         """Returns by method the metrics without a row."""
@@ -193,6 +200,20 @@ class Evaluator:
                 self._printed.add(text)
                 where = f"{row.image}, {row.model}, {row.method}"
                 tqdm.write(f"{where}: {text} (printed once)", file=sys.stderr)
+
+
+def _interventions(
+    preprocessed: Preprocessed,
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Returns the input without each object in the crop, and the objects' pixels."""
+    masks, without = preprocessed.masks, preprocessed.interventions
+    seen = [label for label in without if label in masks]
+    if not seen:
+        return None, None
+    return (
+        torch.stack([without[label] for label in seen], 1),
+        torch.cat([masks[label] for label in seen], 1),
+    )
 
 
 class _Explainer:

@@ -27,7 +27,7 @@ _GROUPS: dict[str, Sequence[str]] = {
     "localisation": ("localisation",),
     "sanity": ("sanity",),
 }
-_GROUPS_OF_ONE = ("default", "further", "localisation", "sanity")
+_GROUPS_OF_ONE = ("default", "further", "localisation", "sanity", "named")
 
 METRICS: dict[str, MetricSpec] = {}
 
@@ -38,21 +38,25 @@ def register_metric(
     function: _Function,
     group: str = "default",
     *,
+    name: str | None = None,
     finish: Callable[[Any], Any] | None = None,
     **settings: Any,
 ) -> _Function:
-    """Adds a metric to `METRICS`, under the name of its function.
+    """Adds a metric to `METRICS`, by default under the name of its function.
 
     Args:
         function (Callable): The metric. It declares its direction and unit by
             :func:`metric`. Its parameters without a default are keys of `ARGUMENTS`, or
             are given in `settings`. It returns one number per example, a tensor `(N,)`,
             or `Curves`.
-        group (str, optional): "default", "further", "localisation" or "sanity", see
-            :class:`MetricSpec`. Default: "default"
+        group (str, optional): "default", "further", "localisation", "sanity" or
+            "named", see :class:`MetricSpec`. Default: "default"
+        name (str, optional): Its name, if one function is registered with several
+            settings. Default: None, the name of the function
         finish (Callable, optional): Turns what the function returns into one number.
             Default: None, it returns one number per example
-        **settings: Values for other parameters of the function than its defaults.
+        **settings: Values for other parameters of the function than its defaults. They
+            define the metric: no option of the command line changes them.
 
     Returns:
         The function, so that this is also a decorator.
@@ -71,7 +75,8 @@ def register_metric(
         {'threshold': 0.1}
         >>> del METRICS["positive_share"]
     """
-    name = getattr(function, "__name__", repr(function))
+    if name is None:
+        name = str(getattr(function, "__name__", repr(function)))
     _check_name(name, function)
     _check_declaration(name, function)
     if group not in _GROUPS_OF_ONE:
@@ -143,11 +148,23 @@ def _check_parameters(name: str, spec: MetricSpec) -> None:
         )
 
 
-register_metric(metrics.average_drop)
-register_metric(metrics.average_increase)
-register_metric(metrics.average_gain)
+# A map that is multiplied in directly dims the whole image, which networks bear: the
+# plain forms cannot tell a random map from a good one.
+register_metric(metrics.average_drop, keep=0.5)
+register_metric(metrics.average_increase, keep=0.5)
+register_metric(metrics.average_gain, keep=0.5)
+register_metric(metrics.average_drop, "further", name="average_drop_plain", keep=None)
+register_metric(
+    metrics.average_increase, "further", name="average_increase_plain", keep=None
+)
+register_metric(metrics.average_gain, "further", name="average_gain_plain", keep=None)
 register_metric(metrics.insertion)
 register_metric(metrics.deletion)
+register_metric(metrics.insertion, "further", name="insertion_blur", substrate="blur")
+register_metric(metrics.deletion, "further", name="deletion_blur", substrate="blur")
+register_metric(metrics.attainable_insertion, "named")
+register_metric(metrics.attainable_deletion, "named")
+register_metric(metrics.single_deletion)
 # On a CPU, filling in the removed pixels takes longer than a small network's pass.
 register_metric(metrics.road, "further")
 register_metric(metrics.road_most_relevant_first, "further")
@@ -156,10 +173,13 @@ register_metric(metrics.complexity)
 register_metric(metrics.sparseness)
 register_metric(metrics.coherency, "further")
 register_metric(metrics.adcc, "further")
+register_metric(metrics.arcc, "further")
 register_metric(metrics.energy_pointing_game, "localisation")
 register_metric(metrics.pointing_game, "localisation")
 register_metric(metrics.mask_iou, "localisation")
 register_metric(metrics.top_k_intersection, "localisation")
+register_metric(metrics.object_order)
+register_metric(metrics.irrelevant_object_share)
 register_metric(metrics.infidelity, "sanity")
 register_metric(metrics.sensitivity_max, "sanity")
 register_metric(
@@ -170,19 +190,23 @@ register_metric(
 register_metric(metrics.target_sensitivity, "sanity")
 
 
-def find_metrics(names: str | None, has_regions: bool) -> dict[str, MetricSpec]:
+def find_metrics(
+    names: str | None, has_regions: bool, has_interventions: bool = False
+) -> dict[str, MetricSpec]:
     """Returns the metrics in a comma-separated list, each once.
 
     Args:
         names (str or None): Names from `METRICS`; "default"; "all" stands for all but
-            the sanity checks, "localisation" and "sanity" for those groups. None is
-            "default".
+            the sanity checks and those that run by name only, "localisation" and
+            "sanity" for those groups. None is "default".
         has_regions (bool): Whether objects are marked in any image; groups leave
             metrics out that need it, a name does not.
+        has_interventions (bool, optional): Whether any image can be drawn without one
+            of its objects, likewise. Default: False
 
     Raises:
-        ValueError: If a name is unknown, none is left, or a named metric needs boxes or
-            masks and there are none.
+        ValueError: If a name is unknown, none is left, or a named metric needs what
+            the data do not have.
 
     Examples::
 
@@ -190,13 +214,18 @@ def find_metrics(names: str | None, has_regions: bool) -> dict[str, MetricSpec]:
         ['road']
     """
     found: list[str] = []
+
+    def lacks(spec: MetricSpec) -> str | None:
+        if spec.needs_interventions and not has_interventions:
+            return "the images without each object, which only the bundled scenes have"
+        return "boxes or masks" if spec.needs_regions and not has_regions else None
+
     for name in [part.strip().lower() for part in (names or "default").split(",")]:
         if name in _GROUPS:
             found += [
                 member
                 for member, spec in METRICS.items()
-                if spec.group in _GROUPS[name]
-                and (has_regions or not spec.needs_regions)
+                if spec.group in _GROUPS[name] and lacks(spec) is None
             ]
         elif name in METRICS:
             found.append(name)
@@ -206,9 +235,11 @@ def find_metrics(names: str | None, has_regions: bool) -> dict[str, MetricSpec]:
                 f"{', '.join(METRICS)}; default, all, localisation and sanity for "
                 "several."
             )
-    missing = [n for n in found if METRICS[n].needs_regions and not has_regions]
+    missing = [
+        f"{n!r}, which needs {what}" for n in found if (what := lacks(METRICS[n]))
+    ]
     if missing or not found:
-        got = f"{missing[0]!r}, which needs boxes or masks" if missing else f"{names!r}"
+        got = missing[0] if missing else f"{names!r}"
         raise ValueError(
             f"metric must be a list of metrics the data can answer, got {got}. "
             "Mark the objects in the data, or name other metrics."
@@ -221,6 +252,8 @@ def with_settings(
 ) -> dict[str, MetricSpec]:
     """Returns the metrics with settings for those that have one of that name.
 
+    What a metric is registered with stays: `insertion_blur` has no other substrate.
+
     Examples::
 
         >>> found = with_settings(METRICS, {"substrate": "blur"})
@@ -230,7 +263,7 @@ def with_settings(
     return {
         name: replace(
             m,
-            chosen={**m.chosen, **{k: v for k, v in chosen.items() if k in m.settings}},
+            chosen={**{k: v for k, v in chosen.items() if k in m.settings}, **m.chosen},
         )
         for name, m in specs.items()
     }

@@ -32,6 +32,10 @@ class MetricContext:
             one returns the same maps without computing them again.
         seed (int): Seed of the noise.
         internal_batch_size (int or None): Inputs per forward pass. Default: None
+        interventions (Tensor or None): The input drawn without each of its `K` objects,
+            `(1, K, C, H, W)`. Default: None, where that is not known
+        object_masks (Tensor or None): The pixels of these objects, `(1, K, H, W)`.
+            Default: None
     """
 
     model: nn.Module
@@ -44,6 +48,8 @@ class MetricContext:
     cached_explanation_func: Callable[..., Tensor]
     seed: int
     internal_batch_size: int | None = None
+    interventions: Tensor | None = None
+    object_masks: Tensor | None = None
 
 
 ARGUMENTS: Mapping[str, Callable[[MetricContext], Any]] = {
@@ -54,8 +60,10 @@ ARGUMENTS: Mapping[str, Callable[[MetricContext], Any]] = {
     "generator": lambda context: torch.Generator().manual_seed(context.seed),
     "inputs": lambda context: context.inputs,
     "internal_batch_size": lambda context: context.internal_batch_size,
+    "interventions": lambda context: context.interventions,
     "masks": lambda context: context.masks,
     "model": lambda context: context.model,
+    "object_masks": lambda context: context.object_masks,
     "other_target": lambda context: context.other_target,
     "return_curves": lambda context: True,
     "size": lambda context: context.inputs.shape[2:],
@@ -83,7 +91,8 @@ class MetricSpec:
         metric (Callable): The function, which declares direction and unit.
         group (str): "default"; "further" for metrics that repeat others or are slow,
             which default excludes; "localisation", part of default where objects are
-            marked; "sanity", expensive checks that run only when they are named.
+            marked; "sanity", expensive checks that run only when they are named;
+            "named", metrics in no group, which run only by their own name.
         chosen (Mapping[str, Any]): Settings other than the function's own defaults.
         finish (Callable, optional): Turns what the function returns into one number.
             Default: None, it returns one number
@@ -105,6 +114,11 @@ class MetricSpec:
         return "masks" in self.parameters
 
     @property
+    def needs_interventions(self) -> bool:
+        """Whether it needs the image without each of its objects."""
+        return not {"interventions", "object_masks"}.isdisjoint(self.parameters)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All settings it runs with, for the record."""
         plain = (bool, int, float, str, tuple, type(None))
@@ -120,6 +134,8 @@ class MetricSpec:
     def evaluate(self, context: MetricContext) -> MetricResult:
         """Returns the value of one map, None where it is not finite."""
         if self.needs_regions and context.masks is None:
+            return MetricResult(None)
+        if self.needs_interventions and context.interventions is None:
             return MetricResult(None)
         found = self.call(context)
         self.check(found)

@@ -60,4 +60,6 @@ def tiny_context() -> MetricContext:
         explanation_func=explain,
         cached_explanation_func=explain,
         seed=0,
+        interventions=torch.rand(1, 2, 3, 32, 32, generator=draw),
+        object_masks=torch.cat([masks, ~masks], 1),
     )

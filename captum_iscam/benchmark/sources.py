@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from captum_iscam.benchmark.class_folders import (
     is_imagenet,
@@ -40,9 +41,23 @@ class SceneItem(Item):
     def read(self) -> tuple[Image.Image, Regions]:
         """Returns the scene as an image, and the mask of each object."""
         scene = _scene(self.number)
-        pixels = (scene.image * 255).round().byte().permute(1, 2, 0).numpy()
         masks = dict(zip(scene.labels, scene.masks.numpy(), strict=True))
-        return Image.fromarray(pixels), masks if self.has_regions else {}
+        return _as_image(scene.image), masks if self.has_regions else {}
+
+    @property
+    def has_interventions(self) -> bool:
+        """Whether the objects are of the model's classes."""
+        return self.has_regions
+
+    def interventions(self) -> dict[int, Image.Image]:
+        """Returns the scene drawn without the object of each class."""
+        scene = _scene(self.number)
+        images = map(_as_image, scene.without)
+        return dict(zip(scene.labels, images, strict=True)) if self.has_regions else {}
+
+
+def _as_image(pixels: Tensor) -> Image.Image:
+    return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def bundled_scenes(samples: int | None = None) -> DataSet:

@@ -160,7 +160,7 @@ def _experiment(args: argparse.Namespace, group: Group) -> Experiment:
     """Returns the experiment, or raises for arguments that do not fit."""
     methods = find_methods(args.method or METHODS)
     data = _data(args)
-    specs = find_metrics(args.metric, data.has_regions)
+    specs = find_metrics(args.metric, data.has_regions, data.has_interventions)
     check_returns(specs)
     # Only what is given: a metric of a plugin may have a default of its own.
     given = {"steps": args.steps, "substrate": args.substrate, "score": args.score}

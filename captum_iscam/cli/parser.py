@@ -156,7 +156,8 @@ PRESETS: dict[str, dict[str, object]] = {
         "model": "vgg16,resnet18,squeezenet1_0",
         "layer": "vgg16=features,resnet18=layer4,squeezenet1_0=features",
         "method": "is-cam,ss-cam,score-cam,grad-cam,grad-cam++,smooth-grad-cam++",
-        "metric": "average_drop,average_increase,insertion,deletion",
+        # The poster multiplied the map in, without `keep`.
+        "metric": "average_drop_plain,average_increase_plain,insertion,deletion",
         "samples": 2000,
     }
 }
@@ -227,8 +228,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--metric",
         metavar="NAME,...",
-        help="metrics; groups are default, all (without sanity checks), localisation "
-        "and sanity (default: default)",
+        help="metrics; groups are default, all (without sanity checks and "
+        "attainable_*), localisation and sanity (default: default)",
     )
     add_plugin(group)
     group.add_argument(
@@ -279,7 +280,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--substrate",
         choices=("zero", "blur"),
         help="what replaces a pixel in insertion and deletion: 0 after "
-        "normalisation or the blurred image (default: zero)",
+        "normalisation or the blurred image (default: zero); *_blur is always blurred",
     )
     group.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"

@@ -22,10 +22,15 @@ RECIPES: tuple[tuple[int, tuple[str, ...]], ...] = (
 )
 
 
+def _drawn(number: int) -> Scene:
+    seed, names = RECIPES[number]
+    return draw_scene(seed, [CLASSES.index(name) for name in sorted(names)])
+
+
 def write_scenes(folder: Path) -> None:
     """Draw `RECIPES` into files `scene_<i>.png` and `scene_<i>_masks.png`."""
-    for i, (seed, names) in enumerate(RECIPES):
-        scene = draw_scene(seed, [CLASSES.index(name) for name in sorted(names)])
+    for i in range(len(RECIPES)):
+        scene = _drawn(i)
         pixels = (scene.image * 255).round().byte().permute(1, 2, 0)
         numbers = torch.tensor(scene.labels).view(-1, 1, 1) + 1
         owners = (scene.masks * numbers).sum(0).byte()
@@ -58,5 +63,17 @@ def load_scenes() -> list[Scene]:
         owners = _read(f"scene_{i}_masks.png")
         present = owners.unique()[1:]
         masks = owners == present.view(-1, 1, 1)
-        scenes.append(Scene(image, tuple(int(n) - 1 for n in present), masks))
+        labels = tuple(int(n) - 1 for n in present)
+        scenes.append(Scene(image, labels, masks, _without(_drawn(i), image)))
     return scenes
+
+
+def _without(drawn: Scene, image: torch.Tensor) -> torch.Tensor:
+    """The image in the file without each object: drawn anew where that object was."""
+    if (drawn.image - image).abs().max() > 0.01:
+        raise RuntimeError(
+            "scenes must be drawn as they are in the files, got another drawing. "
+            "Install a release of NumPy whose default_rng gives the same numbers."
+        )
+    kept = (drawn.without == drawn.image).all(1, keepdim=True)
+    return torch.where(kept, image, (drawn.without * 255).round() / 255)

@@ -270,17 +270,22 @@ class Scene:
         labels (tuple[int, ...]): Class index of each object, all different.
         masks (Tensor): The pixels of each object, bool `(objects, H, W)`; no pixel
             belongs to two objects.
+        without (Tensor): The image drawn without each object, `(objects, 3, H, W)`:
+            what is behind the object is in its place, all else is the same.
 
     Examples::
 
         >>> scene = draw_scene(3, n_objects=2)
         >>> scene.image.shape, len(scene.labels), scene.masks.shape
         (torch.Size([3, 96, 96]), 2, torch.Size([2, 96, 96]))
+        >>> (scene.without[0] != scene.image).any(0)[scene.masks[1]].any()
+        tensor(False)
     """
 
     image: torch.Tensor
     labels: tuple[int, ...]
     masks: torch.Tensor
+    without: torch.Tensor
 
 
 def _radii_and_centres(rng: np.random.Generator, count: int) -> tuple[Array, Array]:
@@ -312,10 +317,30 @@ def _object_colours(rng: np.random.Generator, behind: Array) -> tuple[Array, Arr
     return first, distinct(np.stack([first]))
 
 
-def _draw_object(
+@dataclass(frozen=True)
+class _Layer:
+    """An object as it is painted: colours, and how much of each pixel they cover."""
+
+    place: tuple[slice, slice]
+    paint: Array
+    coverage: Array
+
+    def paint_into(self, picture: Array) -> None:
+        """Paint the object into the image, in place."""
+        view = picture[self.place]
+        view += self.coverage[..., None] * (self.paint - view)
+
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """The pixels that the object covers by more than half."""
+        mask = np.zeros((SIZE, SIZE), dtype=bool)
+        mask[self.place] = self.coverage > 0.5
+        return mask
+
+
+def _object_layer(
     rng: np.random.Generator, picture: Array, name: str, radius: float, centre: Array
-) -> npt.NDArray[np.bool_]:
-    """Paint one object into the image, in place, and return its mask."""
+) -> _Layer:
+    """One object, in colours that differ from what is behind it."""
     outline, pattern = SHAPES[name]
     rows, columns = (
         slice(int(c - radius) - 1, int(c + radius) + 3) for c in (centre[1], centre[0])
@@ -335,12 +360,7 @@ def _draw_object(
     light = 1.0 - rng.uniform(0.0, 0.22) * (x + y)  # light from the upper left
     rim = np.clip(distance + 2.2, 0.0, 1.0) * rng.uniform(0.1, 0.6)
     paint = np.clip(paint * (light * (1.0 - rim))[..., None], 0.0, 1.0)
-    coverage = np.clip(0.5 - distance, 0.0, 1.0)
-    view += coverage[..., None] * (paint - view)
-
-    mask = np.zeros(picture.shape[:2], dtype=bool)
-    mask[rows, columns] = coverage > 0.5
-    return mask
+    return _Layer((rows, columns), paint, np.clip(0.5 - distance, 0.0, 1.0))
 
 
 def _checked_labels(
@@ -395,7 +415,8 @@ def draw_scene(
             Default: True
 
     Returns:
-        *Scene*: An image of 96 x 96 pixels, its labels and the objects' masks.
+        *Scene*: An image of 96 x 96 pixels, its labels, the objects' masks, and the
+        image without each object.
 
     Raises:
         ValueError: If `labels` or `n_objects` is out of range, or the two disagree.
@@ -413,12 +434,19 @@ def draw_scene(
     picture = background(rng, SIZE)
     if clutter:
         add_clutter(rng, picture)
+    # The last of these copies shows every object, copy i all but object i. Objects do
+    # not touch, so that each looks the same in all copies.
+    copies = np.stack([picture] * (len(labels) + 1))
     masks = np.zeros((len(labels), SIZE, SIZE), dtype=bool)
     radii, centres = _radii_and_centres(rng, len(labels))
     for i, label in enumerate(labels):
-        masks[i] = _draw_object(rng, picture, CLASSES[label], radii[i], centres[i])
-    image = np.ascontiguousarray(picture.transpose(2, 0, 1), dtype=np.float32)
-    return Scene(torch.from_numpy(image), labels, torch.from_numpy(masks))
+        layer = _object_layer(rng, copies[-1], CLASSES[label], radii[i], centres[i])
+        masks[i] = layer.mask()
+        for shown in (j for j in range(len(copies)) if j != i):
+            layer.paint_into(copies[shown])
+    pixels = np.ascontiguousarray(copies.transpose(0, 3, 1, 2), dtype=np.float32)
+    images = torch.from_numpy(pixels)
+    return Scene(images[-1], labels, torch.from_numpy(masks), images[:-1])
 
 
 def draw_scenes(

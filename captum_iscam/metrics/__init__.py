@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from captum_iscam.metrics._base import Metric
-from captum_iscam.metrics.coherence import adcc, coherency
+from captum_iscam.metrics.attainable import attainable_deletion, attainable_insertion
+from captum_iscam.metrics.coherence import adcc, arcc, coherency
 from captum_iscam.metrics.complexity import complexity, sparseness
 from captum_iscam.metrics.faithfulness import (
     average_drop,
@@ -18,6 +19,7 @@ from captum_iscam.metrics.insertion_deletion import (
     deletion,
     insertion,
 )
+from captum_iscam.metrics.interventions import irrelevant_object_share, object_order
 from captum_iscam.metrics.localisation import (
     boxes_to_masks,
     energy_pointing_game,
@@ -25,6 +27,7 @@ from captum_iscam.metrics.localisation import (
     pointing_game,
     top_k_intersection,
 )
+from captum_iscam.metrics.patches import single_deletion
 from captum_iscam.metrics.quantus import quantus_explain_func
 from captum_iscam.metrics.randomisation import (
     Randomization,
@@ -57,6 +60,9 @@ __all__ = [
     "RandomMap",
     "Randomization",
     "adcc",
+    "arcc",
+    "attainable_deletion",
+    "attainable_insertion",
     "average_drop",
     "average_gain",
     "average_increase",
@@ -69,7 +75,9 @@ __all__ = [
     "energy_pointing_game",
     "infidelity",
     "insertion",
+    "irrelevant_object_share",
     "mask_iou",
+    "object_order",
     "parameter_randomization",
     "pointing_game",
     "quantus_explain_func",
@@ -78,6 +86,7 @@ __all__ = [
     "road_least_relevant_first",
     "road_most_relevant_first",
     "sensitivity_max",
+    "single_deletion",
     "sparseness",
     "target_sensitivity",
     "top_k_intersection",

@@ -1,8 +1,8 @@
-"""Coherency and ADCC: whether a method returns the same map for the masked input."""
+"""Coherency, ADCC and ARCC: whether a masked input gives the same map."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ from captum_iscam.metrics.faithfulness import (
     input_and_masked_scores,
     relative_drop,
 )
+from captum_iscam.metrics.road import PERCENTILES, road
 
 
 @metric(higher_is_better=True, unit="share")
@@ -264,11 +265,159 @@ def adcc(
         baselines=baselines,
     )
     complexities = complexity(data.maps, size=data.perturbed[0].shape[2:])
-    parts = torch.stack([coherencies, 1 - complexities, 1 - drop])
-    # Where a part is 0 its inverse is infinite, and the harmonic mean 0.
-    mean = 3 / (1 / parts).sum(0)
+    mean = _harmonic_mean(coherencies, 1 - complexities, 1 - drop)
     # The drop may be NaN where the coherency is 0.
     return torch.where(coherencies == 0, 0, mean)
+
+
+@metric(higher_is_better=True, unit="share")
+def arcc(
+    forward_func: Callable[..., Any],
+    inputs: Inputs,
+    attributions: Attributions,
+    target: Target = None,
+    additional_forward_args: object = None,
+    *,
+    explanation_func: ExplanationFunc,
+    score: Score = "softmax",
+    baselines: Baselines = None,
+    percentiles: Sequence[float] = PERCENTILES,
+    noise: float = 0.01,
+    generator: torch.Generator | None = None,
+    internal_batch_size: int | None = None,
+) -> Tensor:
+    r"""ARCC: the harmonic mean of ROAD, coherency and complexity.
+
+    Higher is better. Unit: share, from 0 to 1.
+
+    .. math::
+        3 \left( \frac{1}{\text{coherency}} + \frac{1}{1 - \text{complexity}}
+        + \frac{1}{\min(1, \max(0, 2 \cdot \text{ROAD}))} \right)^{-1}
+
+    The three parts of one example are:
+
+    - coherency (:func:`coherency`): `(1 + ρ) / 2`, where `ρ` is Pearson's correlation
+      of the maps of the input and of the masked input, at the input's size;
+    - complexity (:func:`complexity`): the mean of the mask `M` over the pixels;
+    - ROAD (:func:`road`): half of what the score of the target is higher without the
+      lowest pixels of the map than without the highest, averaged over percentages.
+
+    The masked input is `b + M * (x - b)`. The mask `M` is the map, resized to the
+    input's size by linear interpolation (align_corners=False) and then min-max scaled
+    to [0, 1] per example; a constant map has the mask 0 everywhere. Where one of the
+    three terms is 0, so is the value: a map by which the score falls no faster than in
+    the opposite order has ARCC 0.
+
+    L. Domeniconi, A. Stramiglio, M. Lombardi, S. Salti, "How to Evaluate and Refine
+    your CAM", ICPR 2026, https://arxiv.org/abs/2605.14641. All of it follows the code
+    that they gave to grad-cam, `pytorch_grad_cam.metrics.arcc` of version 1.5.7: the
+    harmonic mean per example (its docstring says geometric), the percentages, and ROAD
+    times 2, limited to [0, 1]. It adds 1e-8 to each term, and here nothing is added.
+
+    Args:
+        forward_func (Callable): The model, or any function Captum accepts: called with
+            the inputs and then `additional_forward_args`, it returns a tensor with one
+            row per example, for example logits `(N, classes)`.
+        inputs (Tensor or tuple[Tensor, ...]): The `N` examples, floating point:
+            `(N, C, *spatial)` with one to three spatial dimensions, for example images
+            `(N, C, H, W)`. A tuple for a model with several inputs.
+            Only images: those that change must have two spatial dimensions, of the same
+            size.
+        attributions (Tensor): One map per example, floating point, `(N, 1, *spatial)`:
+            for images `(N, 1, h, w)` at the layer's size or `(N, 1, H, W)` at the
+            input's size. The maps must be those that `explanation_func` returns for
+            `inputs`.
+        target (int, tuple, Tensor or list, optional): The output that is explained, in
+            Captum's forms: an integer for all examples, a tensor or list of `N`
+            integers, or, for outputs with more than two dimensions, a tuple of indices
+            or a list of `N` tuples. None suits a model with one number per example.
+            Default: None
+        additional_forward_args (Any, optional): Further positional arguments of the
+            model, one or a tuple of them. A tensor whose first dimension is `N` has a
+            row per example; anything else is passed unchanged. Default: None
+        explanation_func (Callable): The attribution method, for example
+            `LayerScoreCAM(model, layer).attribute`. It is called as
+            `explanation_func(inputs, target=target)`, with the keyword
+            `additional_forward_args` if there are any, and must return one map per
+            example, `(N, 1, *spatial)`.
+        score (str or Callable, optional): `s`, the transform of the model's output from
+            which `target` is selected: "softmax" (over dimension 1, a probability),
+            "sigmoid", "identity" (the output itself), or a function that takes the
+            output and returns a tensor. Default: "softmax"
+        baselines (Tensor, int, float or tuple, optional): `b`, what replaces a removed
+            pixel, in the unit of the inputs: a number, a tensor of the input's shape or
+            with one example, `(1, C, *spatial)`, or a tuple with one of these per
+            input. Default: None, that is 0
+        percentiles (sequence of float, optional): `Q`, the percentages of the pixels to
+            remove, each above 0 and below 100. Each must remove at least one pixel and
+            leave one. Default: (20, 40, 60, 80)
+        noise (float, optional): Standard deviation of the Gaussian noise that is added
+            to replaced pixels, in the unit of the inputs, at least 0. Default: 0.01
+        generator (torch.Generator, optional): Source of the random numbers; pass a
+            seeded one for a reproducible value. Default: None, torch's global random
+            state on the CPU
+        internal_batch_size (int, optional): Largest number of perturbed inputs
+            evaluated at once, at least 1; a smaller number needs less memory.
+            Default: None, which picks a number for the device and halves it when memory
+            runs out
+
+    Returns:
+        *Tensor* `(N,)`: share in [0, 1]. NaN where a map holds NaN or infinity.
+
+    Raises:
+        ValueError: If a shape does not fit, the maps do not have two spatial
+            dimensions, a percentage removes no pixel or all, `noise` is negative,
+            `target`, `score` or `internal_batch_size` is invalid, or `explanation_func`
+            returns maps of another shape than `attributions`.
+        TypeError: If `inputs`, `attributions` or the maps of `explanation_func` are not
+            floating point tensors, `target` does not hold integers, `baselines` holds
+            something other than numbers and tensors, the model does not return a
+            tensor, or `generator` is not a generator.
+        AssertionError: If the form of `target` does not fit the examples or the model's
+            output.
+        RuntimeError: If the model returns NaN or infinity.
+
+    Examples::
+
+        >>> import torch
+        >>> def method(inputs, target):
+        ...     return inputs
+        >>> def model(x):
+        ...     return x[:, 0, 0, 0]
+        >>> image = torch.zeros(1, 1, 4, 4)
+        >>> image[0, 0, 0, 0] = 1
+        >>> own = {"explanation_func": method, "score": "identity", "noise": 0.0}
+        >>> arcc(model, image, image, **own)
+        tensor([0.9783])
+    """
+    faithfulness = road(
+        forward_func,
+        inputs,
+        attributions,
+        target,
+        additional_forward_args,
+        score=score,
+        percentiles=percentiles,
+        noise=noise,
+        generator=generator,
+        internal_batch_size=internal_batch_size,
+    )
+    coherencies = coherency(
+        explanation_func,
+        inputs,
+        attributions,
+        target,
+        additional_forward_args,
+        baselines=baselines,
+    )
+    batch, maps, indices = check_batch_and_maps(inputs, attributions, baselines)
+    complexities = complexity(maps, size=batch.inputs[indices[0]].shape[2:])
+    return _harmonic_mean(coherencies, 1 - complexities, (2 * faithfulness).clamp(0, 1))
+
+
+def _harmonic_mean(*parts: Tensor) -> Tensor:
+    """Returns the harmonic mean, 0 where a part is 0 and its inverse infinite."""
+    return len(parts) / (1 / torch.stack(parts)).sum(0)
 
 
 def _is_constant(maps: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def _cell(
 
 def compared_with_poster(contents: list[dict[str, Any]]) -> list[list[str]]:
     """Returns average drop and increase, printed and measured, and their bound."""
-    lines = []
+    lines, known = [], POSTER["ResNet"]
     for network, methods in POSTER.items():
         for method, (drop, increase) in methods.items():
             lines.append(_bound("poster", network, method, drop, increase))
@@ -98,14 +98,27 @@ def compared_with_poster(contents: list[dict[str, Any]]) -> list[list[str]]:
         found = {(e["model"], e["method"], e["metric"]): e for e in content["means"]}
         for model, method, metric in found:
             title = content["run"]["methods"][method]["title"]
-            if metric == "average_drop" and title in POSTER["ResNet"]:
+            if metric == _plain(content["run"], "average_drop") and title in known:
                 drop = found[model, method, metric]
-                increase = found[model, method, "average_increase"]
+                name = _plain(content["run"], "average_increase")
+                increase = found[model, method, name]
                 source = f"here, {drop['n']} photographs"
                 ends = drop["mean"], increase["mean"]
                 name = named(content["run"], model)
                 lines.append(_bound(source, name, title, *ends))
     return lines
+
+
+def _plain(run: dict[str, Any], name: str) -> str | None:
+    """Returns the row of a metric without `keep`, which the poster did not use."""
+    return next(
+        (
+            row
+            for row in (name, f"{name}_plain")
+            if row in run["metrics"] and run["metrics"][row]["settings"]["keep"] is None
+        ),
+        None,
+    )
 
 
 def _bound(

@@ -72,7 +72,8 @@ def test_values_are_those_of_the_metrics_themselves(finished):
     }
     row = found[storage.Key(image, "scene-net", "grad-cam", "insertion")]
 
-    assert values["average_drop"] == average_drop(model, inputs, maps, target).item()
+    halved = average_drop(model, inputs, maps, target, keep=0.5)
+    assert values["average_drop"] == halved.item()
     assert values["insertion"] == curves.auc.item()
     assert values["pointing_game"] == pointing_game(maps, mask).item()
     assert (values["forward_passes"], values["backward_passes"]) == (1, 1)
@@ -571,7 +572,8 @@ def test_the_preset_without_data_runs_offline(tmp_path):
     assert list(record["models"]) == ["scene-net"]
     assert len(record["data"]["images"]) == 8
     asked = set(record["metrics"]) - set(storage.COSTS)
-    assert asked == {"average_drop", "average_increase", "insertion", "deletion"}
+    drops = {"average_drop_plain", "average_increase_plain"}
+    assert asked == {*drops, "insertion", "deletion"}
 
 
 def test_warnings_are_said_once_with_what_they_are_about(tmp_path, capsys):

@@ -12,6 +12,9 @@ from captum_iscam import metrics
 from captum_iscam.metrics import (
     RandomMap,
     adcc,
+    arcc,
+    attainable_deletion,
+    attainable_insertion,
     average_drop,
     average_gain,
     average_increase,
@@ -21,17 +24,23 @@ from captum_iscam.metrics import (
     energy_pointing_game,
     infidelity,
     insertion,
+    irrelevant_object_share,
+    object_order,
     parameter_randomization,
     road,
     road_least_relevant_first,
     road_most_relevant_first,
     sensitivity_max,
+    single_deletion,
     target_sensitivity,
     win_rate,
 )
 
 HIGHER = {
     "adcc": True,
+    "arcc": True,
+    "attainable_deletion": True,
+    "attainable_insertion": True,
     "average_drop": False,
     "average_gain": True,
     "average_increase": True,
@@ -41,13 +50,16 @@ HIGHER = {
     "energy_pointing_game": True,
     "infidelity": False,
     "insertion": True,
+    "irrelevant_object_share": False,
     "mask_iou": True,
+    "object_order": True,
     "parameter_randomization": False,
     "pointing_game": True,
     "road": True,
     "road_least_relevant_first": True,
     "road_most_relevant_first": False,
     "sensitivity_max": False,
+    "single_deletion": True,
     "sparseness": True,
     "target_sensitivity": True,
     "top_k_intersection": True,
@@ -78,6 +90,28 @@ def compare_to_mean(forward_func, inputs, attributions, target=None, *args, **op
 
 def adcc_of_mean(*args, **options):
     return adcc(*args, explanation_func=mean_map, **options)
+
+
+def arcc_of_mean(*args, **options):
+    return with_seed(arcc)(*args, explanation_func=mean_map, **options)
+
+
+def with_objects(metric):
+    """Columns of the image are the objects; the first looks the same when removed."""
+
+    def call(forward_func, inputs, *args, **options):
+        tensor = isinstance(inputs, torch.Tensor)
+        images = inputs if tensor else torch.as_tensor(inputs)
+        width = images.shape[-1]
+        masks = torch.eye(width, dtype=torch.bool, device=images.device)
+        masks = masks.view(1, width, 1, width)
+        masks = masks.expand(len(images), -1, 7, -1)
+        without = torch.where(masks.unsqueeze(2), 0, images.unsqueeze(1)).detach()
+        without[:, 0] = images.detach()
+        objects = {"interventions": without, "object_masks": masks}
+        return metric(forward_func, inputs, *args, **objects, **options)
+
+    return call
 
 
 def infidelity_with_seed(*args, **options):
@@ -112,8 +146,16 @@ SCORED = {
     "road_most_relevant_first": with_seed(road_most_relevant_first),
     "road_least_relevant_first": with_seed(road_least_relevant_first),
     "adcc": adcc_of_mean,
+    "arcc": arcc_of_mean,
     "infidelity": infidelity_with_seed,
+    "single_deletion": single_deletion,
+    "attainable_insertion": lambda *a, **k: attainable_insertion(*a, patches=3, **k),
+    "attainable_deletion": lambda *a, **k: attainable_deletion(*a, patches=3, **k),
+    "object_order": with_objects(object_order),
+    "irrelevant_object_share": with_objects(irrelevant_object_share),
 }
+OF_MEAN = (adcc_of_mean, arcc_of_mean)
+OF_OBJECTS = (SCORED["object_order"], SCORED["irrelevant_object_share"])
 
 
 EXPLAINING = {
@@ -336,7 +378,7 @@ def test_additional_arguments_follow_their_example(metric, model, images, maps):
     def shifted(x, shift, factor):
         return model(x) * factor + shift
 
-    if metric is adcc_of_mean:
+    if metric in OF_MEAN:
         pytest.skip("the method of this test takes no further arguments")
     together = metric(shifted, images, maps, 1, (shifts, 2.0), internal_batch_size=3)
 
@@ -370,7 +412,7 @@ def test_a_positive_scale_of_the_map_does_not_matter(
 
 
 def test_layer_maps_count_as_if_upsampled_before(metric, model, images):
-    if metric is adcc_of_mean:
+    if metric in OF_MEAN:
         pytest.skip("the method of this test gives maps of the input's size")
     small = torch.rand(4, 1, 3, 4, dtype=torch.float64)
 
@@ -419,6 +461,9 @@ def test_half_precision_is_judged_in_single(metric, model, images, maps):
 
 
 def test_a_saturated_model_has_a_defined_result(metric, model, images, maps):
+    if metric in OF_OBJECTS:
+        pytest.skip("no object matters to a model that is sure without each of them")
+
     def sure(x):
         return model(x) * 1e4
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from captum_iscam.metrics import (
+    arcc,
     average_drop,
     average_increase,
     deletion,
@@ -128,6 +129,39 @@ def test_road_is_that_of_grad_cam():
 
     ours = road(model, images, order, targets, noise=0.0)
     torch.testing.assert_close(ours, torch.from_numpy(expected), atol=1e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+def test_arcc_is_that_of_grad_cam():
+    theirs = pytest.importorskip("pytorch_grad_cam.metrics.arcc")
+    roads = pytest.importorskip("pytorch_grad_cam.metrics.road")
+    images = torch.randn(3, 3, 8, 10)
+
+    def model(x):
+        # Of a score that grows with each pixel, so that ROAD is not cut off at 0.
+        return 2 * x.flatten(1).mean(1, keepdim=True) * torch.tensor([1.0, 0.5, -1])
+
+    def explain(inputs, target):
+        # Distinct values, as for ROAD above, and scaled, as grad-cam's maps are.
+        order = inputs.detach().mean(1).flatten(1).argsort(1).argsort(1)
+        return order.view(-1, 1, 8, 10) / 79
+
+    maps, targets = explain(images, None), [0, 1, 0]
+    combined = theirs.ARCC(
+        lambda input_tensor, targets: explain(input_tensor, 0)[:, 0].numpy()
+    )
+    for side, remover in (
+        ("morf_averager", roads.ROADMostRelevantFirst),
+        ("lerf_averager", roads.ROADLeastRelevantFirst),
+    ):
+        getattr(combined.road, side).imputer = without_noise(roads, remover)
+    expected = combined(images, maps[:, 0].numpy(), [soft(t) for t in targets], model)
+
+    ours = arcc(model, images, maps, targets, explanation_func=explain, noise=0.0)
+    assert ((ours > 0.05) & (ours < 0.95)).all()
+    torch.testing.assert_close(
+        ours, torch.from_numpy(expected).float(), atol=1e-4, rtol=1e-4
+    )
 
 
 def without_noise(metrics, remover):

@@ -211,6 +211,11 @@ class Setting:
         self.net = self.net.to(dtype).eval()
         self.images = torch.rand(4, 3, 8, 8).to(dtype)
         self.masks = torch.rand(4, 1, 8, 8) > 0.5
+        # Each column of pixels is an object; the first looks the same when removed.
+        self.columns = torch.eye(8).bool().view(1, 8, 1, 8).expand(4, -1, 8, -1)
+        whole = self.images.unsqueeze(1)
+        self.without = torch.where(self.columns.unsqueeze(2), 0, whole)
+        self.without[:, 0] = self.images
         self.factor, self.side = factor, side
         self.low = -1.0 if centred else 0.05
         maps = torch.rand(4, 1, side, side).to(dtype)
@@ -248,6 +253,10 @@ def randomized(s):
     return torch.cat([found.rank_correlation, found.ssim])
 
 
+OBJECTS = {
+    "interventions": lambda s: s.without,
+    "object_masks": lambda s: s.columns,
+}
 FREE_OF_SCALE = {
     "average_drop": scored(average_drop),
     "average_drop, keep": scored(average_drop, keep=0.5),
@@ -265,6 +274,16 @@ FREE_OF_SCALE = {
     ),
     "infidelity": scored(infidelity, generator=lambda s: seeded()),
     "adcc": scored(adcc, explanation_func=lambda s: s.explain),
+    "arcc": scored(
+        metrics.arcc,
+        explanation_func=lambda s: s.explain,
+        generator=lambda s: seeded(),
+    ),
+    "single_deletion": scored(metrics.single_deletion),
+    "attainable_insertion": scored(metrics.attainable_insertion, patches=3),
+    "attainable_deletion": scored(metrics.attainable_deletion, patches=3),
+    "object_order": scored(metrics.object_order, **OBJECTS),
+    "irrelevant_object_share": scored(metrics.irrelevant_object_share, **OBJECTS),
     "coherency": lambda s: coherency(s.explain, s.images, s.maps, 2),
     "sensitivity_max": lambda s: sensitivity_max(
         s.explain, s.images, 2, generator=seeded()
@@ -320,7 +339,13 @@ OF_GIVEN_MAPS = [
     name
     for name in FREE_OF_SCALE
     if name
-    not in ("sensitivity_max", "target_sensitivity", "parameter_randomization", "adcc")
+    not in (
+        "sensitivity_max",
+        "target_sensitivity",
+        "parameter_randomization",
+        "adcc",
+        "arcc",
+    )
 ]
 
 
@@ -380,13 +405,18 @@ def test_the_change_of_a_zero_map_is_in_the_unit_of_the_map(scale, dtype):
     torch.testing.assert_close(found / scale, expected, rtol=1e-4, atol=0)
 
 
+# No order of patches, and no share of objects: NaN, as documented.
+UNDEFINED_FOR_ZERO = ("single_deletion", "irrelevant_object_share")
+
+
 @pytest.mark.parametrize("name", FREE_OF_SCALE)
 def test_zero_maps_are_not_tiny_maps(name):
     s = Setting(torch.float32, 8)
     s.maps, s.factor = s.maps * 0, 0.0
 
     # Sensitivity: no change. Correlations: of equal maps 1. All others: in the docs.
-    assert FREE_OF_SCALE[name](s).isfinite().all()
+    found = FREE_OF_SCALE[name](s)
+    assert (found.isnan() if name in UNDEFINED_FOR_ZERO else found.isfinite()).all()
 
 
 # Coherency

@@ -60,11 +60,11 @@ def value(metric, name, options):
         arguments = (attributions, masks)
     else:
         arguments = (network, inputs, attributions, targets)
-    if metric == "adcc":
+    if metric in ("adcc", "arcc"):
         options = {**options, "explanation_func": method(name)}
     if metric == "win_rate":
         options = {**options, "rival": maps("channel mean")}
-    if metric.startswith("road") or metric in ("infidelity", "sensitivity_max"):
+    if metric.startswith("road") or metric in ("arcc", "infidelity", "sensitivity_max"):
         options = {**options, "generator": torch.Generator().manual_seed(0)}
     return getattr(metrics, metric)(*arguments, **options).mean().item()
 
@@ -99,6 +99,10 @@ BLUR = {"steps": 14, "substrate": "blur"}
         ("top_k_intersection", {}, 0.4, 0.12),
         ("coherency", {}, 0.25, 0.01),
         ("adcc", {}, 0.2, 0.12),
+        ("arcc", {}, 0.1, 0.05),
+        ("single_deletion", {}, 0.2, 0.02),
+        ("attainable_insertion", {"patches": 4}, 0.1, 0.02),
+        ("attainable_deletion", {"patches": 4}, 0.1, 0.02),
         ("infidelity", {}, 0.005, 0.003),
     ],
 )

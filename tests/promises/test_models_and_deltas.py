@@ -74,6 +74,15 @@ def extra_arguments():
     return torch.ones(2, 1).double(), whole, {"shift": whole.flip(0), "n": 1}
 
 
+def halves(x):
+    """The input without its left or its right half, and where these are."""
+    left = torch.zeros(len(x), *x.shape[2:], dtype=torch.bool)
+    left[..., : x.shape[-1] // 2] = True
+    masks = torch.stack([left, ~left], 1)
+    without = torch.where(masks.unsqueeze(2), 0, x.unsqueeze(1))
+    return {"interventions": without, "object_masks": masks}
+
+
 # Options of every metric that asks the model or a method, given inputs and baseline.
 ASKING = {
     "average_drop": lambda x, b: {"baselines": b},
@@ -87,12 +96,18 @@ ASKING = {
     "road_least_relevant_first": lambda x, b: {"percentiles": (30, 60)},
     "infidelity": lambda x, b: {"baselines": b, "n_perturb_samples": 3},
     "adcc": lambda x, b: {"baselines": b},
+    "arcc": lambda x, b: {"baselines": b, "percentiles": (30, 60)},
+    "single_deletion": lambda x, b: {"baselines": b, "patches": 2},
+    "attainable_insertion": lambda x, b: {"substrate": b, "patches": 2},
+    "attainable_deletion": lambda x, b: {"substrate": b, "patches": 2},
+    "object_order": lambda x, b: halves(x),
+    "irrelevant_object_share": lambda x, b: halves(x),
     "coherency": lambda x, b: {"baselines": b},
     "sensitivity_max": lambda x, b: {"n_perturb_samples": 2},
     "target_sensitivity": lambda x, b: {"other_target": 2},
     "parameter_randomization": lambda x, b: {"layers": ["net.mix"]},
 }
-SEEDED = ("road", "infidelity", "sensitivity_max", "parameter_randomization")
+SEEDED = ("road", "arcc", "infidelity", "sensitivity_max", "parameter_randomization")
 
 
 def of_metric(name, net, x, baseline, arguments):
@@ -101,9 +116,9 @@ def of_metric(name, net, x, baseline, arguments):
     arguments = {**arguments, **ASKING[name](x, baseline)}
     if name.startswith(SEEDED):
         arguments["generator"] = torch.Generator().manual_seed(0)
-    if name == "adcc":
+    if name in ("adcc", "arcc"):
         arguments["explanation_func"] = method
-    if name in ("adcc", "coherency"):
+    if name in ("adcc", "arcc", "coherency"):
         maps = method(x, 1, arguments["additional_forward_args"])
     if name == "coherency":
         return metric(method, x, maps, 1, **arguments)

@@ -310,6 +310,21 @@ def with_seed(metric, **own):
     )
 
 
+def with_columns(metric):
+    """Columns of pixels are the objects; the first looks the same when removed."""
+
+    def value(f, x, m, **options):
+        count = x.shape[-1]
+        masks = torch.eye(count, device=x.device).view(1, count, 1, count)
+        masks = masks.expand(len(x), -1, x.shape[2], -1).contiguous()
+        without = x.unsqueeze(1) * (1 - masks.unsqueeze(2))
+        without = torch.cat([x.unsqueeze(1), without[:, 1:]], 1)
+        own = {"interventions": without, "object_masks": masks}
+        return metric(f, x, m, 2, **own, **options)
+
+    return value
+
+
 SCORED = {
     "average_drop": from_maps(metrics.average_drop),
     "average_drop keep": from_maps(metrics.average_drop, keep=0.5),
@@ -330,6 +345,14 @@ SCORED = {
     ),
     "infidelity": with_seed(metrics.infidelity, n_perturb_samples=4),
     "adcc": from_maps(metrics.adcc, explanation_func=mean_map),
+    "arcc": with_seed(metrics.arcc, explanation_func=mean_map, percentiles=(30, 60)),
+    "single_deletion": from_maps(metrics.single_deletion),
+    "attainable_insertion": from_maps(metrics.attainable_insertion, patches=4),
+    "attainable_deletion": from_maps(
+        metrics.attainable_deletion, patches=4, substrate="blur"
+    ),
+    "object_order": with_columns(metrics.object_order),
+    "irrelevant_object_share": with_columns(metrics.irrelevant_object_share),
 }
 EXPLAINING = {
     "coherency": lambda f, x, m: metrics.coherency(mean_map, x, m, 2),

@@ -27,7 +27,8 @@ NAMES = {
     "infidelity insertion mask_iou parameter_randomization pointing_game "
     "quantus_explain_func random_map road road_least_relevant_first "
     "road_most_relevant_first sensitivity_max sparseness target_sensitivity "
-    "top_k_intersection win_rate",
+    "top_k_intersection win_rate arcc attainable_deletion attainable_insertion "
+    "irrelevant_object_share object_order single_deletion",
     "captum_iscam.networks": "Network load_classifier model_names sha256",
     "captum_iscam.reshape_transforms": "maxvit_grid maxvit_windows swin tokens vit",
     "captum_iscam.targets": "ModelScore contrast detection multi_label regression "

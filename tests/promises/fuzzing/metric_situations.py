@@ -26,7 +26,16 @@ FORWARD = [
     "road_least_relevant_first",
     "infidelity",
     "adcc",
+    "arcc",
+    "single_deletion",
+    "attainable_insertion",
+    "attainable_deletion",
+    "object_order",
+    "irrelevant_object_share",
 ]
+BY_PATCHES = ("single_deletion", "attainable_insertion", "attainable_deletion")
+OF_OBJECTS = ("object_order", "irrelevant_object_share")
+IMPUTING = ("road", "road_most_relevant_first", "road_least_relevant_first", "arcc")
 # Those for which a score may be out of range.
 BOUNDED = ("average_drop", "average_gain", "adcc")
 EXPLAINED = ["coherency", "sensitivity_max", "target_sensitivity"]
@@ -125,7 +134,29 @@ OWN = {
     "mask_iou": [("threshold", [0, 0.25, 0.9], [1, -0.5, NAN, "t"])],
     "top_k_intersection": [("k", [None, 1], [0, 10**6, 2.0, "k"])],
 }
+NEGLIGIBLE = ("negligible", [0, 0.05, 0.5], [1, -0.5, NAN, "n"])
+OWN["irrelevant_object_share"] = [NEGLIGIBLE]
 ROADS = [("noise", [0, 0.1], [-1, NAN, INFINITY, "n"])]
+
+
+def objects_in(image):
+    """Two objects: the first position, and the whole image."""
+    first = torch.zeros(image.shape[2:], dtype=torch.bool)
+    first.view(-1)[:1] = True
+    masks = torch.stack([first, torch.ones_like(first)]).expand(
+        len(image), -1, *first.shape
+    )
+    without = image.detach().unsqueeze(1).masked_fill(masks.unsqueeze(2), 0)
+    return {"interventions": without, "object_masks": masks}
+
+
+def patches_of(draw, name, s):
+    """A number of patches, and whether it does not fit."""
+    own, flaws = several(draw, ("patches", [2, 3], [1, 0, 2.0, 10**6, "3"]))
+    own.setdefault("patches", 2)
+    if not flaws and own["patches"] > min(s.image.shape[2:]):
+        flaws = {"patches"}
+    return own, flaws
 
 
 def own_options(draw, name, s):
@@ -133,7 +164,7 @@ def own_options(draw, name, s):
     own, flaws = several(draw, *[c for c in OWN.get(name, ()) if c[2]])
     for choice in [c for c in OWN.get(name, ()) if not c[2]]:
         own[choice[0]] = draw(st.sampled_from(choice[1]))
-    if "road" in name:
+    if name in IMPUTING:
         own, flaws = several(draw, *ROADS)
         own["percentiles"] = draw(st.sampled_from([(50,), (30, 60)]))
     if name in ("insertion", "deletion"):
@@ -148,7 +179,7 @@ def own_options(draw, name, s):
     if name in ("infidelity", "sensitivity_max"):
         more, wrong = several(draw, ("n_perturb_samples", [1, 2, 5], [0, 2.0, "3"]))
         own, flaws = {"n_perturb_samples": 4} | own | more, flaws | wrong
-    if "road" in name or "n_perturb_samples" in own:
+    if name in IMPUTING or "n_perturb_samples" in own:
         source, wrong = generators(draw)
         own, flaws = own | source, flaws | wrong
     if name == "target_sensitivity":
@@ -160,7 +191,8 @@ def own_options(draw, name, s):
 def shared_options(draw, name, s):
     """What all metrics with a model take, and their flaws."""
     own, flaws = {"score": s.score}, s.flaws - {"layer", "reshape_transform"}
-    if name in ("insertion", "deletion") or "road" in name:
+    without = ("insertion", "deletion", *OF_OBJECTS, *BY_PATCHES[1:], *IMPUTING[:3])
+    if name in without:
         given, wrong = {}, set()
     else:
         given, wrong = draw(baselines(s.image, s.vector))
@@ -172,7 +204,7 @@ def shared_options(draw, name, s):
 
 def flaws_of_images(name, s):
     """Returns what ROAD cannot do with the inputs, for certain and perhaps."""
-    if "road" not in name:
+    if name not in IMPUTING:
         return set(), set()
     # Only images of some size have a pixel to remove and one to leave.
     flat = s.image.dim() == 4
@@ -183,9 +215,10 @@ def flaws_of_images(name, s):
 def with_a_model(draw, name, s, shown):
     """The options of a metric that asks a model, its flaws, certain and possible."""
     own, flaws = shared_options(draw, name, s)
+    own |= objects_in(s.image) if name in OF_OBJECTS else {}
     if name == "win_rate":
         own["rival"] = numbers((len(s.image), 1, *s.image.shape[2:]), SEED, s.dtype)
-    if name == "adcc":
+    if name in ("adcc", "arcc"):
         own["explanation_func"] = picture
     perhaps = {"forward_func"} if s.dtype == torch.float16 else set()
     perhaps |= {"score"} if name in BOUNDED else set()
@@ -201,11 +234,12 @@ def metric_cases(draw, name):
     s = draw(situations())
     # What the method itself says of odd inputs comes through.
     assume(name != "target_sensitivity" or "inputs" not in s.flaws)
-    whole = name in ("coherency", "adcc")
+    whole = name in ("coherency", "adcc", "arcc")
     maps, flaws = draw(attributions(s.image, whole, alone=name in OF_MAPS))
     if name in ("sensitivity_max", "target_sensitivity"):
         flaws = set()
-    own, wrong = own_options(draw, name, s)
+    options = patches_of if name in BY_PATCHES else own_options
+    own, wrong = options(draw, name, s)
     certain, perhaps = flaws_of_images(name, s)
     flaws, masks = flaws | wrong | certain, None
     if len(s.image) == 0:

@@ -5,9 +5,17 @@ import itertools
 import math
 import statistics
 
+import pytest
 import torch
 from promises.fuzzing.method_options import SEED
-from promises.fuzzing.metric_situations import EXPLAINED, FORWARD, picture
+from promises.fuzzing.metric_situations import (
+    BY_PATCHES,
+    EXPLAINED,
+    FORWARD,
+    IMPUTING,
+    OF_OBJECTS,
+    picture,
+)
 from promises.fuzzing.slow_maps import TRANSFORMS, Row
 from reference.interpolation import enlarged, in_double
 
@@ -160,6 +168,53 @@ def adcc_metric(row, maps, own, baseline, number, target):
     return 0.0 if 0 in parts else 3 / sum(1 / part for part in parts)
 
 
+def rounded(drops, scores):
+    """Drops in millionths of the largest score."""
+    unit = 1e-6 * max(map(abs, scores)) or 1.0
+    return [round(drop / unit) for drop in drops]
+
+
+def single_deletion_metric(row, maps, own, baseline):
+    """A patch hidden after the other, and the rank correlation with the sums."""
+    size, patches = tuple(row.x.shape[1:]), own["patches"]
+    values, scores, sums = brought(maps, size), [], []
+    largest = float(values.abs().max()) or 1.0
+    for number in itertools.product(range(patches), repeat=len(size)):
+        hidden = torch.zeros(size, dtype=torch.bool)
+        for place in itertools.product(*map(range, size)):
+            patch = [p * patches // n for p, n in zip(place, size, strict=True)]
+            hidden[place] = patch == list(number)
+        scores.append(score_of(row, torch.where(hidden, baseline, row.x)))
+        sums.append(round(float(values[hidden].sum()) / largest, 9))
+    whole = score_of(row, row.x)
+    drops = rounded([whole - score for score in scores], [*scores, whole])
+    if len(set(drops)) == 1 or len(set(sums)) == 1:
+        return NAN
+    return pearson(*(mean_ranks(torch.tensor(v).double()) for v in (drops, sums)))
+
+
+def objects_metric(name, row, maps, own, number):
+    """Two objects: what the score loses without them, and their shares of the map."""
+    values = brought(maps, tuple(row.x.shape[1:])).clamp_min(0)
+    scores = [score_of(row, x) for x in own["interventions"][number].to(row.x)]
+    whole = score_of(row, row.x)
+    worth = rounded([whole - score for score in scores], [*scores, whole])
+    total = float(values.sum())
+    shares = [
+        float(values[mask].sum()) / total if total else 0.0
+        for mask in own["object_masks"][number]
+    ]
+    if name == "object_order":
+        if worth[0] == worth[1]:
+            return NAN
+        if shares[0] == pytest.approx(shares[1], rel=1e-9):
+            return 0.5 if shares[0] == shares[1] else None
+        return float((worth[0] > worth[1]) == (shares[0] > shares[1]))
+    limit = own.get("negligible", 0.05) * max(worth)
+    found = [share for w, share in zip(worth, shares, strict=True) if w <= limit]
+    return sum(found) if found and max(worth) > 0 and total else NAN
+
+
 def map_metric(name, maps):
     values = maps.double()[0]
     if name == "complexity":
@@ -200,6 +255,10 @@ def forward_metric(name, row, maps, own, number, target):
         return adcc_metric(row, maps, own, baseline, number, target)
     if name == "infidelity":
         return infidelity_metric(row, maps, own, baseline)
+    if name == "single_deletion":
+        return single_deletion_metric(row, maps, own, baseline)
+    if name in OF_OBJECTS:
+        return objects_metric(name, row, maps, own, number)
     if name in ("insertion", "deletion"):
         blurred = own.get("substrate") == "blur"
         return None if blurred else curve_metric(name, row, maps, own)
@@ -230,6 +289,6 @@ def slow_value(name, case, net, number):
     row = Row(s, net, number)
     if name in EXPLAINED:
         return explanation_metric(name, row, maps, own, number)
-    if name in FORWARD and "road" not in name:
+    if name in FORWARD and name not in (*IMPUTING, *BY_PATCHES[1:]):
         return forward_metric(name, row, maps[number], own, number, s.target)
     return None

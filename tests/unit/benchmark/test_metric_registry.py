@@ -38,6 +38,8 @@ def context():
         explanation_func=explain,
         cached_explanation_func=explain,
         seed=5,
+        interventions=preprocess(scene.without).unsqueeze(0),
+        object_masks=scene.masks.unsqueeze(0),
     )
 
 
@@ -45,7 +47,10 @@ def noise():
     return torch.Generator().manual_seed(5)
 
 
-SCORED = ("average_drop", "average_increase", "average_gain", "insertion", "deletion")
+SCORED = ("insertion", "deletion", "single_deletion")
+HALVED = ("average_drop", "average_increase", "average_gain")
+ATTAINABLE = ("attainable_insertion", "attainable_deletion")
+ON_OBJECTS = ("object_order", "irrelevant_object_share")
 NOISY = ("road", "road_most_relevant_first", "road_least_relevant_first", "infidelity")
 ON_OBJECT = (
     "energy_pointing_game", "pointing_game", "mask_iou", "top_k_intersection"
@@ -53,10 +58,19 @@ ON_OBJECT = (
 
 
 def expected(name, q):
-    metric = getattr(metrics, name)
+    metric = getattr(metrics, name.removesuffix("_plain").removesuffix("_blur"))
     asked = (q.model, q.inputs, q.attributions, q.target)
-    if name in SCORED:
-        return metric(*asked)
+    objects = {"interventions": q.interventions, "object_masks": q.object_masks}
+    own = {
+        **{name: {} for name in (*SCORED, *ATTAINABLE)},
+        **{name: {"keep": 0.5} for name in HALVED},
+        **{f"{name}_plain": {} for name in HALVED},
+        **dict.fromkeys(ON_OBJECTS, objects),
+        "insertion_blur": {"substrate": "blur"},
+        "deletion_blur": {"substrate": "blur"},
+    }
+    if name in own:
+        return metric(*asked, **own[name])
     if name in NOISY:
         return metric(*asked, generator=noise())
     if name in ON_OBJECT:
@@ -66,6 +80,9 @@ def expected(name, q):
         "sparseness": lambda: metric(q.attributions, size=(96, 96)),
         "coherency": lambda: metric(q.explanation_func, *asked[1:]),
         "adcc": lambda: metric(*asked, explanation_func=q.explanation_func),
+        "arcc": lambda: metric(
+            *asked, explanation_func=q.explanation_func, generator=noise()
+        ),
         "sensitivity_max": lambda: metric(
             q.explanation_func, q.inputs, q.target, generator=noise()
         ),
@@ -83,7 +100,8 @@ def test_a_measure_is_the_metric_with_its_defaults(name, context):
     result = METRICS[name].evaluate(context)
 
     assert result.value == expected(name, context).item()
-    assert (result.scores is not None) == (name in ("insertion", "deletion"))
+    curves = ("insertion", "deletion", "insertion_blur", "deletion_blur")
+    assert (result.scores is not None) == (name in curves)
 
 
 def test_every_metric_of_a_map_is_in_the_table():
@@ -92,7 +110,8 @@ def test_every_metric_of_a_map_is_in_the_table():
     }
 
     # A rate needs two methods: the summary's wins say it for all pairs.
-    assert set(METRICS) == functions - {"win_rate"}
+    named = {spec.metric.__name__ for spec in METRICS.values()}
+    assert named == functions - {"win_rate"}
 
 
 def test_curves_belong_to_their_values(context):
@@ -108,7 +127,7 @@ def test_settings_are_those_of_the_function(name):
     settings = METRICS[name].settings
 
     assert not {"generator", "internal_batch_size", "return_curves"} & set(settings)
-    if name in SCORED + NOISY:
+    if name in SCORED + HALVED + NOISY:
         assert settings["score"] == "softmax"
 
 
@@ -130,6 +149,15 @@ def test_chosen_settings_reach_the_metric(context):
     assert "steps" not in chosen["average_drop"].settings
 
 
+def test_what_a_metric_is_registered_with_stays():
+    chosen = with_settings(METRICS, {"substrate": "zero", "keep": 0.1, "steps": 3})
+
+    assert chosen["insertion_blur"].settings["substrate"] == "blur"
+    assert chosen["insertion_blur"].settings["steps"] == 3
+    assert chosen["average_drop"].settings["keep"] == 0.5
+    assert chosen["average_drop_plain"].settings["keep"] is None
+
+
 @pytest.mark.parametrize("name", ["insertion", "sparseness", "pointing_game"])
 def test_a_map_of_nan_has_no_value(name, context):
     broken = MetricContext(
@@ -148,13 +176,24 @@ def test_an_object_that_is_not_marked_has_no_value(context):
     assert METRICS["mask_iou"].evaluate(unmarked).value is None
 
 
+@pytest.mark.parametrize("name", ON_OBJECTS)
+def test_an_image_that_cannot_be_drawn_again_has_no_value(name, context):
+    photograph = MetricContext(**{**vars(context), "interventions": None})
+
+    assert METRICS[name].evaluate(photograph).value is None
+
+
 def test_groups():
     default, everything, sanity = (
-        set(find_metrics(name, has_regions=True)) for name in (None, "all", "sanity")
+        set(find_metrics(name, has_regions=True, has_interventions=True))
+        for name in (None, "all", "sanity")
     )
 
     assert default < everything
-    assert everything | sanity == set(METRICS)
+    assert everything | sanity | set(ATTAINABLE) == set(METRICS)
+    assert not (everything | sanity) & set(ATTAINABLE)
+    assert set(ON_OBJECTS) < default
+    assert not set(ON_OBJECTS) & set(find_metrics("all", has_regions=True))
     assert not everything & sanity
     assert set(ON_OBJECT) < default
     assert not set(ON_OBJECT) & set(find_metrics("all", has_regions=False))
@@ -171,6 +210,7 @@ def test_measures_are_in_the_order_asked_for_once():
     [
         ("insertoin", r"got 'insertoin'\. Known are: average_drop"),
         ("mask_iou", "got 'mask_iou', which needs boxes or masks"),
+        ("object_order", "got 'object_order', which needs the images without each"),
         ("localisation", "got 'localisation'"),
         (",", "got ','"),
     ],
@@ -220,11 +260,13 @@ def test_every_argument_is_given_by_its_name(context, table):
     )
     register_metric(metric(higher_is_better=True, unit="score")(space["everything"]))
 
-    find_metrics("everything", has_regions=True)["everything"].evaluate(context)
+    find_metrics("everything", True, True)["everything"].evaluate(context)
 
     assert given["forward_func"] is given["model"] is context.model
     assert given["inputs"] is context.inputs
     assert given["masks"] is context.masks
+    assert given["interventions"] is context.interventions
+    assert given["object_masks"] is context.object_masks
     assert given["size"] == (96, 96)
     assert given["generator"].initial_seed() == context.seed
     assert given["return_curves"] is True
@@ -293,6 +335,8 @@ def test_a_metric_may_have_no_direction(table):
         (asks_too_much, {"labels": 1}, "got weights in asks_too_much"),
         (mine, {"levle": 1}, "must be parameters of mine, got levle"),
         (mine, {"group": "own"}, "must be one of default, further, .* got 'own'"),
+        (mine, {"name": "Mine"}, "a name in lower case, got Mine"),
+        (mine, {"name": "insertion"}, "a name that no metric or group has, got insert"),
         (insertion, {}, "a name that no metric or group has, got insertion"),
         (seconds, {}, "a name that no metric or group has, got seconds"),
         (lambda attributions: 0.0, {}, "a name in lower case, got <lambda>"),

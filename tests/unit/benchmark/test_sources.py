@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from reference.real import FOLDER, needs_real_data, photograph
 from reference.real import rows as real_rows
+from torchvision.transforms.functional import to_tensor
 
 from captum_iscam._utils.images import UnreadableImageError
 from captum_iscam.benchmark.dataloader import load
@@ -505,3 +506,17 @@ def test_a_path_that_is_neither_file_nor_folder_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match=r"of a known kind, got .* Known are: "):
         find_data(tmp_path / "pipe")
+
+
+def test_a_scene_is_drawn_without_each_object_unless_its_classes_are_others():
+    data = bundled_scenes()
+    item, scene = data.items[2], load_scenes()[2]
+
+    without = item.interventions()
+
+    assert data.has_interventions
+    assert list(without) == list(scene.labels)
+    for image, expected in zip(without.values(), scene.without, strict=True):
+        assert torch.equal(to_tensor(image), expected)
+    assert data.without_labels().items[2].interventions() == {}
+    assert not data.without_labels().has_interventions
