@@ -87,7 +87,8 @@ def attainable_insertion(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         score (str or Callable, optional): `s`, the transform of the model's output from
             which `target` is selected: "softmax" (over dimension 1, a probability),
             "sigmoid", "identity" (the output itself), or a function that takes the
@@ -200,7 +201,8 @@ def attainable_deletion(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         score (str or Callable, optional): `s`, the transform of the model's output from
             which `target` is selected: "softmax" (over dimension 1, a probability),
             "sigmoid", "identity" (the output itself), or a function that takes the

@@ -334,7 +334,8 @@ def arcc(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         explanation_func (Callable): The attribution method, for example
             `LayerScoreCAM(model, layer).attribute`. It is called as
             `explanation_func(inputs, target=target)`, with the keyword

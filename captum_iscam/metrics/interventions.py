@@ -75,7 +75,8 @@ def object_order(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         interventions (Tensor): The input without each of its `K` objects,
             `(N, K, C, *spatial)`: what is behind the object in its place, all else
             unchanged.
@@ -189,7 +190,8 @@ def irrelevant_object_share(
             Default: None
         additional_forward_args (Any, optional): Further positional arguments of the
             model, one or a tuple of them. A tensor whose first dimension is `N` has a
-            row per example; anything else is passed unchanged. Default: None
+            row per example, in a list, tuple or dict too; anything else is passed
+            unchanged. Default: None
         interventions (Tensor): The input without each of its `K` objects,
             `(N, K, C, *spatial)`: what is behind the object in its place, all else
             unchanged.

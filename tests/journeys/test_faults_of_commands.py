@@ -23,14 +23,20 @@ from captum_iscam.cli.main import main
 from captum_iscam.methods import METHODS, Method, Options
 
 NAME = "squeezenet1_1"
+# Methods that take a score, by their default.
 TAKING = {
-    "is-cam",
-    "ss-cam",
-    "score-cam",
-    "integrated-grad-cam",
-    "grad-cam++",
-    "smooth-grad-cam++",
-    "rise",
+    **dict.fromkeys(["is-cam", "ss-cam", "score-cam", "rise"], "softmax"),
+    **dict.fromkeys(
+        [
+            "integrated-grad-cam",
+            "grad-cam++",
+            "smooth-grad-cam++",
+            "layer-cam",
+            "hires-cam",
+            "xgrad-cam",
+        ],
+        "identity",
+    ),
 }
 
 
@@ -159,10 +165,9 @@ def test_heads_pass_the_score_to_every_method_that_has_one():
         if "score" in method.takes
         and method.settings(Options(score="sigmoid"))["score"] == "sigmoid"
     }
-    assert given == TAKING
-    for name in TAKING:
-        by_default = METHODS[name].settings(Options())["score"]
-        assert by_default == ("identity" if "grad" in name else "softmax")
+    assert given == TAKING.keys()
+    for name, by_default in TAKING.items():
+        assert METHODS[name].settings(Options())["score"] == by_default
 
 
 @pytest.mark.parametrize("name", sorted(TAKING))
