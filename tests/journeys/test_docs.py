@@ -115,6 +115,9 @@ def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     for script in blocks(page, "js"):
         name, _, _ = script.removeprefix("// ").partition("\n")
         (tmp_path / name).write_text(script)
+    for table in blocks(page, "toml"):
+        name, _, _ = table.removeprefix("# ").partition("\n")
+        (tmp_path / name).write_text(table)
     torchvision.utils.save_image(torch.rand(3, 48, 40), "cat.jpg")
     space = {"images": torch.rand(2, 3, 32, 32), "classes": [0, 1], "torch": torch}
     space["__file__"] = str(tmp_path / "page.py")
@@ -152,6 +155,7 @@ def test_the_links_of_a_page_lead_somewhere(page):
 
 def test_blocks_are_in_a_language_that_is_checked():
     known = {"python", "bash", "bibtex", "text", "console", "csv", "json", "ini", "js"}
+    known |= {"toml"}
     marks = {
         (name_of(page), mark)
         for page in PAGES
