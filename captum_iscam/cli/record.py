@@ -133,6 +133,8 @@ def _explain_together(
     # Printed and recorded with the image they are about, not with a line of this file.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        # That somebody left a file open is not about a map.
+        warnings.simplefilter("ignore", ResourceWarning)
         with count_passes(model) as passes:
             start = time.perf_counter()
             attributions = method.attribute(model, layer, inputs, indices, options)

@@ -16,13 +16,12 @@ from captum_iscam.cli.explain import choose_device, network_options
 
 def run(args: argparse.Namespace) -> int:
     """Serves the page until it is stopped."""
-    page = _import_page()
-    networks = load_networks(args)
     # Uploads are removed with the folder, also when the process is asked to end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="captum-iscam-app-") as uploads:
-        os.environ["GRADIO_TEMP_DIR"] = uploads
-        page.serve(page.make_app(networks), args.host, args.port)
+        os.environ["GRADIO_TEMP_DIR"] = uploads  # read when Gradio is imported
+        page = _import_page()
+        page.serve(page.make_app(load_networks(args)), args.host, args.port)
     return 0
 
 
@@ -32,19 +31,22 @@ def load_networks(args: argparse.Namespace) -> list[ServedNetwork]:
     Raises:
         ValueError: If the network, its layer or the device is not as the options say.
     """
-    device, options = choose_device(args.device), network_options(args)
-    if args.model in (None, SCENE_NET):
-        options |= {"layer": args.layer, "score": args.score}
-        return [serve_network(SCENE_NET, device, weights=args.weights, **options)]
+    name = args.model or SCENE_NET
+    if name == SCENE_NET and args.weights != "DEFAULT":
+        raise ValueError(
+            f"weights must be of a network that --model names, got {args.weights!r} "
+            f"for {SCENE_NET}, which has its own. Pass --model, or omit them."
+        )
+    device = choose_device(args.device)
     given = serve_network(
-        args.model,
+        name,
         device,
+        args.score,
         weights=args.weights,
         layer=args.layer,
-        score=args.score,
-        **options,
+        **network_options(args),
     )
-    return [given, serve_network(SCENE_NET, device)]
+    return [given] if name == SCENE_NET else [given, serve_network(SCENE_NET, device)]
 
 
 def _import_page() -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+from collections.abc import Iterator
 from html import escape
 
-import numpy as np
 from PIL import Image
 
 from captum_iscam.cli.app.served import Result
@@ -25,8 +26,8 @@ CSS = f"""
 .iscam-maps .pixels img + img {{ position: absolute; inset: 0; height: 100%;
   opacity: var(--iscam-opacity, {ALPHA}); }}
 .iscam-maps figcaption {{ padding-top: 6px; overflow-wrap: anywhere;
-  font-size: .875rem; line-height: 1.4; color: var(--body-text-color-subdued); }}
-.iscam-maps b {{ display: block; color: var(--body-text-color); }}
+  font-size: .875rem; line-height: 1.4; }}
+.iscam-maps b {{ display: block; }}
 .iscam-error {{ margin: 0; padding: 10px 14px; border-radius: 6px;
   overflow-wrap: anywhere; color: var(--error-text-color);
   border: 1px solid var(--error-border-color);
@@ -61,11 +62,16 @@ def _map_card(result: Result, image: str, explanation: Explanation) -> str:
     _, heat = drawn(row, Style(alpha_overlay=1.0), None, None)
     pixels = Image.fromarray(as_bytes(rgba(heat)))
     colours = _img(pixels, f"{title} map of {result.target.class_name}")
-    facts = [f"{explanation.forward_passes} passes", f"{explanation.seconds:.2f} s"]
-    if explanation.delta is not None:
-        known = np.isfinite(explanation.delta)
-        facts.append(f"delta {explanation.delta:.1%}" if known else "delta unknown")
-    return _card(image + colours, title, " · ".join(facts), *explanation.warnings)
+    facts = " · ".join(_facts(explanation))
+    return _card(image + colours, title, facts, *explanation.warnings)
+
+
+def _facts(explanation: Explanation) -> Iterator[str]:
+    passes, delta = explanation.forward_passes, explanation.delta
+    yield f"{passes} pass{'es' * (passes != 1)}"
+    yield f"{explanation.seconds:.2f} s"
+    if delta is not None:
+        yield f"delta {100 * delta:.1f} %" if math.isfinite(delta) else "delta unknown"
 
 
 def _card(pixels: str, title: str, *lines: str) -> str:

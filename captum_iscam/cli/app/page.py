@@ -56,6 +56,7 @@ _SAVE = """file => {
 }"""
 """JavaScript that saves a file that a handler returned: none is left on the server."""
 
+_EMPTY = "<p>Drop an image or take an example, then press Explain.</p>"
 _HELP = (
     "**passes**: images that the network was shown. **delta**: the error of the map, "
     "probably below this share of it. The opacity changes nothing but the drawing. "
@@ -124,6 +125,7 @@ class _Page:
             height=260,
             buttons=[],
         )
+        self._add_examples()
         # Gradio's own would open the file before any limit is checked.
         self.image.preprocess = _path_of  # type: ignore[assignment, method-assign]
         self.network = gr.Dropdown(list(self._networks), value=name, label="Network")
@@ -136,7 +138,8 @@ class _Page:
             value=_FIRST,
             label="Methods",
         )
-        self.start = gr.Button("Explain", variant="primary")
+
+    def _add_examples(self) -> None:
         data = resources.files("captum_iscam.demo") / "data"
         scenes = [[str(data / f"scene_{n}.png")] for n in range(8)]
         gr.Examples(
@@ -147,11 +150,11 @@ class _Page:
         )
 
     def _add_outputs(self) -> None:
-        self.error = gr.HTML()
-        self.maps = gr.HTML(min_height=120)
+        self.start = gr.Button("Explain", variant="primary")
         self.opacity = gr.Slider(
             0, 1, ALPHA, step=0.05, label="Opacity of the maps", buttons=[]
         )
+        self.maps = gr.HTML(_EMPTY)
         with gr.Row():
             self.png = gr.Button("Download PNG")
             self.npz = gr.Button("Download NPZ")
@@ -163,33 +166,33 @@ class _Page:
         chosen = [self.image, self.network]
         _on(self.network.change, self._show_layers, [self.network], [self.layer])
         for change in (self.network.change, self.image.change):
-            _on(change, self._classify, chosen, [self.target, self.error])
+            _on(change, self._classify, chosen, [self.target, self.result, self.maps])
         _on(
             self.start.click,
             self._explain,
             [*chosen, self.layer, self.target, self.methods],
-            [self.result, self.maps, self.error],
+            [self.result, self.maps],
         )
         self.opacity.change(None, self.opacity, js=SET_OPACITY)
         for button, give in ((self.png, _png_of), (self.npz, _npz_of)):
-            given, shown = [self.result, self.opacity], [self.file, self.error]
+            given, shown = [self.result, self.opacity], [self.file, self.maps]
             _on(button.click, give, given, shown).then(None, self.file, js=_SAVE)
 
     def _show_layers(self, network: str) -> Any:
         served = self._networks[network]
         return gr.Dropdown(served.layers, value=served.explained.layer_name)
 
-    def _classify(self, image: str | None, network: str) -> tuple[Any, str]:
-        """Returns the classes of an image, the most probable first, and no error."""
+    def _classify(self, image: str | None, network: str) -> tuple[Any, None, str]:
+        """Returns the classes of an image, the most probable first, without maps."""
         if image is None:
-            return gr.Dropdown([], value=None), ""
+            return gr.Dropdown([], value=None), None, _EMPTY
         try:
             served = self._networks[network]
             targets = served.classify(served.read(image))
         except _ERRORS as error:
-            return gr.Dropdown([], value=None), error_line(error)
+            return gr.Dropdown([], value=None), None, error_line(error)
         choices = [(f"{t.class_name} ({t.probability:.3f})", t.index) for t in targets]
-        return gr.Dropdown(choices, value=targets[0].index), ""
+        return gr.Dropdown(choices, value=targets[0].index), None, _EMPTY
 
     def _explain(
         self,
@@ -200,17 +203,17 @@ class _Page:
         methods: list[str],
         # Gradio shows the bars of tqdm where this is the default of an argument.
         progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008
-    ) -> tuple[Result | None, str, str]:
-        """Returns the maps, as data and as HTML, and what went wrong."""
+    ) -> tuple[Result | None, str]:
+        """Returns the maps, as data and as HTML, or what went wrong."""
         try:
             if image is None:
                 raise ValueError("image must be given. Drop one, or take an example.")
             if not methods:
                 raise ValueError("methods must be at least one. Choose one.")
             result = explain(self._networks[network], image, layer, index, methods)
-            return result, cards(result), ""
+            return result, cards(result)
         except _ERRORS as error:
-            return None, "", error_line(error)
+            return None, error_line(error)
 
 
 def _on(
@@ -238,19 +241,19 @@ def _title(name: str) -> str:
     return METHODS[name].title + " (slow)" * (name in _SLOW)
 
 
-def _png_of(result: Result | None, opacity: float) -> tuple[Any, str]:
+def _png_of(result: Result | None, opacity: float) -> tuple[Any, Any]:
     return _saved(result, "png", lambda made: made.as_png(opacity))
 
 
-def _npz_of(result: Result | None, _: float) -> tuple[Any, str]:
+def _npz_of(result: Result | None, _: float) -> tuple[Any, Any]:
     return _saved(result, "npz", Result.as_npz)
 
 
 def _saved(
     result: Result | None, suffix: str, content: Callable[[Result], bytes]
-) -> tuple[Any, str]:
-    """Returns a file's name and content for `_SAVE`, and what went wrong."""
+) -> tuple[Any, Any]:
+    """Returns a file's name and content for `_SAVE`, or what went wrong."""
     if result is None:
         return None, error_line(ValueError("There are no maps yet. Explain an image."))
     data = base64.b64encode(content(result)).decode()
-    return {"name": f"{result.name}.{suffix}", "data": data}, ""
+    return {"name": f"{result.name}.{suffix}", "data": data}, gr.skip()
