@@ -154,7 +154,7 @@ class _Page:
         self.opacity = gr.Slider(
             0, 1, ALPHA, step=0.05, label="Opacity of the maps", buttons=[]
         )
-        self.maps = gr.HTML(_EMPTY)
+        self.maps = gr.HTML(_EMPTY, min_height=140)
         with gr.Row():
             self.png = gr.Button("Download PNG")
             self.npz = gr.Button("Download NPZ")
