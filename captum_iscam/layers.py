@@ -180,6 +180,29 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
     )
 
 
+def spatial_layers(model: nn.Module, inputs: Tensor) -> list[str]:
+    """Returns the names of all layers that can be explained, in order of execution.
+
+    Args:
+        model (torch.nn.Module): The model, in evaluation mode.
+        inputs (Tensor): Inputs `(N, C, *spatial)`; one example is enough. The model
+            runs on them once.
+
+    Returns:
+        *list[str]*: Names as in `model.named_modules()`, each once. Those layers have
+        outputs `(N, K, *spatial)` with more than one position, if need be reshaped.
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 5))
+        >>> spatial_layers(model, torch.rand(1, 3, 8, 8))
+        ['0']
+    """
+    steps, _ = _trace(model, inputs)
+    found = (step.name for step in steps if _has_maps(model, step, inputs))
+    return list(dict.fromkeys(found))
+
+
 def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
     """Returns every module's step in order, and the number of classes if known."""
     steps: list[_Step] = []

@@ -44,6 +44,8 @@ def _run(argv: Sequence[str] | None) -> int:
         # Imported when needed: torch takes seconds that --help need not take.
         if args.command == "demo":
             from captum_iscam.cli.demo import run
+        elif args.command == "app":
+            from captum_iscam.cli.app import run
         elif args.command == "benchmark":
             from captum_iscam.cli.benchmark import run
         else:

@@ -8,16 +8,24 @@ from pathlib import Path
 from captum_iscam.cli.values import deviation, numbers, positive, seed, share
 
 
-def add_network(group: argparse._ActionsContainer, several: bool) -> None:
-    """Adds the options that say which network is explained, and how images enter it."""
+def add_network(
+    group: argparse._ActionsContainer, several: bool, bundled: bool
+) -> None:
+    """Adds the options that say which network is explained, and how images enter it.
+
+    Args:
+        group (argparse._ActionsContainer): Where they are added.
+        several (bool): Whether several networks can be named.
+        bundled (bool): Whether the bundled network can be, and is the default.
+    """
     more, layers = ("", "") if not several else ("|MODEL=FILE,...", "|MODEL=NAME,...")
     group.add_argument(
         "--model",
-        required=not several,
+        required=not bundled,
         metavar="NAME,..." if several else "NAME",
         help="resnet18 or another of torchvision, timm:NAME, hf:NAME or hf:FOLDER of "
         "Hugging Face, FILE.py:function or package.module:function that returns a "
-        "model or (model, transform)" + ("; scene-net, the bundled one" * several),
+        "model or (model, transform)" + ("; scene-net, the bundled one" * bundled),
     )
     group.add_argument(
         "--weights",
@@ -65,6 +73,13 @@ def add_score(group: argparse._ActionsContainer) -> None:
         help="score of an output, for probabilities, methods and metrics: sigmoid for "
         "one logit or several labels per image, identity for the output itself "
         "(default: softmax, and the output itself for methods with gradients)",
+    )
+
+
+def add_device(group: argparse._ActionsContainer) -> None:
+    """Adds the option that names the device."""
+    group.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from captum_iscam import __version__
 from captum_iscam.cli.options import (
+    add_device,
     add_network,
     add_out,
     add_passes,
@@ -14,7 +15,7 @@ from captum_iscam.cli.options import (
     add_score,
     add_seed,
 )
-from captum_iscam.cli.values import not_negative, opacity, positive, seed
+from captum_iscam.cli.values import not_negative, opacity, port, positive, seed
 
 _EXPLAIN_METHODS = "is-cam,score-cam,integrated-grad-cam,grad-cam"
 
@@ -30,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_explain(commands)
     _add_demo(commands)
+    _add_app(commands)
     add_benchmark(commands)
     return parser
 
@@ -56,7 +58,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="look for images in the folders inside of a folder as well",
     )
-    add_network(parser, several=False)
+    add_network(parser, several=False, bundled=False)
     parser.add_argument(
         "--target",
         metavar="CLASS|INDEX|topN",
@@ -73,9 +75,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_plugin(parser)
     add_out(parser, "captum-iscam-explain")
     _add_look(parser)
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
-    )
+    add_device(parser)
     add_passes(parser)
     add_seed(parser)
     parser.add_argument(
@@ -144,6 +144,32 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     add_out(parser, "captum-iscam-demo")
     add_seed(parser)
+
+
+def _add_app(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "app",
+        help="explain images on a page in the browser",
+        description="Serve a page: drop an image, choose network, layer, class and "
+        "methods, see the maps and download them. Without --model it runs offline, "
+        "with the bundled network and scenes. Needs the extra app. Ctrl-C stops it.",
+    )
+    add_network(parser, several=False, bundled=True)
+    add_score(parser)
+    add_device(parser)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; 0.0.0.0 lets in everybody who can reach this "
+        "computer, without a password (default: %(default)s, this computer alone)",
+    )
+    parser.add_argument(
+        "--port",
+        type=port,
+        metavar="N",
+        help="port to listen on (default: the first free one from 7860 on)",
+    )
 
 
 METHODS = (
@@ -218,7 +244,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="take N images at random, the same on every machine (default: all)",
     )
-    add_network(group, several=True)
+    add_network(group, several=True, bundled=True)
     group.add_argument(
         "--method",
         metavar="NAME,...",
@@ -282,9 +308,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         help="what replaces a pixel in insertion and deletion: 0 after "
         "normalisation or the blurred image (default: zero); *_blur is always blurred",
     )
-    group.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
-    )
+    add_device(group)
     group.add_argument(
         "--autocast",
         action="store_true",

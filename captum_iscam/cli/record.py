@@ -7,7 +7,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import captum
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import captum_iscam
 from captum_iscam._utils.batching import synchronize
 from captum_iscam._utils.hooks import count_passes
-from captum_iscam.methods import METHODS, Options
+from captum_iscam.methods import METHODS, Method, Options
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Explanation:
     targets_explained_together: int
     settings: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    delta: float | None = None
 
     @property
     def key(self) -> str:
@@ -88,6 +89,7 @@ def explain(
     methods: Iterable[str],
     options: Options,
     done: Callable[[int], object] = lambda maps: None,
+    with_delta: bool = False,
 ) -> list[Explanation]:
     """Returns a map for each target and method, those of the first target first.
 
@@ -101,11 +103,13 @@ def explain(
         methods (Iterable[str]): Names from `METHODS`.
         options (Options): Their settings.
         done (Callable, optional): Called after each method with the number of its maps.
+        with_delta (bool, optional): Also estimate the error of each map, where the
+            method can. Default: False
     """
     by_method = []
     for name in methods:
         by_method.append(
-            _explain_together(model, layer, inputs, targets, name, options)
+            _explain_together(model, layer, inputs, targets, name, options, with_delta)
         )
         done(len(targets))
     return [e for of_target in zip(*by_method, strict=True) for e in of_target]
@@ -118,13 +122,19 @@ def _explain_together(
     targets: Sequence[Target],
     name: str,
     options: Options,
+    with_delta: bool,
 ) -> list[Explanation]:
     """Returns the maps of one method, one per target."""
     method = METHODS[name]
+    deltas: list[float | None] = []
+    if with_delta and _estimates_error(method):
+        method = _recording(method, deltas)
     indices = [[target.index for target in targets]]
     # Printed and recorded with the image they are about, not with a line of this file.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        # That somebody left a file open is not about a map.
+        warnings.simplefilter("ignore", ResourceWarning)
         with count_passes(model) as passes:
             start = time.perf_counter()
             attributions = method.attribute(model, layer, inputs, indices, options)
@@ -143,9 +153,33 @@ def _explain_together(
             len(targets),
             method.settings(options),
             list(texts),
+            delta,
         )
-        for target, of_target in zip(targets, attributions.split(1, dim=1), strict=True)
+        for target, of_target, delta in zip(
+            targets,
+            attributions.split(1, dim=1),
+            deltas or [None] * len(targets),
+            strict=True,
+        )
     ]
+
+
+def _estimates_error(method: Method) -> bool:
+    # The delta of Captum's own methods is a gap in completeness, not a relative error.
+    captums = method.attribution.__module__.partition(".")[0] == "captum"
+    return not captums and "return_convergence_delta" in method.settings()
+
+
+def _recording(method: Method, deltas: list[float | None]) -> Method:
+    """Returns the method, which adds the delta of each map to the list."""
+
+    def finish(result: Any) -> Tensor:
+        attributions, delta = result
+        deltas.extend(delta.flatten().tolist())
+        return method.finish(attributions)
+
+    fixed = {**method.fixed, "return_convergence_delta": True}
+    return replace(method, fixed=fixed, finish=finish)
 
 
 def _with_class_names(text: str, targets: Sequence[Target]) -> str:

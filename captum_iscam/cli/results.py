@@ -113,11 +113,7 @@ def write_results(
     """
     look = look or Look()
     contents = _pictures(explained, explanations, about.get("score"), look)
-    arrays = {e.key: e.attributions[0, 0].numpy() for e in explanations}
-    packed = io.BytesIO()
-    # Its stubs take a further argument of the function for one of the arrays.
-    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
-    contents[ARRAYS] = packed.getvalue()
+    contents[ARRAYS] = as_npz(explanations)
     targets = dict.fromkeys(e.target for e in explanations)
     record = {
         **about,
@@ -134,6 +130,26 @@ def write_results(
     return folder if look.separate else together
 
 
+def as_npz(explanations: Sequence[Explanation]) -> bytes:
+    """Returns the maps as arrays, each by its :attr:`Explanation.key`."""
+    arrays = {e.key: e.attributions[0, 0].numpy() for e in explanations}
+    packed = io.BytesIO()
+    # Its stubs take a further argument of the function for one of the arrays.
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
+    return packed.getvalue()
+
+
+def as_panels(
+    shown: Image.Image,
+    explanations: Sequence[Explanation],
+    score: str | None,
+    look: Look,
+) -> bytes:
+    """Returns a picture with all maps over the input, in a row for each target."""
+    figure = visualize_rows(_rows(shown, explanations, score), **look.of_maps)
+    return _drawn(figure, look)
+
+
 def _pictures(
     explained: Explained,
     explanations: Sequence[Explanation],
@@ -141,11 +157,11 @@ def _pictures(
     look: Look,
 ) -> dict[str, bytes]:
     """Returns the content of each picture by its path in the folder."""
-    shown = _shown(explained)
+    shown = as_image(explained)
     pictures = {INPUT: as_jpeg(shown, _LARGEST_INPUT)}
     if not look.separate:
-        figure = visualize_rows(_rows(shown, explanations, score), **look.of_maps)
-        pictures[f"overlay.{look.format}"] = _drawn(figure, look)
+        panels = as_panels(shown, explanations, score, look)
+        pictures[f"overlay.{look.format}"] = panels
     for e in explanations:
         pictures[f"page/{e.key}.png"] = as_png(e.attributions)
         if look.separate:
@@ -165,7 +181,7 @@ def _pictures(
     return pictures
 
 
-def _shown(explained: Explained) -> Image.Image:
+def as_image(explained: Explained) -> Image.Image:
     """Returns the input as an image."""
     inputs = explained.inputs
     if explained.mean is None and (inputs.min() < 0 or inputs.max() > 1):

@@ -25,6 +25,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """Returns the number of a port."""
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(
+            f"must be an integer from 1 to 65535, got {text!r}"
+        )
+    return int(text)
+
+
 def not_negative(text: str) -> int:
     """Returns an integer of at least 0."""
     if not text.isdecimal():

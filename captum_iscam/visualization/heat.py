@@ -154,7 +154,7 @@ class Style:
         self._captum(figure, panel, scaled, image, method, sign)
         heat = panel.images[-1]
         if image is not None:
-            panel.images[0].set_data(_as_bytes(image))
+            panel.images[0].set_data(as_bytes(image))
         if not peak:
             heat.set_data(wanted)
             heat.set_clim(-1.0 if self.sign == "all" else 0.0, 1.0)
@@ -204,11 +204,18 @@ def _ones(values: Array) -> Array:
 
 def blend(image: Array, heat: AxesImage) -> Array:
     """Returns the pixels `(H, W, 3)` of uint8 that a drawn map has over its image."""
-    colour = np.asarray(heat.to_rgba(np.asarray(heat.get_array()), alpha=1.0))[..., :3]
-    strength = np.asarray(heat.get_alpha())[..., None]
-    return _as_bytes(image + strength * (colour - image))
+    pixels = rgba(heat)
+    return as_bytes(image + pixels[..., 3:] * (pixels[..., :3] - image))
 
 
-def _as_bytes(image: Array) -> Array:
+def rgba(heat: AxesImage) -> Array:
+    """Returns colour and opacity `(H, W, 4)` in [0, 1] of a drawn map alone."""
+    pixels = np.array(heat.to_rgba(np.asarray(heat.get_array()), alpha=1.0))
+    pixels[..., 3] = np.asarray(heat.get_alpha())
+    return pixels
+
+
+def as_bytes(image: Array) -> Array:
+    """Returns values in [0, 1] as uint8."""
     rounded: Array = np.rint(image * 255).astype(np.uint8)
     return rounded

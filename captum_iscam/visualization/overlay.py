@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -80,15 +81,26 @@ def overlay(
         (64, 48)
     """
     style = Style(sign, vmin, vmax, outlier_perc, cmap, alpha_overlay)
-    row = prepare(Row("", image, {"": attributions}, frame), mean, std, 0, None)
-    if row.image is None:
+    pixels = blend(*drawn(Row("", image, {"": attributions}, frame), style, mean, std))
+    return pixels if frame is None else _framed(pixels, frame)
+
+
+def drawn(
+    row: Row,
+    style: Style,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> tuple[Array, AxesImage]:
+    """Returns the image `(H, W, 3)` of a row with one map, and the drawn map."""
+    prepared = prepare(row, mean, std, 0, None)
+    if prepared.image is None:
         raise ValueError(
             "image must be an image, got a signal. Draw it with visualize."
         )
+    (values,) = prepared.maps.values()
     figure = Figure()
-    heat = style.draw_map(figure, figure.subplots(), row.image, row.maps[""])
-    pixels = blend(row.image, heat)
-    return pixels if frame is None else _framed(pixels, frame)
+    heat = style.draw_map(figure, figure.subplots(), prepared.image, values)
+    return prepared.image, heat
 
 
 def _framed(pixels: Array, frame: Frame) -> Array:

@@ -197,9 +197,10 @@ def test_the_api_names_nothing_that_is_gone():
         assert hasattr(importlib.import_module(module), name), path
 
 
-def test_every_option_of_the_command_line_is_on_its_page():
+@pytest.mark.parametrize("command", ["explain", "app"])
+def test_every_option_of_the_command_line_is_on_its_page(command):
     text = (DOCS / "command_line.md").read_text()
-    actions = make_parser()._subparsers._group_actions[0].choices["explain"]._actions
+    actions = make_parser()._subparsers._group_actions[0].choices[command]._actions
 
     options = [o for action in actions for o in action.option_strings if o[1] == "-"]
 

@@ -18,8 +18,8 @@ from reference.ledger import EXTENDED
 ROOT = Path(__file__).parents[2]
 # The name to import where it is not that of the distribution.
 IMPORTED = {"PIL": "pillow"}
-# Imported where a file needs it, and an extra of the same name.
-OPTIONAL = {"safetensors"}
+# Imported where a file needs it, and an extra.
+OPTIONAL = {"gradio", "safetensors"}
 
 
 def script(name):

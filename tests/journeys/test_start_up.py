@@ -27,6 +27,7 @@ sys.argv = ["captum-iscam", *{words}]
 runpy.run_module("captum_iscam", run_name="__main__")
 """
 LIBRARIES = ["torch", "captum", "numpy", "matplotlib", "torchvision", "PIL", "tqdm"]
+LIBRARIES += ["gradio"]
 
 
 def process(*words, at="", first=""):
@@ -40,6 +41,7 @@ def process(*words, at="", first=""):
         ["--help"],
         ["explain", "--help"],
         ["demo", "--help"],
+        ["app", "--help"],
         ["benchmark", "--help"],
         ["--version"],
     ],
