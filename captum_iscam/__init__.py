@@ -4,12 +4,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "RISE",
+    "LayerAblationCAM",
     "LayerCAM",
     "LayerGradCAMPlusPlus",
     "LayerHiResCAM",
     "LayerIntegratedGradCAM",
     "LayerIntegratedScoreCAM",
     "LayerPolyCAM",
+    "LayerReciproCAM",
     "LayerScoreCAM",
     "LayerSmoothGradCAMPlusPlus",
     "LayerSmoothedScoreCAM",
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
     from captum_iscam import reshape_transforms as reshape_transforms
     from captum_iscam.attr import (
         RISE,
+        LayerAblationCAM,
         LayerCAM,
         LayerGradCAMPlusPlus,
         LayerHiResCAM,
         LayerIntegratedGradCAM,
         LayerIntegratedScoreCAM,
         LayerPolyCAM,
+        LayerReciproCAM,
         LayerScoreCAM,
         LayerSmoothedScoreCAM,
         LayerSmoothGradCAMPlusPlus,

@@ -20,11 +20,13 @@ from captum_iscam._utils.target import Target, in_integers, several_targets
 from captum_iscam._utils.training import without_traces
 from captum_iscam.attr import (
     RISE,
+    LayerAblationCAM,
     LayerCAM,
     LayerGradCAMPlusPlus,
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
+    LayerReciproCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
@@ -282,6 +284,8 @@ METHODS: dict[str, Method] = {
     "layer-cam": Method("LayerCAM", LayerCAM, _GRADIENTS),
     "hires-cam": Method("HiResCAM", LayerHiResCAM, _GRADIENTS),
     "xgrad-cam": Method("XGrad-CAM", LayerXGradCAM, _GRADIENTS),
+    "ablation-cam": Method("Ablation-CAM", LayerAblationCAM, _SCORED),
+    "recipro-cam": Method("Recipro-CAM", LayerReciproCAM, _SCORED),
     "rise": Method("RISE", RISE, ("n_masks", "seed", *_SCORED), of_layer=False),
     # By default Captum keeps all its 50 steps in memory at once.
     "integrated-gradients": Method(

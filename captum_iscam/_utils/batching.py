@@ -100,18 +100,19 @@ class Chunks:
         self.size = self._fitting(_UNMEASURED_PASS_PER_INPUT * self._bytes)
 
     @contextmanager
-    def fitted_to(self, model: object, rows: int) -> Iterator[None]:
+    def fitted_to(self, model: object, rows: int) -> Iterator[list[int]]:
         """Makes the chunk suit the model, of which one pass of `rows` rows runs within.
 
-        Only outputs of convolutions are measured, and none in compiled code. The peak
-        that the allocator reports is no help: it is the caller's to reset.
+        Yields the sizes measured so far, for a pass of which only the rest counts. Only
+        outputs of convolutions are measured, and none in compiled code. The peak that
+        the allocator reports is no help: it is the caller's to reset.
         """
         on_cpu = self._device.type == "cpu"
         if not self._may_shrink or (self._free is None and not on_cpu):
-            yield
+            yield []
             return
         with record_conv_outputs(model) as sizes:
-            yield
+            yield sizes
         largest = max([1, *sizes])
         if on_cpu:
             fitting = _CPU_BYTES * rows // largest

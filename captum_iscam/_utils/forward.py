@@ -155,14 +155,18 @@ class TargetScore:
 
         They are `(rows,)`, or `(rows, T)` where each example has `T` targets.
         """
-        additional = self.additional and tuple(
-            of_examples(value, examples, self.num_examples) for value in self.additional
-        )
+        additional = self.additional_of(examples)
         output = run_forward(
             self.forward_func, inputs, additional_forward_args=additional
         )
         self.check(output, inputs)
         return self.of_output(output, examples)
+
+    def additional_of(self, examples: Tensor) -> tuple[Any, ...] | None:
+        """Returns the further arguments of the model for rows of these examples."""
+        return self.additional and tuple(
+            of_examples(value, examples, self.num_examples) for value in self.additional
+        )
 
     def of_output(self, output: Any, examples: Tensor) -> Tensor:
         """Returns the score of each row of a model's output, as `__call__` does."""

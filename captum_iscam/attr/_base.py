@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_of_examples
-from captum_iscam.attr._engine import Channels, WeightingScheme
+from captum_iscam.attr._engine import Channels
 from captum_iscam.attr._layer import (
     check_layer,
     check_rows,
@@ -59,17 +59,27 @@ Explanation = (
     | tuple[list[Attributions], list[Attributions]]
 )
 _T = TypeVar("_T")
-_Seen = tuple[Tensor, list[Tensor]]
+
+
+class Seen(NamedTuple):
+    """A layer, `s(x)`, the layer's outputs, `A` of each, and how often it ran."""
+
+    layer: nn.Module
+    input_score: Tensor
+    outputs: tuple[Tensor, ...]
+    maps: list[Tensor]
+    calls: int = 1
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """What one call of `attribute` asks for, checked."""
 
     batch: Batch
     score: TargetScore
-    scheme: WeightingScheme
+    scheme: Any  # a WeightingScheme, unless a method has an `_explain` of its own
     chunks: Chunks
+    internal_batch_size: int | None
     additional_forward_args: object
     attribute_to_layer_input: bool
     relu_attributions: bool
@@ -158,7 +168,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         channel_softmax: bool,
         internal_batch_size: int | None,
         show_progress: bool,
-        scheme: WeightingScheme,
+        scheme: Any,
         return_convergence_delta: bool = False,
     ) -> Explanation:
         """Returns the maps of the method that finds its weights by `scheme`."""
@@ -185,11 +195,12 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             batch.device,
         )
 
-        task = _Task(
+        task = Task(
             batch=batch,
             score=score,
             scheme=scheme,
             chunks=chunks,
+            internal_batch_size=internal_batch_size,
             additional_forward_args=additional_forward_args,
             attribute_to_layer_input=attribute_to_layer_input,
             relu_attributions=relu_attributions,
@@ -207,7 +218,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             found = self._explain(seen, task)
             return found if return_convergence_delta else found[0]
 
-    def _see(self, layer: nn.Module, task: _Task) -> _Seen:
+    def _see(self, layer: nn.Module, task: Task) -> Seen:
         """Returns `s(x)` and what the layer gives for the inputs."""
         batch, score = task.batch, task.score
         model, own = eager(score.forward_func), eager(self.forward_func)
@@ -230,19 +241,14 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         if task.return_convergence_delta:
             parts = [m for m in (layer, own) if isinstance(m, nn.Module)]
             _check_precision(parts, batch.inputs, (*evals, output))
-        return score.of_inputs(output).to(batch.device), maps
+        return Seen(layer, score.of_inputs(output).to(batch.device), evals, maps)
 
-    def _explain(self, seen: _Seen, task: _Task) -> tuple[Attributions, Attributions]:
+    def _explain(self, seen: Seen, task: Task) -> tuple[Attributions, Attributions]:
         """Returns the maps, and how far each may be off."""
-        input_score, outputs = seen
         maps, deltas = [], []
-        for activations in outputs:
+        for activations in seen.maps:
             channels = Channels(
-                activations,
-                task.batch,
-                task.score,
-                task.chunks,
-                input_score,
+                activations, task.batch, task.score, task.chunks, seen.input_score
             )
             found = channels.weigh(
                 task.scheme, partial(progress_bar, self.get_name(), task.show_progress)

@@ -32,7 +32,7 @@ from captum_iscam._utils.forward import TargetScore
 from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.steadiness import differ, score_ends, warn_of_unsteady
 from captum_iscam._utils.validation import require_finite
-from captum_iscam.attr._masking import MaskedInputs, Noise
+from captum_iscam.attr._masking import MaskedInputs, Masking, Noise
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,130 @@ class ExampleChannels:
         return (weights.T @ self.maps).square().sum(1)
 
 
-class Channels:
+class Units:
+    """Channels or positions of a layer, and the scores with a mask for each.
+
+    This is the loop. `Channels` are masks of the input; those of the layer's output are
+    in `_layer_masks.py`.
+
+    Args:
+        activations (Tensor): `A`, `(N, K, *spatial)`.
+        active (Tensor): Example and unit, `(P, 2)`, on the CPU, of each unit to score.
+        width (int): How many units an example has, active or not.
+        masking (Masking): Makes what is shown.
+        score (Callable): Scores it, given the example of each row.
+        chunks (Chunks): How many rows go into one forward pass.
+
+    Attributes:
+        baseline_score (Tensor): What scores are compared with, `(N, T)`.
+    """
+
+    baseline_score: Tensor
+
+    def __init__(
+        self,
+        activations: Tensor,
+        active: Tensor,
+        width: int,
+        masking: Masking,
+        score: Callable[[tuple[Tensor, ...], Tensor], Tensor],
+        chunks: Chunks,
+    ) -> None:
+        self.activations = activations
+        self.active = active
+        self._width = width
+        self._masking = masking
+        self._score = score
+        self._chunks = chunks
+
+    def increases(
+        self, requests: Sequence[Request], update: Callable[[int], Any]
+    ) -> list[Tensor]:
+        """Returns `C_k`, `(P, V, T)`, for each request.
+
+        Args:
+            requests (Sequence[Request]): What is to be scored.
+            update (Callable): Told how many passes were made.
+        """
+        passes = [request.passes for request in requests]
+        targets = self.baseline_score.shape[1]
+        scores = self.baseline_score.new_empty(sum(passes), targets)
+        # All that goes to the device goes in one piece before the first pass, since a
+        # copy from the host waits for the passes before it.
+        rows = {id(r.rows): r.rows for r in requests}
+        together = self._on_device([self.active[of] for of in rows.values()])
+        pairs = dict(zip(rows, together, strict=True))
+        strengths = self._on_device([_numbers(r.strengths) for r in requests])
+        signs = self._on_device([_numbers(r.signs) for r in requests])
+        parts = scores.split(passes)
+        each = zip(requests, strengths, signs, parts, strict=True)
+        for request, strength, sign, part in each:
+            if request.noise is not None:
+                request.noise.draw(self._masking.masked)
+            pair = pairs[id(request.rows)]
+            self._run(request.noise, pair, strength, sign, part, update)
+        require_finite(scores, lambda row: self._name_of(row, requests))
+        return [
+            part.view(len(request.rows), len(request.strengths), targets)
+            - self.baseline_score[pairs[id(request.rows)][:, 0]].unsqueeze(1)
+            for part, request in zip(parts, requests, strict=True)
+        ]
+
+    def _run(
+        self,
+        noise: Noise | None,
+        pairs: Tensor,
+        strengths: Tensor,
+        signs: Tensor,
+        scores: Tensor,
+        update: Callable[[int], Any],
+    ) -> None:
+        """Scores one request's masked inputs, a unit's one after the other."""
+        count = len(strengths)
+
+        def body(start: int, stop: int) -> None:
+            first, last = start // count, -(-stop // count)
+            examples, units = pairs[first:last].unbind(1)
+            rows = slice(start - first * count, stop - first * count)
+            shown = self._masking.make(examples, units, strengths, rows, noise, signs)
+            index = torch.arange(start, stop, device=pairs.device)
+            found = self._score(shown, pairs[index // count, 0])
+            scores[start:stop] = found.view(stop - start, -1)
+            update(stop - start)
+
+        self._chunks.run(len(scores), body)
+
+    def _on_device(self, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        """Returns tensors of the CPU on the device of the inputs."""
+        if not tensors:
+            return ()
+        together = torch.cat(tensors)
+        if together.is_floating_point():
+            together = together.to(self.activations.dtype)
+        on_device = together.to(self.activations.device)
+        lengths = [len(tensor) for tensor in tensors]
+        return cast(tuple[Tensor, ...], on_device.split(lengths))
+
+    def _name_of(self, row: int, requests: Sequence[Request]) -> str:
+        """Returns a masked pass in words, given its row among those of all requests."""
+        for request in requests:
+            if row < request.passes:
+                unit, strength = divmod(row, len(request.strengths))
+                example, number = self.active[request.rows[unit]].tolist()
+                return self._masking.name(example, number, request.strengths[strength])
+            row -= request.passes
+        raise IndexError(row)
+
+    def to_dense(self, values: Tensor) -> Tensor:
+        """Returns values `(P, T)` of the rows of `active` as `(N, T, units)`."""
+        count = len(self.activations)
+        weights = self.baseline_score.new_zeros(count, values.shape[1], self._width)
+        examples, units = self.active.to(weights.device).unbind(1)
+        weights[examples, :, units] = values.to(weights)
+        return weights
+
+
+class Channels(Units):
     """The channels of a layer, and what the model makes of the input masked by them.
 
     Args:
@@ -173,6 +296,8 @@ class Channels:
         baseline_score (Tensor): `s(b)` of each example and target, `(N, T)`.
     """
 
+    _score: TargetScore
+
     def __init__(
         self,
         activations: Tensor,
@@ -181,14 +306,13 @@ class Channels:
         chunks: Chunks,
         input_score: Tensor,
     ) -> None:
-        self.activations = activations
-        self.input_score = input_score
         self._batch = batch
         self._masked_inputs = MaskedInputs(batch, activations)
-        self._score = score
-        self._chunks = chunks
         flat = activations.flatten(2)
-        self.active = (flat.amax(2) > flat.amin(2)).nonzero().cpu()
+        active = (flat.amax(2) > flat.amin(2)).nonzero().cpu()
+        width = activations.shape[1]
+        super().__init__(activations, active, width, self._masked_inputs, score, chunks)
+        self.input_score = input_score
         self.baseline_score = self._score_baselines()
 
     @property
@@ -233,97 +357,6 @@ class Channels:
         with progress(sum(request.passes for request in prepared.requests)) as bar:
             gains = self.increases(prepared.requests, bar.update)
         return prepared.finish(gains)
-
-    def increases(
-        self, requests: Sequence[Request], update: Callable[[int], Any]
-    ) -> list[Tensor]:
-        """Returns `C_k`, `(P, V, T)`, for each request.
-
-        Args:
-            requests (Sequence[Request]): What is to be scored.
-            update (Callable): Told how many passes were made.
-        """
-        passes = [request.passes for request in requests]
-        targets = self.baseline_score.shape[1]
-        scores = self.baseline_score.new_empty(sum(passes), targets)
-        # All that goes to the device goes in one piece before the first pass, since a
-        # copy from the host waits for the passes before it.
-        rows = {id(r.rows): r.rows for r in requests}
-        together = self._on_device([self.active[of] for of in rows.values()])
-        pairs = dict(zip(rows, together, strict=True))
-        strengths = self._on_device([_numbers(r.strengths) for r in requests])
-        signs = self._on_device([_numbers(r.signs) for r in requests])
-        parts = scores.split(passes)
-        each = zip(requests, strengths, signs, parts, strict=True)
-        for request, strength, sign, part in each:
-            if request.noise is not None:
-                request.noise.draw(self.masked)
-            pair = pairs[id(request.rows)]
-            self._run(request.noise, pair, strength, sign, part, update)
-        require_finite(scores, lambda row: self._name_of(row, requests))
-        return [
-            part.view(len(request.rows), len(request.strengths), targets)
-            - self.baseline_score[pairs[id(request.rows)][:, 0]].unsqueeze(1)
-            for part, request in zip(parts, requests, strict=True)
-        ]
-
-    def _run(
-        self,
-        noise: Noise | None,
-        pairs: Tensor,
-        strengths: Tensor,
-        signs: Tensor,
-        scores: Tensor,
-        update: Callable[[int], Any],
-    ) -> None:
-        """Scores one request's masked inputs, a channel's one after the other."""
-        count = len(strengths)
-
-        def body(start: int, stop: int) -> None:
-            first, last = start // count, -(-stop // count)
-            examples, channels = pairs[first:last].unbind(1)
-            rows = slice(start - first * count, stop - first * count)
-            shown = self._masked_inputs.make(
-                examples, channels, strengths, rows, noise, signs
-            )
-            index = torch.arange(start, stop, device=pairs.device)
-            found = self._score(shown, pairs[index // count, 0])
-            scores[start:stop] = found.view(stop - start, -1)
-            update(stop - start)
-
-        self._chunks.run(len(scores), body)
-
-    def _on_device(self, tensors: list[Tensor]) -> tuple[Tensor, ...]:
-        """Returns tensors of the CPU on the device of the inputs."""
-        if not tensors:
-            return ()
-        together = torch.cat(tensors)
-        if together.is_floating_point():
-            together = together.to(self.activations.dtype)
-        on_device = together.to(self.activations.device)
-        lengths = [len(tensor) for tensor in tensors]
-        return cast(tuple[Tensor, ...], on_device.split(lengths))
-
-    def _name_of(self, row: int, requests: Sequence[Request]) -> str:
-        """Returns a masked pass in words, given its row among those of all requests."""
-        for request in requests:
-            if row < request.passes:
-                channel, strength = divmod(row, len(request.strengths))
-                example, number = self.active[request.rows[channel]].tolist()
-                return (
-                    f"the masked pass of example {example}, channel {number}, at "
-                    f"strength {request.strengths[strength]:g}"
-                )
-            row -= request.passes
-        raise IndexError(row)
-
-    def to_dense(self, values: Tensor) -> Tensor:
-        """Returns values `(P, T)` of the rows of `active` as weights `(N, T, K)`."""
-        count, width = self.activations.shape[:2]
-        weights = self.baseline_score.new_zeros(count, values.shape[1], width)
-        examples, channels = self.active.to(weights.device).unbind(1)
-        weights[examples, :, channels] = values.to(weights)
-        return weights
 
     def _score_baselines(self) -> Tensor:
         images = self._masked_inputs

@@ -46,6 +46,29 @@ class Noise(Protocol):
         """
 
 
+class Masking(Protocol):
+    """Makes what the model is shown with masks of some units."""
+
+    @property
+    def masked(self) -> list[Tensor]:
+        """What noise is drawn for."""
+
+    def name(self, example: int, unit: int, strength: float) -> str:
+        """Returns the pass of a masked input in words."""
+
+    def make(
+        self,
+        examples: Tensor,
+        units: Tensor,
+        strengths: Tensor,
+        rows: slice,
+        noise: Noise | None,
+        signs: Tensor | None,
+        /,
+    ) -> tuple[Tensor, ...]:
+        """Returns the rows asked for, units times strengths, as `MaskedInputs.make`."""
+
+
 def masked_inputs(inputs: Sequence[Tensor], rank: int) -> list[int]:
     """Returns which of the inputs masks are laid on: those of the layer's rank.
 
@@ -88,6 +111,11 @@ class MaskedInputs:
     def masked(self) -> list[Tensor]:
         """`x - b` of the inputs that masks are laid on, in the layout of images."""
         return list(self._deltas)
+
+    def name(self, example: int, unit: int, strength: float) -> str:
+        """Returns the pass of a masked input in words."""
+        where = f"example {example}, channel {unit}"
+        return f"the masked pass of {where}, at strength {strength:g}"
 
     def lay_out(self, channels_last: bool) -> None:
         """Chooses the memory layout of images that are made from now on."""

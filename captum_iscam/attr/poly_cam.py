@@ -15,7 +15,7 @@ from captum_iscam._utils.forward import Baselines
 from captum_iscam._utils.interpolate import upsample
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_choice
-from captum_iscam.attr._base import LayerScoreMethod, warn_of_zero_maps
+from captum_iscam.attr._base import LayerScoreMethod, Seen, warn_of_zero_maps
 from captum_iscam.attr._engine import Channels, Prepared, Request, Weights
 from captum_iscam.attr._regression import screened
 
@@ -164,7 +164,7 @@ class LayerPolyCAM(LayerScoreMethod):
         """Returns what is seen of each layer, before any channel is scored."""
         found = super()._each_layer(attribute)
         seen = found if isinstance(found, list) else [found]
-        _check_sizes([maps for _, maps in cast(Any, seen)])
+        _check_sizes([one.maps for one in cast(list[Seen], seen)])
         return found
 
     @log_usage

@@ -6,6 +6,7 @@ from reference.methods import (
     BASELINE_METHODS,
     GRADIENT_METHODS,
     METHODS,
+    POSITION_METHODS,
     SCORE_METHODS,
     attribute,
 )
@@ -60,7 +61,7 @@ def test_tokens_without_a_transform(name):
     net = nn.Sequential(net, nn.Flatten()).eval()
     match = (
         "as many spatial dimensions as an input"
-        if name in SCORE_METHODS
+        if name in POSITION_METHODS
         else "layer must give maps"
     )
     match += r".*captum_iscam\.reshape_transforms are vit .*swin .*maxvit.*tokens\("

@@ -37,6 +37,7 @@ FAMILIES = {
         attr.LayerXGradCAM,
         attr.LayerIntegratedGradCAM,
     ),
+    "layer masks": (attr.LayerAblationCAM, attr.LayerReciproCAM),
     "controls": (attr.ChannelMean, attr.CenterMap, attr.RandomMap),
     "metrics": (
         metrics.average_drop,
@@ -49,6 +50,7 @@ FAMILIES = {
 OTHER_MEANING = {
     "RISE": {"inputs", "generator"},
     "LayerPolyCAM": {"layer", "relu_attributions"},
+    "LayerReciproCAM": {"relu_attributions", "score"},
     "boxes_to_masks": {"size"},
     "draw_scenes": {"seed"},
 }

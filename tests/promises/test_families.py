@@ -14,11 +14,13 @@ from torchvision.models import get_model
 
 from captum_iscam import (
     RISE,
+    LayerAblationCAM,
     LayerCAM,
     LayerGradCAMPlusPlus,
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
+    LayerReciproCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
@@ -79,6 +81,8 @@ QUICK = {
     LayerCAM: {},
     LayerHiResCAM: {},
     LayerXGradCAM: {},
+    LayerAblationCAM: {},
+    LayerReciproCAM: {},
     LayerGradCam: {},
 }
 
@@ -153,6 +157,8 @@ def explain(method, own, model, layer, x, target, whole):
         built = {"reshape_transform": lambda output: whole(output)[:, :CHANNELS]}
     else:
         built = {"reshape_transform": whole}
+    if method is LayerReciproCAM:  # untrained networks have equal probabilities
+        built["score"] = "identity"
     attribution = method(model, layer, **built)
     return attribution.attribute(x, target=target, relu_attributions=False, **own)
 

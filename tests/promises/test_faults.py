@@ -14,14 +14,16 @@ from reference.breaking import (
 )
 from reference.judging import argument_of, outcome
 from reference.ledger import cases
-from reference.methods import METHODS, attribute
+from reference.methods import LAYER_MASK_METHODS, METHODS, attribute
 from reference.networks import ConvNet, images
 from reference.spies import assert_same_state, state_of
 
 from captum_iscam import RISE
 from captum_iscam._utils import batching
 
-pytestmark = pytest.mark.filterwarnings("ignore:The noise")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The noise", "ignore:The score of example.* is negative"
+)
 ALL = [*METHODS, "rise"]
 TWO_INPUTS = "rise of two inputs"
 every_method = pytest.mark.parametrize("name", ALL)
@@ -167,8 +169,9 @@ def test_what_the_model_must_not_return_is_a_documented_error(name, net, ledger)
             result, error = outcome(lambda m=model: explain(name, m, net))
 
             if error is None:
-                # The first pass of some methods only checks the target.
-                assert at == 0
+                # The first pass of some methods only checks the target, and the second
+                # of some whether the model takes one example for all rows.
+                assert at <= (name in LAYER_MASK_METHODS)
                 torch.testing.assert_close(result, expected, **SAME)
             else:
                 named = argument_of(error, documented(name))
@@ -185,7 +188,7 @@ def test_what_the_model_must_not_return_is_a_documented_error(name, net, ledger)
     )
 
 
-@every_method
+@pytest.mark.parametrize("name", [n for n in ALL if n not in LAYER_MASK_METHODS])
 @pytest.mark.parametrize("rows", [2, 3])
 def test_memory_pressure_is_survived_by_halving(name, net, rows, ledger):
     expected, _ = outcome(lambda: explain(name, net, net))

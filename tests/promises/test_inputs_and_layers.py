@@ -18,7 +18,12 @@ from reference.every_call import (
     buffers_of,
     explain,
 )
-from reference.methods import GRADIENT_METHODS, METHODS, SCORE_METHODS
+from reference.methods import (
+    GRADIENT_METHODS,
+    METHODS,
+    POSITION_METHODS,
+    SCORE_METHODS,
+)
 from reference.networks import BATCH_NORM, CONVOLUTION, ConvNet, images
 from reference.spies import assert_same_state, state_of
 from torch import nn
@@ -565,7 +570,7 @@ class Both(Shrinking):
 def test_a_layer_of_one_position(name, spatial):
     net = Shrinking(spatial)
     x = torch.rand(2, 3, *[5] * spatial, dtype=torch.float64)
-    if name not in SCORE_METHODS:
+    if name not in POSITION_METHODS:
         out = explain(name, net, net.last, x, 1)
         assert out.shape == (2, 1, *[1] * spatial)
         assert torch.isfinite(out).all()

@@ -16,6 +16,7 @@ from captum_iscam.reshape_transforms import swin
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",
     "ignore:The score of example.*abruptly",
+    "ignore:The score of example.*negative",
     "ignore:Channels that support",
     "ignore:The noise",
 )

@@ -59,14 +59,22 @@ def sign_of(x, target):
     return (x > 0 if target == 0 else x < 0).double()
 
 
+def own_of(name):
+    # The noise of ss-cam is kept small: the ReLUs let half of it through everywhere.
+    if name.startswith("ss-cam"):
+        return {"stdevs": 0.01}
+    # A position that says nothing has half of the probability, and a score of zero.
+    if name == "recipro-cam":
+        return {"constructor": {"score": "identity"}, "window": "single"}
+    return {}
+
+
 @pytest.mark.parametrize("target", [0, 1])
 @pytest.mark.parametrize("name", METHODS)
 def test_the_map_is_the_planted_sign_and_nothing_else(planted, name, target):
     net, x = planted
-    # The noise of ss-cam is kept small: the ReLUs let half of it through everywhere.
-    own = {"stdevs": 0.01} if name.startswith("ss-cam") else {}
 
-    out = attribute(name, net, net.features, x, target, **own)
+    out = attribute(name, net, net.features, x, target, **own_of(name))
 
     expected = sign_of(x, target)
     torch.testing.assert_close(out / out.max(), expected, rtol=0, atol=1e-12)
@@ -124,9 +132,8 @@ def test_a_coarser_layer_places_it_in_the_right_cell(name, size):
     x = torch.zeros(1, 1, *size, dtype=torch.float64)
     cell = [n // 4 for n in size]
     x[(0, 0, *[slice(2 * c, 2 * c + 2) for c in cell])] = 6.0
-    own = {"stdevs": 0.01} if name.startswith("ss-cam") else {}
 
-    out = attribute(name, net, net.features, x, 0, **own)
+    out = attribute(name, net, net.features, x, 0, **own_of(name))
 
     expected = torch.zeros(1, 1, *[n // 2 for n in size], dtype=torch.float64)
     expected[(0, 0, *cell)] = 1

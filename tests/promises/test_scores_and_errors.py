@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from reference.methods import METHODS, SCORE_METHODS, attribute
+from reference.methods import GRADIENT_METHODS, METHODS, SCORE_METHODS, attribute
 from reference.networks import CONVOLUTION, ConvNet, images
 from torch import nn
 
@@ -17,7 +17,6 @@ from captum_iscam.methods import METHODS as TABLE
 from captum_iscam.methods import Options
 
 ZERO = "The map is zero everywhere for example"
-every_method = pytest.mark.parametrize("name", METHODS)
 
 
 class Opposed(nn.Module):
@@ -33,7 +32,7 @@ class Opposed(nn.Module):
         return -self.features(x).flatten(1).sum(1, keepdim=True)
 
 
-@every_method
+@pytest.mark.parametrize("name", [*SCORE_METHODS, *GRADIENT_METHODS])
 @pytest.mark.parametrize("spatial", [1, 2, 3])
 @pytest.mark.filterwarnings("ignore:The noise", "ignore:Channels that support")
 def test_zero_maps_are_warned_of_by_every_method(name, spatial):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference.methods import SCORE_METHODS, SHORTCUTS, attribute
+from reference.methods import LAYER_MASK_METHODS, SCORE_METHODS, SHORTCUTS, attribute
 from reference.networks import ConvNet, WideNet, images
 from reference.spies import Calls, LiveBytes
 from torch import nn
@@ -17,7 +17,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Channels that support",
     "ignore:channel_softmax",
 )
-every_method = pytest.mark.parametrize("name", [*SCORE_METHODS, *SHORTCUTS, "rise"])
+every_method = pytest.mark.parametrize(
+    "name", [*SCORE_METHODS, *LAYER_MASK_METHODS, *SHORTCUTS, "rise"]
+)
 TARGETS = [[0, 3, 1], [4, 4, 2]]
 EXACT = {"rtol": 0, "atol": 1e-12}
 

@@ -6,12 +6,14 @@ from unittest import mock
 import torch
 
 from captum_iscam import (
+    LayerAblationCAM,
     LayerCAM,
     LayerGradCAMPlusPlus,
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
     LayerPolyCAM,
+    LayerReciproCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
@@ -49,6 +51,8 @@ METHODS = {
     "layer-cam": (LayerCAM, {}),
     "hires-cam": (LayerHiResCAM, {}),
     "xgrad-cam": (LayerXGradCAM, {}),
+    "ablation-cam": (LayerAblationCAM, {}),
+    "recipro-cam": (LayerReciproCAM, {}),
 }
 SHORTCUTS = {
     "score-cam screened": (LayerScoreCAM, {"screening": 0.5}),
@@ -68,12 +72,16 @@ EVERY = {
     **SHORTCUTS,
     "poly-cam both": (LayerPolyCAM, {"variant": "both"}),
 }
+LAYER_MASK_METHODS = ["ablation-cam", "recipro-cam"]
 SCORE_METHODS = [
     name
     for name, (method, _) in METHODS.items()
-    if issubclass(method, LayerScoreMethod)
+    if issubclass(method, LayerScoreMethod) and name not in LAYER_MASK_METHODS
 ]
-GRADIENT_METHODS = [name for name in METHODS if name not in SCORE_METHODS]
+"""Those that mask the input."""
+POSITION_METHODS = [*SCORE_METHODS, *LAYER_MASK_METHODS]
+"""Those that need a layer of several positions."""
+GRADIENT_METHODS = [name for name in METHODS if name not in POSITION_METHODS]
 BASELINE_METHODS = [*SCORE_METHODS, "integrated grad-cam"]
 NOISY_METHODS = [
     name

@@ -7,11 +7,13 @@ from torch import nn
 
 from captum_iscam import (
     RISE,
+    LayerAblationCAM,
     LayerCAM,
     LayerGradCAMPlusPlus,
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
+    LayerReciproCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
@@ -47,6 +49,8 @@ CALLS = {
     "layer-cam": lambda m, x, t: LayerCAM(m, m[0]).attribute(x, t),
     "hires-cam": lambda m, x, t: LayerHiResCAM(m, m[0]).attribute(x, t),
     "xgrad-cam": lambda m, x, t: LayerXGradCAM(m, m[0]).attribute(x, t),
+    "ablation-cam": lambda m, x, t: LayerAblationCAM(m, m[0]).attribute(x, t),
+    "recipro-cam": lambda m, x, t: LayerReciproCAM(m, m[0]).attribute(x, t),
     "rise": lambda m, x, t: RISE(m).attribute(
         x, t, n_masks=40, generator=torch.Generator().manual_seed(3)
     ),
@@ -77,7 +81,9 @@ def images():
 
 
 # So small a model, untrained, has classes that no channel supports.
-pytestmark = pytest.mark.filterwarnings("ignore:The map is zero everywhere")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The map is zero everywhere", "ignore:The score of example"
+)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -13,10 +13,12 @@ import captum_iscam
 NAMES = {
     "captum_iscam": "LayerGradCAMPlusPlus LayerIntegratedGradCAM LayerScoreCAM RISE "
     "LayerIntegratedScoreCAM LayerSmoothGradCAMPlusPlus LayerSmoothedScoreCAM "
-    "LayerCAM LayerHiResCAM LayerPolyCAM LayerXGradCAM",
+    "LayerCAM LayerHiResCAM LayerPolyCAM LayerXGradCAM LayerAblationCAM "
+    "LayerReciproCAM",
     "captum_iscam.attr": "LayerGradCAMPlusPlus LayerIntegratedGradCAM LayerScoreCAM "
     "LayerIntegratedScoreCAM LayerSmoothGradCAMPlusPlus LayerSmoothedScoreCAM RISE "
-    "fuse LayerCAM LayerHiResCAM LayerPolyCAM LayerXGradCAM",
+    "fuse LayerCAM LayerHiResCAM LayerPolyCAM LayerXGradCAM LayerAblationCAM "
+    "LayerReciproCAM",
     "captum_iscam.demo": "CLASSES Scene draw_scene draw_scenes load_network "
     "load_scenes preprocess",
     "captum_iscam.layers": "check_spatial default_layer find_layer",

@@ -7,11 +7,13 @@ from torch import nn
 
 from captum_iscam import (
     RISE,
+    LayerAblationCAM,
     LayerCAM,
     LayerGradCAMPlusPlus,
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
+    LayerReciproCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerXGradCAM,
@@ -40,6 +42,8 @@ METHODS = [
     LayerCAM,
     LayerHiResCAM,
     LayerXGradCAM,
+    LayerAblationCAM,
+    LayerReciproCAM,
 ]
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
 

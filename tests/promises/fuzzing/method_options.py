@@ -7,11 +7,13 @@ from reference.score_methods import RULES
 
 from captum_iscam import (
     RISE,
+    LayerAblationCAM,
     LayerCAM,
     LayerGradCAMPlusPlus,
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
+    LayerReciproCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
     LayerSmoothGradCAMPlusPlus,
@@ -28,9 +30,12 @@ METHODS = {
     "LayerCAM": LayerCAM,
     "HiResCAM": LayerHiResCAM,
     "XGrad-CAM": LayerXGradCAM,
+    "Ablation-CAM": LayerAblationCAM,
+    "Recipro-CAM": LayerReciproCAM,
     "RISE": RISE,
 }
 SCORE_METHODS = ("Score-CAM", "IS-CAM", "SS-CAM")
+LAYER_MASKS = ("Ablation-CAM", "Recipro-CAM")
 OF_ONE_PASS = ("LayerCAM", "HiResCAM", "XGrad-CAM")
 GRADIENT_METHODS = (*OF_ONE_PASS, *(name for name in METHODS if "Grad-CAM" in name))
 SEED = 11
@@ -171,6 +176,21 @@ def rise(draw, situation):
     return own | given | count, flaws | wrong | further
 
 
+def ablation_cam(draw, situation):
+    fills = ("fill", ["zero", "below_minimum"], ["mean", None])
+    own, flaws = several(draw, fills)
+    return own | relu(draw), flaws
+
+
+def recipro_cam(draw, situation):
+    own, flaws = several(
+        draw,
+        ("window", ["gaussian", "single", "spread"], ["square", 3]),
+        ("normalize", [True, False], []),
+    )
+    return own | relu(draw), flaws
+
+
 def generators(draw):
     """The argument `generator`, now and then none at all, and its flaws."""
     if now_and_then(draw, WRONG):
@@ -186,6 +206,8 @@ OPTIONS = {
     "Grad-CAM++": grad_cam_plus_plus,
     "Smooth Grad-CAM++": smooth_grad_cam_plus_plus,
     **dict.fromkeys(OF_ONE_PASS, lambda draw, situation: (relu(draw), set())),
+    "Ablation-CAM": ablation_cam,
+    "Recipro-CAM": recipro_cam,
     "RISE": rise,
 }
 NOISY = ("SS-CAM", "Smooth Grad-CAM++", "RISE")
@@ -203,7 +225,7 @@ def flaws_of_both(name, situation, own):
     if name == "RISE":
         # Masks are laid on all inputs alike, so a vector has no place among them.
         return flaws | ({"inputs"} if s.vector is not None else set())
-    if name in SCORE_METHODS and s.image.numel():
+    if name in (*SCORE_METHODS, *LAYER_MASKS) and s.image.numel():
         maps = s.net.after(s.depth, s.image)
         if maps.shape[2:].numel() < 2:
             flaws.add("layer")

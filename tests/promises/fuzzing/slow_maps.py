@@ -3,7 +3,12 @@
 import copy
 
 import torch
-from promises.fuzzing.method_options import GRADIENT_METHODS, OF_ONE_PASS, SEED
+from promises.fuzzing.method_options import (
+    GRADIENT_METHODS,
+    LAYER_MASKS,
+    OF_ONE_PASS,
+    SEED,
+)
 from reference.comparison_methods import (
     ONE_PASS,
     grad_cam_plus_plus,
@@ -12,6 +17,7 @@ from reference.comparison_methods import (
     rise,
     rise_masks,
 )
+from reference.layer_masks import ablation_cam, recipro_cam
 from reference.score_methods import (
     RULES,
     authors_stdev,
@@ -142,6 +148,13 @@ def of_gradients(name, row, own, number):
     return grad_cam_plus_plus(maps, powers, own.get("denominator", "activations"), relu)
 
 
+@torch.no_grad()
+def of_masked_outputs(name, row, own):
+    slow = {"Ablation-CAM": ablation_cam, "Recipro-CAM": recipro_cam}[name]
+    own["relu"] = own.pop("relu_attributions", True)
+    return slow(row.scored, row.layer(row.x[None])[0], row.target, **own)
+
+
 def of_random_masks(row, own, number):
     grid, p = own.get("grid", 7), own.get("keep_probability", 0.5)
     size = tuple(row.x.shape[1:])
@@ -158,6 +171,8 @@ def slow_map(name, situation, own):
         row = Row(situation, net, number)
         if name == "RISE":
             maps.append(of_random_masks(row, own, number))
+        elif name in LAYER_MASKS:
+            maps.append(of_masked_outputs(name, row, dict(own)))
         elif name in GRADIENT_METHODS:
             maps.append(of_gradients(name, row, own, number))
         else:
@@ -169,14 +184,19 @@ def comparable(name, situation, own):
     """Whether there is a reference for just this.
 
     Predicted weights have none here, nor has the noise or the path of a second input;
-    and in less than double precision the divisions of Grad-CAM++ and XGrad-CAM are as
-    good as their denominators.
+    and in less than double precision the divisions of Grad-CAM++, XGrad-CAM and
+    Ablation-CAM are as good as their denominators. The same is true in any precision
+    where a map is scaled, or a channel set to -1e7.
     """
     exact = own.get("screening", 1.0) == 1.0
+    if name == "Recipro-CAM":
+        exact = not own.get("normalize", True)
+    if own.get("fill") == "below_minimum":
+        exact = False
     if name in GRADIENT_METHODS:
         exact = exact and situation.vector is None
     precise = situation.dtype == torch.float64
     if not precise:
-        divides = "++" in name or name == "XGrad-CAM"
+        divides = "++" in name or name in ("XGrad-CAM", "Ablation-CAM")
         precise = situation.dtype == torch.float32 and not divides
     return exact and precise

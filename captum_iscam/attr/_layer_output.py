@@ -1,0 +1,234 @@
+"""The model from a layer on: what the layer gives is replaced by masked copies of it.
+
+1. `LayerForm` brings masked maps `(rows, K, *spatial)` into the form that the layer
+   has, since a `reshape_transform` may stand between the two.
+2. `LayerPasses` puts them in the place of what the layer gives, and scores the rest of
+   the model. The part before the layer runs with one example, once for all rows.
+3. `LayerPasses.fit` checks that the model can do that, and that the score follows. If
+   not, the part before the layer runs with the example repeated for each row.
+
+A note on design: calling the rest of the model alone would save the part before the
+layer altogether. But nothing tells which code that is: skip connections and branches
+around the layer need what was computed before it. A hook needs to know nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_iscam._utils.batching import Chunks
+from captum_iscam._utils.captum_compat import run_forward
+from captum_iscam._utils.forward import TargetScore
+from captum_iscam._utils.hooks import thread_local_layer
+from captum_iscam._utils.inputs import Batch
+from captum_iscam._utils.steadiness import differ
+from captum_iscam.attr._layer import eager, reshaped
+from captum_iscam.reshape_transforms import ReshapeTransform
+
+_CHECKED_ROWS = 3
+"""Rows of the check: two whole outputs, and zeros between them."""
+
+
+class LayerForm:
+    """What a layer gave, and how masked maps are brought into that form.
+
+    A transform that only moves values is undone by numbering them: what becomes of the
+    numbers says where each value of a map comes from, and which axis the examples are
+    on. Values that are in no map, such as a class token, stay as they are.
+
+    Args:
+        output (Tensor): What the layer gave, any shape.
+        maps (Tensor): `A`, `(N, K, *spatial)`, made from it.
+        transform (Callable, optional): What made them.
+
+    Raises:
+        ValueError: If the transform computes anything.
+    """
+
+    def __init__(
+        self, output: Tensor, maps: Tensor, transform: ReshapeTransform | None
+    ) -> None:
+        self._axis, self._index = 0, None
+        if transform is not None:
+            self._axis, self._index = _sources(output, maps, transform)
+        self._rows = output.movedim(self._axis, 0)
+
+    def put(self, maps: Tensor, examples: Tensor) -> Tensor:
+        """Returns what the layer would have to give for these maps of the examples."""
+        maps = maps.to(self._rows)
+        if self._index is None:
+            return maps.contiguous()
+        rows = self._rows.flatten(1)[examples.to(self._rows.device)]
+        rows.index_copy_(1, self._index, maps.flatten(1))
+        shaped = rows.view(len(maps), *self._rows.shape[1:])
+        return shaped.movedim(0, self._axis).contiguous()
+
+
+def _sources(
+    output: Tensor, maps: Tensor, transform: ReshapeTransform
+) -> tuple[int, Tensor]:
+    """Returns the axis of the examples, and which of its values each of a map is."""
+    axes = [axis for axis, size in enumerate(output.shape) if size == len(maps)]
+    for axis in axes if output.is_floating_point() else []:
+        rows = output.movedim(axis, 0)
+        index = _numbers_after(transform, rows, axis)
+        if index is not None and torch.equal(
+            rows.flatten(1)[:, index].to(maps), maps.flatten(1)
+        ):
+            return axis, index
+    raise ValueError(
+        "reshape_transform must move the values of the layer and change none for a "
+        "method that masks the layer's output, got one that computes others. Choose a "
+        "layer that needs no such transform, or another method."
+    )
+
+
+def _numbers_after(
+    transform: ReshapeTransform, rows: Tensor, axis: int
+) -> Tensor | None:
+    """Returns what becomes of the numbers of an example's values, if all stay whole."""
+    flat = rows.flatten(1)
+    numbers = torch.arange(flat.numel(), device=rows.device).view(rows.shape)
+    try:
+        moved = reshaped(transform, numbers.movedim(0, axis)).flatten(1)
+    except (RuntimeError, IndexError, TypeError):  # it takes no integers
+        return None
+    if moved.dtype != torch.long or len(moved) != len(rows):
+        return None
+    # Each example's numbers begin where those of the one before it end.
+    starts = flat.shape[1] * torch.arange(len(rows), device=moved.device)
+    index = moved[0]
+    same = (moved - starts.unsqueeze(1) == index).all()
+    inside = (index >= 0).all() & (index < flat.shape[1]).all()
+    once = len(index.unique()) == len(index)
+    return index if once and bool(same & inside) else None
+
+
+class LayerPasses:
+    """Scores what is put in the place of a layer's output, or of its input.
+
+    The rows of a call must be of one example, unless `one_example` is False. Compiled
+    code must run eagerly meanwhile, since it calls no hooks.
+
+    Args:
+        score (TargetScore): Scores the model.
+        batch (Batch): The inputs, which the part before the layer is given.
+        layer (torch.nn.Module): The layer.
+        position (int): Which of several outputs of the layer is meant.
+        device_ids (list[int] or None): The devices of a `DataParallel` model.
+        of_input (bool): Whether the layer's input is meant.
+        calls (int): How often the layer runs in a pass; its last call counts.
+
+    Attributes:
+        one_example (bool): Whether the part before the layer runs with one example.
+    """
+
+    def __init__(
+        self,
+        score: TargetScore,
+        batch: Batch,
+        layer: nn.Module,
+        position: int,
+        device_ids: list[int] | None,
+        of_input: bool,
+        calls: int,
+    ) -> None:
+        self.one_example = True
+        self._score = score
+        self._batch = batch
+        self._model = eager(score.forward_func)
+        self._layer = thread_local_layer(
+            layer, device_ids or getattr(self._model, "device_ids", None)
+        )
+        self._position = position
+        self._of_input = of_input
+        self._calls = calls
+        self._sizes: list[int] = []
+
+    def __call__(self, shown: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+        """Returns the score of each row of `shown[0]`, made from these examples."""
+        before = examples[:1] if self.one_example else examples
+        inputs = tuple(x[before] for x in self._batch.inputs)
+        with self._replaced(shown[0]):
+            output = run_forward(
+                self._model,
+                inputs,
+                additional_forward_args=self._score.additional_of(before),
+            )
+        return self._score.of_output(output, examples)
+
+    def fit(
+        self, form: LayerForm, maps: Tensor, input_score: Tensor, chunks: Chunks
+    ) -> bool:
+        """Returns whether the whole output of example 0, put back, gives `s(x)`.
+
+        A row of zeros between two whole ones shows whether the model keeps rows apart.
+
+        Args:
+            form (LayerForm): The form of the layer.
+            maps (Tensor): `A`, `(N, K, *spatial)`.
+            input_score (Tensor): `s(x)`, `(N, T)`.
+            chunks (Chunks): Is made to suit the part of the model behind the layer.
+        """
+        count = min(_CHECKED_ROWS, chunks.size)
+        examples = torch.zeros(count, dtype=torch.long, device=maps.device)
+        shown = maps[examples]
+        shown[1::2] = 0
+        scores = input_score.new_empty(count, input_score.shape[1])
+
+        def body(start: int, stop: int) -> None:
+            rows = slice(start, stop)
+            with chunks.fitted_to(self._model, stop - start) as self._sizes:
+                found = self((form.put(shown[rows], examples[rows]),), examples[rows])
+            scores[rows] = found.view(stop - start, -1)
+
+        chunks.run(count, body)
+        # The size of the scores, of which that of zeros may be NaN.
+        size = scores.nan_to_num(posinf=0, neginf=0).abs().amax(0)
+        whole = scores[::2]
+        same = input_score[:1].expand_as(whole), size.expand_as(whole)
+        return not bool(differ(whole, *same, self._batch).any())
+
+    @contextmanager
+    def _replaced(self, shown: Tensor) -> Iterator[None]:
+        """Lets the layer give what is shown, or be given it, in its last call."""
+        calls = 0
+
+        def replace(_: nn.Module, *values: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls != self._calls:
+                return None
+            if self.one_example:  # what ran so far is not what the rows cost
+                self._sizes[:] = [shown.numel() * shown.element_size()]
+            return self._put(values[-1], shown)
+
+        register = (
+            self._layer.register_forward_pre_hook
+            if self._of_input
+            else self._layer.register_forward_hook
+        )
+        handle = register(replace)
+        try:
+            yield
+        finally:
+            handle.remove()
+        if calls != self._calls:
+            raise RuntimeError(
+                "layer must run as often in every pass, got "
+                f"{calls} runs after {self._calls}. Choose another layer, or a method "
+                "that masks the input."
+            )
+
+    def _put(self, values: Any, shown: Tensor) -> Any:
+        if isinstance(values, Tensor):
+            return shown
+        each = [*values]
+        each[self._position] = shown
+        make = getattr(values, "_make", type(values))  # of a named tuple
+        return make(each)
