@@ -25,7 +25,9 @@ from captum_iscam.methods import METHODS, Method, Options
 NAME = "squeezenet1_1"
 # Methods that take a score, by their default.
 TAKING = {
-    **dict.fromkeys(["is-cam", "ss-cam", "score-cam", "rise"], "softmax"),
+    **dict.fromkeys(
+        ["is-cam", "ss-cam", "score-cam", "recipro-cam", "rise"], "softmax"
+    ),
     **dict.fromkeys(
         [
             "integrated-grad-cam",
@@ -34,6 +36,7 @@ TAKING = {
             "layer-cam",
             "hires-cam",
             "xgrad-cam",
+            "ablation-cam",
         ],
         "identity",
     ),
