@@ -21,7 +21,7 @@ NAMES = {
     "LayerReciproCAM",
     "captum_iscam.demo": "CLASSES Scene draw_scene draw_scenes load_network "
     "load_scenes preprocess",
-    "captum_iscam.layers": "check_spatial default_layer find_layer",
+    "captum_iscam.layers": "check_spatial default_layer find_layer spatial_layers",
     "captum_iscam.methods": "METHODS Method Options find_methods",
     "captum_iscam.metrics": "CenterMap ChannelMean CurveMetric Curves Metric RandomMap "
     "Randomization adcc average_drop average_gain average_increase boxes_to_masks "
