@@ -177,8 +177,9 @@ def rise(draw, situation):
 
 
 def ablation_cam(draw, situation):
-    fills = ("fill", ["zero", "zero", "below_minimum"], ["mean", None])
-    own, flaws = several(draw, fills)
+    own, flaws = several(draw, ("fill", ["zero"], ["mean", None]))
+    if not flaws and now_and_then(draw):
+        own = {"fill": "below_minimum"}
     return own | relu(draw), flaws
 
 
