@@ -177,8 +177,9 @@ def rise(draw, situation):
 
 
 def ablation_cam(draw, situation):
-    fills = ("fill", ["zero", "below_minimum"], ["mean", None])
-    own, flaws = several(draw, fills)
+    own, flaws = several(draw, ("fill", ["zero"], ["mean", None]))
+    if not flaws and now_and_then(draw):
+        own = {"fill": "below_minimum"}
     return own | relu(draw), flaws
 
 
@@ -186,8 +187,9 @@ def recipro_cam(draw, situation):
     own, flaws = several(
         draw,
         ("window", ["gaussian", "single", "spread"], ["square", 3]),
-        ("normalize", [True, False], []),
     )
+    # A scaled map has no reference: it may be one of equal scores.
+    own["normalize"] = draw(st.sampled_from([False, False, False, True]))
     return own | relu(draw), flaws
 
 

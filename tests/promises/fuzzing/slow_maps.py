@@ -185,18 +185,19 @@ def comparable(name, situation, own):
 
     Predicted weights have none here, nor has the noise or the path of a second input;
     and in less than double precision the divisions of Grad-CAM++, XGrad-CAM and
-    Ablation-CAM are as good as their denominators. The same is true in any precision
-    where a map is scaled, or a channel set to -1e7.
+    Ablation-CAM are as good as their denominators, in any precision where Recipro-CAM
+    scales its map.
     """
     exact = own.get("screening", 1.0) == 1.0
     if name == "Recipro-CAM":
         exact = not own.get("normalize", True)
-    if own.get("fill") == "below_minimum":
-        exact = False
     if name in GRADIENT_METHODS:
         exact = exact and situation.vector is None
     precise = situation.dtype == torch.float64
     if not precise:
-        divides = "++" in name or name in ("XGrad-CAM", "Ablation-CAM")
+        divides = "++" in name or name == "XGrad-CAM"
+        # A probability is as precise as it is small, other than an output near zero.
+        if name == "Ablation-CAM":
+            divides = "fill" in own or situation.score not in ("softmax", "sigmoid")
         precise = situation.dtype == torch.float32 and not divides
     return exact and precise
