@@ -87,7 +87,7 @@ class LayerAblationCAM(LayerMaskMethod):
         >>> features = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
         >>> model = nn.Sequential(features, nn.Flatten(), nn.Linear(4 * 49, 5)).eval()
         >>> images = torch.rand(2, 3, 16, 16)
-        >>> explain = LayerAblationCAM(model, features)
+        >>> explain = LayerAblationCAM(model, features, score="softmax")
         >>> explain.attribute(images, target=[1, 3]).shape
         torch.Size([2, 1, 7, 7])
         >>> explain.attribute(images, target=[[1, 3]]).shape  # two classes of each
