@@ -83,7 +83,7 @@ class LayerAblationCAM(LayerMaskMethod):
 
         >>> import torch
         >>> from torch import nn
-        >>> _ = torch.manual_seed(0)
+        >>> _ = torch.manual_seed(1)
         >>> features = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
         >>> model = nn.Sequential(features, nn.Flatten(), nn.Linear(4 * 49, 5)).eval()
         >>> images = torch.rand(2, 3, 16, 16)
