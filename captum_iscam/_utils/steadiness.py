@@ -16,6 +16,7 @@ from torch import Tensor
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import TargetScore
 from captum_iscam._utils.inputs import Batch, rows_of
+from captum_iscam._utils.validation import require_finite
 from captum_iscam._utils.warn import warn_of_examples
 
 # What rounding may change a score by, as a share of it. Kernels, and so their rounding,
@@ -64,6 +65,26 @@ def score_ends(
     chunks.run(len(scores), body)
     baselines, inputs = scores.view(len(like), 2, -1).unbind(1)
     return baselines.clone(), inputs.clone()
+
+
+def require_finite_ends(baselines: Tensor, inputs: Tensor) -> None:
+    """Raises unless what `score_ends` returned is finite.
+
+    Args:
+        baselines (Tensor): `s(b)`, `(N, T)`.
+        inputs (Tensor): `s(x)`, `(N, T)`.
+
+    Raises:
+        RuntimeError: With the pass whose score is NaN or infinite.
+    """
+    count = len(baselines)
+
+    def name_of(row: int) -> str:
+        if row < count:
+            return f"the baseline pass of example {row}"
+        return f"the pass of example {row - count} next to its baseline"
+
+    require_finite(torch.cat([baselines, inputs]), name_of)
 
 
 def differ(first: Tensor, second: Tensor, scale: Tensor, batch: Batch) -> Tensor:

@@ -30,7 +30,12 @@ from tqdm import tqdm
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import TargetScore
 from captum_iscam._utils.inputs import Batch
-from captum_iscam._utils.steadiness import differ, score_ends, warn_of_unsteady
+from captum_iscam._utils.steadiness import (
+    differ,
+    require_finite_ends,
+    score_ends,
+    warn_of_unsteady,
+)
 from captum_iscam._utils.validation import require_finite
 from captum_iscam.attr._masking import MaskedInputs, Masking, Noise
 
@@ -361,32 +366,35 @@ class Channels(Units):
     def _score_baselines(self) -> Tensor:
         images = self._masked_inputs
         usual = images.layout is not torch.channels_last
-        name = "the baseline pass of example {}".format
         try:
-            found, unsteady = self._scores_of_ends()
+            found, again = self._scores_of_ends()
         except RuntimeError:
             if usual:
                 raise
             fits = False
         else:
-            require_finite(found, name)
-            fits = usual or not unsteady.any()
+            require_finite_ends(found, again)
+            fits = usual or not self._unsteady(found, again).any()
         if not fits:
             # Some models reshape with view, or read the memory of their input: both
             # need the usual layout.
             images.lay_out(channels_last=False)
-            found, unsteady = self._scores_of_ends()
-            require_finite(found, name)
-        warn_of_unsteady(self._score, unsteady)
+            found, again = self._scores_of_ends()
+            require_finite_ends(found, again)
+        warn_of_unsteady(self._score, self._unsteady(found, again))
         return found
 
     def _scores_of_ends(self) -> tuple[Tensor, Tensor]:
-        """Returns `s(b)`, and which `s(x)` are others next to it than alone."""
-        images, batch, like = self._masked_inputs, self._batch, self.input_score
-        found, again = score_ends(
-            batch, self._score, self._chunks, like, images.positions, images.layout
+        """Returns `s(b)`, and `s(x)` once more, next to it."""
+        images, like = self._masked_inputs, self.input_score
+        chunks, layout = self._chunks, images.layout
+        return score_ends(
+            self._batch, self._score, chunks, like, images.positions, layout
         )
-        return found, differ(again, like, found, batch)
+
+    def _unsteady(self, found: Tensor, again: Tensor) -> Tensor:
+        """Returns which `s(x)` are others next to the baseline than alone."""
+        return differ(again, self.input_score, found, self._batch)
 
 
 def _numbers(values: Sequence[float]) -> Tensor:

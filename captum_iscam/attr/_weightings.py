@@ -135,13 +135,14 @@ class MeanPowers:
     def add(self, index: int, rows: slice, grads: Tensor, values: Tensor) -> None:
         """Adds the powers of the gradients of one perturbation to their means."""
         grads = _flat(grads)
-        unit = torch.maximum(self._unit[rows], _unit(grads, self._weighting))
-        factors = _powers(self._unit[rows], unit, self._weighting)
+        means, before = [mean[rows] for mean in self._means], self._unit[rows]
+        unit = torch.maximum(before, _unit(grads, self._weighting))
+        factors = _powers(before, unit, self._weighting)
         powers = _powers(grads, unit, self._weighting)
-        # From here on nothing needs memory.
-        for mean, factor, power in zip(self._means, factors, powers, strict=True):
-            mean[rows].mul_(factor).add_(power, alpha=1 / self._count)
-        self._unit[rows] = unit
+        # From here on nothing needs memory, not even a view.
+        for mean, factor, power in zip(means, factors, powers, strict=True):
+            mean.mul_(factor).add_(power, alpha=1 / self._count)
+        before.copy_(unit)
 
     def maps(self) -> Tensor:
         """Returns `sum_k w_k A_k`, not rectified."""

@@ -30,7 +30,12 @@ from captum_iscam._utils.inputs import (
     require_positions,
     rows_of,
 )
-from captum_iscam._utils.steadiness import differ, score_ends, warn_of_unsteady
+from captum_iscam._utils.steadiness import (
+    differ,
+    require_finite_ends,
+    score_ends,
+    warn_of_unsteady,
+)
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import (
@@ -196,6 +201,7 @@ class RISE(PerturbationAttribution):
             found = self._input_scores(batch, score, chunks)
             every = range(len(batch.inputs))
             baseline, again = score_ends(batch, score, chunks, found, every)
+            require_finite_ends(baseline, again)
             warn_of_unsteady(score, differ(again, found, baseline, batch))
             masks = RandomMasks(n_masks, cells, kept, generator, batch.device)
             passes = n_masks * batch.num_examples

@@ -409,6 +409,7 @@ def test_the_change_of_a_zero_map_is_in_the_unit_of_the_map(scale, dtype):
 UNDEFINED_FOR_ZERO = ("single_deletion", "irrelevant_object_share")
 
 
+@pytest.mark.filterwarnings("ignore:The maps of explanation_func are the same")
 @pytest.mark.parametrize("name", FREE_OF_SCALE)
 def test_zero_maps_are_not_tiny_maps(name):
     s = Setting(torch.float32, 8)

@@ -139,6 +139,7 @@ def test_the_map_multiplied_in_directly_does_not_tell_a_random_map():
 
 
 @pytest.mark.filterwarnings("ignore:The map is zero everywhere")
+@pytest.mark.filterwarnings("ignore:The maps of explanation_func are the same")
 def test_is_cam_depends_on_the_head_and_the_channel_mean_does_not():
     network, inputs, targets, _ = scenes()
 
