@@ -610,6 +610,7 @@ def test_returns_that_a_small_input_does_not_show_are_errors_of_rows(tmp_path, t
     assert "center-map: no mine (TypeError: mine must return one number" in said
 
 
+@pytest.mark.filterwarnings("ignore:The maps of explanation_func are the same")
 def test_returns_of_all_metrics_pass_the_check_and_keep_the_random_state():
     context = tiny_context()
     for spec in metric_registry.METRICS.values():
