@@ -305,8 +305,9 @@ def read_tensors(file: Path, argument: str, repair: str) -> Any:
             raise _OtherFormatError("a tar archive")
         if _is_torchscript(file):
             raise _OtherFormatError("a TorchScript archive, which holds code")
-        with _namespaces_allowed():
-            return torch.load(file, map_location="cpu", weights_only=True)
+        # By the name alone torch would take what it has saved for safetensors.
+        with _namespaces_allowed(), file.open("rb") as stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except ModuleNotFoundError as e:
         raise ValueError(
             f"{argument} must be a file that can be read, got safetensors in "

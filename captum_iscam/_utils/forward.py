@@ -12,7 +12,7 @@ from copy import copy
 from typing import Any, TypeAlias, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_iscam._utils.captum_compat import (
     format_additional_forward_args,
@@ -207,7 +207,8 @@ class TargetScore:
         else:
             scored = self._of_classes(scored)
         check_range(self.target, scored)
-        warn_of_score(self.score, output, inputs)
+        ends = ends_in_sigmoid(self.forward_func)
+        warn_of_score(self.score, output, inputs, ends)
         self._checked = True
 
     def _scored(self, output: Tensor, rows: int) -> Tensor:
@@ -280,13 +281,27 @@ MIN_SIGMOIDS = 10
 """Outputs between 0 and 1 that pass for those of a sigmoid, of four classes or more."""
 
 
-def warn_of_score(score: Score, output: Tensor, inputs: Sequence[Tensor]) -> None:
+def ends_in_sigmoid(forward_func: Callable[..., Any]) -> bool:
+    """Returns whether the last module of a model is a sigmoid."""
+    modules = getattr(forward_func, "modules", None)
+    last = list(modules())[-1:] if callable(modules) else []
+    return any(isinstance(module, nn.Sigmoid) for module in last)
+
+
+def warn_of_score(
+    score: Score,
+    output: Tensor,
+    inputs: Sequence[Tensor],
+    has_sigmoid: bool = False,
+) -> None:
     """Warns where an output says that `score` is probably not what is meant.
 
     Args:
         score (str or Callable): The transform; a function is taken as meant.
         output (Tensor): The model's output, `(rows, ...)`.
         inputs (Sequence[Tensor]): The inputs, whose sizes tell where positions are.
+        has_sigmoid (bool, optional): Whether the model ends in a sigmoid, as far as its
+            modules tell. Then few values between 0 and 1 are enough. Default: False
     """
     if score not in ("softmax", "sigmoid"):
         return
@@ -294,6 +309,7 @@ def warn_of_score(score: Score, output: Tensor, inputs: Sequence[Tensor]) -> Non
     # A sigmoid is never 0, where a rectified output often is. Fewer values may be small
     # logits that lie between 0 and 1 by chance.
     enough = values[0].numel() > 3 and values.numel() >= MIN_SIGMOIDS
+    enough |= has_sigmoid
     inside = ((values > 0) & (values <= 1)).all() & enough
     normed = (values >= 0).all()
     sums = [values.sum(dim) for dim in {1, values.dim() - 1} if 0 < dim < values.dim()]

@@ -112,12 +112,15 @@ def batch_axis_named(
     """Says so where a first pass fails since the inputs have no axis for examples.
 
     The model knows: it is shown the inputs with that axis, after a failure alone, and
-    after none that speaks of anything but shapes.
+    after none that speaks of anything but shapes. Says too where the inputs have
+    another type than the model's parameters.
     """
     try:
         yield
     except Exception as error:
         text = str(error)
+        if re.search("type|Double|Half|BFloat16", text):
+            _check_types(inputs, forward_func, error)
         # Of the package's own errors two may come from it.
         own = " must " in text and ", got " in text and not _OF_ROWS.match(text)
         if own or not _OF_SHAPES.search(text) or re.search("memory|target", text):
@@ -135,6 +138,22 @@ def batch_axis_named(
                     f"shape {shapes}. Add it with inputs.unsqueeze(0)."
                 )
         raise error from None
+
+
+def _check_types(
+    inputs: tuple[Tensor, ...], forward_func: Callable[..., Any], error: Exception
+) -> None:
+    """Raises where the inputs have another type than all parameters of the model."""
+    parameters = getattr(forward_func, "parameters", None)
+    held = parameters() if callable(parameters) else ()
+    homes = {p.dtype for p in held if p.is_floating_point()}
+    given = {x.dtype for x in inputs if x.is_floating_point()}
+    if len(homes) == 1 and given - homes:
+        (home,), got = homes, ", ".join(sorted(map(str, given - homes)))
+        raise ValueError(
+            f"inputs must have the type of the model's parameters, {home}, got {got}. "
+            f"Convert them with inputs.to({home})."
+        ) from error
 
 
 def _check_device(

@@ -34,7 +34,9 @@ def find_images(words: Sequence[Path], recursive: bool = False) -> list[Path]:
     return list(found.values())
 
 
-def _images_of(word: Path, recursive: bool) -> Iterator[Path]:
+def _images_of(
+    word: Path, recursive: bool, lists: tuple[str, ...] = ()
+) -> Iterator[Path]:
     text = str(word)
     if word.is_dir():
         yield from _in_folder(word, recursive)
@@ -42,7 +44,8 @@ def _images_of(word: Path, recursive: bool) -> Iterator[Path]:
         yield word
     elif text.startswith("@"):
         for line in _lines_of(Path(text[1:])):
-            yield from _images_of(Path(line), recursive)
+            _check_list(line, (*lists, text))
+            yield from _images_of(Path(line), recursive, (*lists, text))
     elif has_magic(text):
         matches = sorted(glob(text, recursive=True))
         if not matches:
@@ -54,6 +57,14 @@ def _images_of(word: Path, recursive: bool) -> Iterator[Path]:
             yield from _images_of(Path(match), recursive)
     else:
         yield word
+
+
+def _check_list(line: str, lists: tuple[str, ...]) -> None:
+    if line in lists:
+        raise ValueError(
+            f"images must be lists that do not name themselves, got {line!r} in "
+            f"{lists[-1]!r}. Delete that line."
+        )
 
 
 def _in_folder(folder: Path, recursive: bool) -> list[Path]:

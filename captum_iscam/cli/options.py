@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_iscam.cli.values import deviation, numbers, positive, seed, share
+from captum_iscam.cli.values import deviation, numbers, path, positive, seed, share
 
 
 def add_network(
@@ -43,7 +43,7 @@ def add_network(
     )
     group.add_argument(
         "--classes",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="names of the classes: one a line, JSON, or a folder of class folders "
         "(default: the library's, if there are as many)",
@@ -131,7 +131,7 @@ def add_out(parser: argparse.ArgumentParser, default: str) -> None:
     """Adds the option that names the output folder."""
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         default=Path(default),
         metavar="DIR",
         help="folder for the output (default: ./%(default)s)",

@@ -15,7 +15,14 @@ from captum_iscam.cli.options import (
     add_score,
     add_seed,
 )
-from captum_iscam.cli.values import not_negative, opacity, port, positive, seed
+from captum_iscam.cli.values import (
+    not_negative,
+    opacity,
+    path,
+    port,
+    positive,
+    seed,
+)
 
 _EXPLAIN_METHODS = "is-cam,score-cam,integrated-grad-cam,grad-cam"
 
@@ -48,7 +55,7 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "images",
         nargs="+",
-        type=Path,
+        type=path,
         metavar="IMAGE",
         help='an image, a folder of images, a quoted pattern such as "*.jpg", or '
         "@FILE, a list with one of these in each line",
@@ -222,7 +229,7 @@ def add_benchmark(
     _add_how(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         default=Path("captum-iscam-benchmark"),
         metavar="DIR",
         help="folder for the output (default: ./%(default)s)",
@@ -233,7 +240,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("images, networks, methods and metrics")
     group.add_argument(
         "--data",
-        type=Path,
+        type=path,
         metavar="PATH",
         help="a folder with a folder of images per class, a CSV file of files and "
         "labels, an ImageNet or a Pascal VOC folder (default: the bundled scenes)",
@@ -272,7 +279,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--claims",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="a TOML file of claims, written before the run: each gets a verdict, "
         "corrected for all of them. It names the methods, metrics and networks where "

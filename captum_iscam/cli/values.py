@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import argparse
 from math import isfinite
+from pathlib import Path
+
+
+def path(text: str) -> Path:
+    """Returns a path; an empty one would be the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "must be the path of a file or folder, got an empty text. Is a variable "
+            "unset?"
+        )
+    return Path(text)
 
 
 def seed(text: str) -> int:
@@ -70,7 +81,7 @@ def deviation(text: str) -> float:
 
 
 def numbers(text: str) -> list[float]:
-    """Returns one or three finite numbers, separated by commas."""
+    """Returns one or three numbers from 0 to 1, separated by commas."""
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError:
@@ -78,5 +89,9 @@ def numbers(text: str) -> list[float]:
     if len(found) not in (1, 3) or not all(map(isfinite, found)):
         raise argparse.ArgumentTypeError(
             f"must be one or three numbers separated by commas, got {text!r}"
+        )
+    if not all(0 <= number <= 1 for number in found):
+        raise argparse.ArgumentTypeError(
+            f"must be for pixels from 0 to 1, got {text!r}. Divide it by 255"
         )
     return found

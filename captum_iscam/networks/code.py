@@ -12,7 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from captum_iscam._utils.files import sha256
 from captum_iscam._utils.importing import import_file
@@ -79,7 +81,7 @@ def _module(where: str, name: str) -> ModuleType:
         ) from error
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
 
 
@@ -96,8 +98,8 @@ def _call(
         )
     try:
         returned = maker()
-    # The user's code, which may raise anything.
-    except Exception as error:
+    # The user's code, which may raise anything, and may end the program.
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"model must be a function that returns a model when it is called without "
             f"arguments, got {name!r}, which raised {_said(error)}. Correct it."
@@ -105,6 +107,7 @@ def _call(
     pair = returned if isinstance(returned, tuple) else (returned, None)
     if len(pair) == 2 and isinstance(pair[0], nn.Module):
         model, transform = pair
+        _check_model(model, name)
         if transform is None or callable(transform):
             return model, transform
     kinds = ", ".join(type(part).__name__ for part in pair if part is not None)
@@ -112,6 +115,20 @@ def _call(
         f"model must be a function that returns a model or (model, transform), got "
         f"{name!r}, which returns {kinds or None}. {_FORMS}"
     )
+
+
+def _check_model(model: nn.Module, name: str) -> None:
+    """Raises for a model whose layers cannot be looked at."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError(
+            f"model must be a module of Python, got a scripted one from {name!r}, "
+            "whose layers cannot be hooked. Return it before torch.jit.script or trace."
+        )
+    if any(map(is_lazy, model.parameters())):
+        raise ValueError(
+            f"model must have parameters of known shapes, got lazy ones from {name!r}. "
+            "Show it one input before it is returned."
+        )
 
 
 def _source(module: ModuleType) -> str:

@@ -44,8 +44,8 @@ def explain(picture, model, *options, method="grad-cam", target="0", code=0):
     assert main([str(word) for word in words]) == code
     if code:
         return None
-    with np.load(out / f"{picture.stem}.npz") as maps:
-        record = json.loads((out / f"{picture.stem}.json").read_text())
+    with np.load(out / picture.stem / "maps.npz") as maps:
+        record = json.loads((out / picture.stem / "record.json").read_text())
         return record, {name: maps[name] for name in maps}
 
 
