@@ -16,7 +16,7 @@ import re
 import sys
 import urllib.request
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,11 @@ def main() -> int:
     listed = known(Path(__file__).with_name("known_vulnerabilities.txt"))
     found, unasked = False, 0
     for name in dependencies(ROOT / "setup.cfg"):
-        # A local version, as in 2.3.0+cpu, is unknown to the index.
-        at = version(name).partition("+")[0]
+        try:
+            # A local version, as in 2.3.0+cpu, is unknown to the index.
+            at = version(name).partition("+")[0]
+        except PackageNotFoundError:  # this Python has it built in
+            continue
         said, bad = about(name, at, listed, ask)
         found, unasked = found or bad, unasked + (said.startswith("NOT CHECKED"))
         print(said)
