@@ -57,7 +57,7 @@ def _colour_map(cmap: str | Colormap) -> Colormap:
             f"cmap must be the name of a colour map of matplotlib, got {cmap!r}. Names "
             'are "inferno", "turbo", "jet" and those in matplotlib.colormaps.'
         )
-    return matplotlib.colormaps[cmap]
+    return matplotlib.colormaps.get_cmap(cmap)
 
 
 @dataclass(frozen=True)
