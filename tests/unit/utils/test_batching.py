@@ -235,7 +235,9 @@ class Unhashable(nn.Module):
         return self is other
 
 
-@pytest.mark.parametrize("model", [Slots(), Unhashable(), None], ids=repr)
+@pytest.mark.parametrize(
+    "model", [Slots(), Unhashable(), None], ids=["slots", "unhashable", "none"]
+)
 def test_what_cannot_be_referred_to_is_not_remembered(model):
     assert shrunk(forward_func=model)[1] == 1
     assert shrunk(forward_func=model) == ([64, 32, 16, 8, 4, *[2] * 32], 1)
