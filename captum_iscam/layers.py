@@ -203,6 +203,54 @@ def spatial_layers(model: nn.Module, inputs: Tensor) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def stages(model: nn.Module, layer: nn.Module, inputs: Tensor) -> list[nn.Module]:
+    """Returns the last outermost layer of each size of maps, finest first.
+
+    For `layer4` of a ResNet these are `layer1` to `layer4`. At most four sizes are
+    taken, so not the first convolution of a ResNet.
+
+    Args:
+        model (torch.nn.Module): The model, in evaluation mode.
+        layer (torch.nn.Module): The coarsest of the layers. One that needs a
+            `reshape_transform` stands alone, since the tokens of a transformer keep
+            one size.
+        inputs (Tensor): Inputs `(N, C, *spatial)`; one example is enough. The model
+            runs on them once.
+
+    Returns:
+        *list[torch.nn.Module]*: At most four layers; the last is `layer`.
+
+    Examples::
+
+        >>> model = nn.Sequential(
+        ...     nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 2)
+        ... )
+        >>> [type(m).__name__ for m in stages(model, model[3], torch.rand(1, 3, 8, 8))]
+        ['ReLU', 'MaxPool2d', 'Conv2d']
+    """
+    if reshape_transform_for(model, layer) is not None:
+        return [layer]
+    steps, _ = _trace(model, inputs)
+    last = max((i for i, step in enumerate(steps) if step.module is layer), default=-1)
+    if last < 0 or not _is_spatial(steps[last].output, inputs):
+        return [layer]
+    found, size = [layer], steps[last].output.shape[2:]
+    by_size: dict[torch.Size, _Step] = {}
+    for step in steps[:last]:
+        old = by_size.get(step.output.shape[2:])
+        # A whole stage rather than a branch inside of the next one.
+        if old is None or step.name.count(".") <= old.name.count("."):
+            by_size[step.output.shape[2:]] = step
+    for shape, step in sorted(by_size.items(), key=lambda item: item[0].numel()):
+        factors = [a / b for a, b in zip(shape, size, strict=False)]
+        # Outputs with the channels last are stretched along one axis.
+        alike = step.output.dim() == inputs.dim() and max(factors) < 2 * min(factors)
+        if alike and min(factors) > 1:
+            found.append(step.module)
+            size = shape
+    return found[:4][::-1]
+
+
 def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
     """Returns every module's step in order, and the number of classes if known."""
     steps: list[_Step] = []

@@ -26,6 +26,7 @@ from captum_iscam.attr import (
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
+    LayerPolyCAM,
     LayerReciproCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
@@ -36,7 +37,7 @@ from captum_iscam.attr.controls import CenterMap, ChannelMean, RandomMap
 from captum_iscam.attr.grad_cam import TokenGradCAM, warn_of_no_support
 from captum_iscam.attr.integrated_score_cam import POINTS, SHARE
 from captum_iscam.attr.occlusion import WindowOcclusion
-from captum_iscam.layers import reshape_transform_for
+from captum_iscam.layers import reshape_transform_for, stages
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class Method:
             depend on the class, and a method should be better. Default: False
         built_with_generator (bool, optional): Whether the class, not `attribute`, takes
             the generator made from the seed. Default: False
+        several_layers (bool, optional): Whether the class combines several layers: the
+            last of each size up to the layer to explain. Default: False
         resolved (Mapping[str, Any], optional): For the record, the value that is used
             where an argument is None, by argument. Default: {}
         finish (Callable, optional): Makes maps `(N, T, *spatial)` of what the class's
@@ -106,6 +109,7 @@ class Method:
     of_tokens: type[Any] | None = None
     control: bool = False
     built_with_generator: bool = False
+    several_layers: bool = False
     resolved: Mapping[str, Any] = field(default_factory=dict)
     finish: Callable[[Tensor], Tensor] = torch.Tensor.detach
 
@@ -157,7 +161,8 @@ class Method:
         if "seed" in self.takes:
             of = built_with if self.built_with_generator else arguments
             of["generator"] = torch.Generator().manual_seed(options.seed)
-        explain = self._build(model, layer, **built_with)
+        layers = stages(model, layer, inputs[:1]) if self.several_layers else layer
+        explain = self._build(model, layers, **built_with)
         columns = several_targets(in_integers(target), len(inputs))
         if columns is not None and not getattr(explain, "takes_several_targets", False):
             each = [
@@ -171,12 +176,15 @@ class Method:
         own = isinstance(explain, self.attribution)
         return self.finish(attributions) if own else attributions.detach()
 
-    def _build(self, model: nn.Module, layer: nn.Module, **arguments: Any) -> Any:
+    def _build(
+        self, model: nn.Module, layer: nn.Module | list[nn.Module], **arguments: Any
+    ) -> Any:
         captums = self.attribution.__module__.partition(".")[0] == "captum"
         forward_func = without_traces(model) if captums else model
         if not self.of_layer:
             return self.attribution(forward_func, **arguments)
-        transform = reshape_transform_for(model, layer)
+        last = layer[-1] if isinstance(layer, list) else layer
+        transform = reshape_transform_for(model, last)
         if transform is None:
             return self.attribution(forward_func, layer, **arguments)
         attribution = self.of_tokens or self.attribution
@@ -286,6 +294,7 @@ METHODS: dict[str, Method] = {
     "xgrad-cam": Method("XGrad-CAM", LayerXGradCAM, _GRADIENTS),
     "ablation-cam": Method("Ablation-CAM", LayerAblationCAM, _SCORED),
     "recipro-cam": Method("Recipro-CAM", LayerReciproCAM, _SCORED),
+    "poly-cam": Method("Poly-CAM", LayerPolyCAM, _CHANNELS, several_layers=True),
     "rise": Method("RISE", RISE, ("n_masks", "seed", *_SCORED), of_layer=False),
     # By default Captum keeps all its 50 steps in memory at once.
     "integrated-gradients": Method(

@@ -89,8 +89,8 @@ def add_passes(group: argparse._ActionsContainer) -> None:
         "--screening",
         type=share,
         metavar="SHARE",
-        help="share of the channels that is-cam, ss-cam and score-cam score; the "
-        "weights of the others are predicted (default: all, 0.45 for is-cam)",
+        help="share of the channels that is-cam, ss-cam, score-cam and poly-cam score; "
+        "the weights of the others are predicted (default: all, 0.45 for is-cam)",
     )
     group.add_argument(
         "--n-samples",

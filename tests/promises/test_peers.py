@@ -12,7 +12,7 @@ from reference import real
 from reference.networks import images
 from torch import nn
 
-from captum_iscam import LayerIntegratedScoreCAM, LayerScoreCAM
+from captum_iscam import LayerIntegratedScoreCAM, LayerReciproCAM, LayerScoreCAM
 from captum_iscam.attr import _masking
 from captum_iscam.attr._base import LayerScoreMethod
 from captum_iscam.attr.smoothed_score_cam import NoisySamples
@@ -179,3 +179,30 @@ def test_ss_cam_of_torchcam_is_noise_on_the_mask(net, monkeypatch):
 
     assert len(fields) == 5
     torch.testing.assert_close(scaled(mine), theirs, **CLOSE)
+
+
+def test_recipro_cam_equals_openvino_xai():
+    pytest.importorskip("openvino_xai")
+    from openvino_xai.methods.white_box.torch import TorchReciproCAM
+
+    class Net(SameSize):
+        """The last module that is named features is the explained one there."""
+
+        def forward(self, x):
+            return super().forward(x) / 1000
+
+    net, x = Net(strides=2).eval(), images(2, dtype=torch.float32)
+    explain = LayerReciproCAM(net, net.features, score="identity")
+
+    mine = explain.attribute(
+        x,
+        [[0, 1, 2, 3, 4]],
+        window="single",
+        normalize=False,
+        relu_attributions=False,
+    )
+
+    theirs = TorchReciproCAM(
+        net, target_layer="features", embed_scaling=False
+    ).generate_saliency_map(x.numpy())
+    torch.testing.assert_close(mine, torch.from_numpy(theirs))

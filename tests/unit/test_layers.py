@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torchvision.models import get_model
 
-from captum_iscam.layers import check_spatial, default_layer, find_layer
+from captum_iscam.layers import check_spatial, default_layer, find_layer, stages
 
 DEFAULTS = {
     "alexnet": "features",
@@ -172,3 +172,55 @@ def test_a_layer_that_does_not_run_is_named():
 
     with pytest.raises(ValueError, match='got no tensor from "aux1"'):
         check_spatial(model, inputs, "aux1")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet18", "layer1 layer2 layer3 layer4"),
+        ("vgg11", "features.9 features.14 features.19 features"),
+        ("mobilenet_v2", "features.3 features.6 features.13 features"),
+        ("convnext_tiny", "features.1 features.3 features.5 features"),
+        ("googlenet", "conv3 inception3b inception4e inception5b"),
+        ("vit_b_16", "encoder.layers.encoder_layer_11.ln_1"),
+    ],
+)
+def test_the_stages_of_a_network_are_its_last_layers_of_each_size(name, expected):
+    model, inputs = build(name)
+    names = {module: name for name, module in model.named_modules()}
+
+    found = stages(model, default_layer(model, inputs)[1], inputs)
+
+    assert [names[layer] for layer in found] == expected.split()
+
+
+def test_a_layer_that_does_not_run_or_has_no_maps_stands_alone():
+    model, inputs = build("googlenet")
+
+    assert stages(model, model.aux1, inputs) == [model.aux1]
+    assert stages(model, model.fc, inputs) == [model.fc]
+
+
+def test_outputs_with_the_channels_last_are_no_finer_maps():
+    """(N, 8, 8, 6) is a grid of 8 x 8, and no 6 maps of 8 x 6."""
+
+    class Last(nn.Module):
+        def forward(self, x):
+            return x.permute(0, 2, 3, 1).repeat(1, 1, 1, 5)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.early, self.last = nn.Conv2d(3, 6, 1), Last()
+            self.late = nn.Conv2d(6, 6, 2, 2)
+
+        def forward(self, x):
+            maps = self.early(x)
+            self.last(maps)
+            return self.late(maps).flatten(1)
+
+    model = Model().eval()
+
+    found = stages(model, model.late, torch.rand(1, 3, 8, 8))
+
+    assert found == [model.early, model.late]

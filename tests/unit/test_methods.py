@@ -13,6 +13,7 @@ from captum_iscam import (
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
+    LayerPolyCAM,
     LayerReciproCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
@@ -51,6 +52,7 @@ CALLS = {
     "xgrad-cam": lambda m, x, t: LayerXGradCAM(m, m[0]).attribute(x, t),
     "ablation-cam": lambda m, x, t: LayerAblationCAM(m, m[0]).attribute(x, t),
     "recipro-cam": lambda m, x, t: LayerReciproCAM(m, m[0]).attribute(x, t),
+    "poly-cam": lambda m, x, t: LayerPolyCAM(m, m[0]).attribute(x, t),
     "rise": lambda m, x, t: RISE(m).attribute(
         x, t, n_masks=40, generator=torch.Generator().manual_seed(3)
     ),
@@ -220,7 +222,7 @@ def test_settings_hold_defaults_and_what_was_asked_for():
     assert (noisy["n_samples"], noisy["seed"], noisy["noise"]) == (4, 3, "input")
     few = Options(screening=0.4)
     taking = {name for name in METHODS if "screening" in METHODS[name].settings(few)}
-    assert taking == {"is-cam", "ss-cam", "score-cam"}
+    assert taking == {"is-cam", "ss-cam", "score-cam", "poly-cam"}
     assert METHODS["ss-cam"].settings(few)["screening"] == 0.4
     assert METHODS["score-cam"].settings(options)["screening"] is None
     assert METHODS["is-cam"].settings(few)["screening"] == 0.4
@@ -349,3 +351,17 @@ def test_a_method_that_cannot_be_named_or_called_is_refused(
 ):
     with pytest.raises(ValueError, match=message):
         register_method(name, Method("Mine", LayerIntegratedScoreCAM, takes))
+
+
+def test_poly_cam_combines_the_last_layer_of_each_size():
+    torch.manual_seed(0)
+    fine = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+    coarse = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU())
+    model = nn.Sequential(fine, coarse, nn.Flatten(), nn.Linear(6 * 16, 5)).eval()
+    x = torch.rand(1, 3, 8, 8)
+
+    found = METHODS["poly-cam"].attribute(model, coarse, x, 1)
+
+    expected = LayerPolyCAM(model, [coarse, fine]).attribute(x, 1)
+    torch.testing.assert_close(found, expected)
+    assert found.shape == x[:, :1].shape
