@@ -22,7 +22,7 @@ from captum_iscam.networks import load_classifier
 from captum_iscam.visualization import Row, display_image, visualize_rows
 
 HERE = Path(__file__).parent
-SHOWN = ("is-cam", "score-cam", "ss-cam", "integrated-grad-cam", "grad-cam")
+SHOWN = ("is-cam", "ss-cam", "score-cam", "grad-cam", "integrated-gradients")
 
 
 def as_picture(inputs, network):
