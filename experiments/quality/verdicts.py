@@ -1,16 +1,21 @@
-"""The verdicts on `claims.toml`, from the rows of several runs.
+"""The verdicts on `claims.toml`, from the published rows of several runs.
 
-    python -m experiments.quality.verdicts OUT FOLDER...
+    python -m experiments.quality.verdicts [--rows FOLDER] [--images PATTERN] OUT
 
-reads folders of `captum-iscam benchmark`. A claim is answered by the first folder that
-has its network and both of its methods. All claims are corrected for each other, those
-without rows too, which stay undecided. `--images` keeps images whose name fits a
-pattern, such as `*val*`. It writes `OUT.md` and `OUT.csv.gz`.
+reads the tables that `publish.py` has written, by default
+`experiments/results/rows/claims_*.csv.gz`. A claim is answered by the first table that has its network
+and both of its methods. All claims are corrected for each other, those without rows
+too, which stay undecided. `--images` keeps images whose name fits a pattern, such as
+`*val*`. It writes `OUT.csv.gz`, a line for each claim (`OUT.md`), and the verdict of
+each question on each network (`OUT_short.md`).
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import gzip
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -22,12 +27,26 @@ import numpy as np
 from captum_iscam.benchmark.bootstrap import Array
 from captum_iscam.benchmark.claims import Claim, read_claims
 from captum_iscam.benchmark.markdown import chance, markdown_table
-from captum_iscam.benchmark.results import Results, read_results
+from captum_iscam.benchmark.metric_registry import METRICS
 from captum_iscam.benchmark.table_text import metric_title
 from captum_iscam.benchmark.verdicts import Verdict, verdicts
+from captum_iscam.methods import METHODS
 from experiments._common import save_rows
 
 CLAIMS = Path(__file__).with_name("claims.toml")
+ROWS = Path(__file__).parents[1] / "results" / "rows"
+NETWORKS = {
+    "squeezenet1_1": "SqueezeNet 1.1",
+    "squeezenet1_0": "SqueezeNet 1.0",
+    "mobilenet_v2": "MobileNetV2",
+    "efficientnet": "EfficientNet-Lite0",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+}
+TITLES = {"ss-cam-0.1": "SS-CAM, deviation 0.1"}
+
+# The values of a run: by network and metric, then method, then image.
+Values = dict[tuple[str, str], dict[str, dict[str, float]]]
 
 
 class Row(NamedTuple):
@@ -52,41 +71,41 @@ class Row(NamedTuple):
     needed: float
 
 
-def run_of(claim: Claim, runs: Sequence[Results]) -> Results | None:
-    """Returns the first run that has the claim's network and methods."""
-    for run in runs:
-        known = {claim.method, claim.other} <= set(run.methods)
-        if known and (claim.model, claim.metric) in run.tables:
-            return run
-    return None
-
-
-def values(claim: Claim, run: Results | None) -> Array:
-    """Returns the values of both methods, `(images, 2)`, none without a run."""
-    if run is None:
-        return np.full((1, 2), np.nan)
-    layer = run.run["models"][claim.model]["layer"]
-    if claim.layer not in ("", layer):
-        raise SystemExit(f"{claim.model} was explained at {layer}, not {claim.layer}")
-    kept = [fnmatchcase(image["id"], claim.images) for image in run.images]
-    columns = [run.methods.index(name) for name in (claim.method, claim.other)]
-    table = run.tables[claim.model, claim.metric].values
-    found: Array = table[np.array(kept)][:, columns]
+def read_run(file: Path) -> Values:
+    """Reads the table of a run."""
+    found: Values = defaultdict(lambda: defaultdict(dict))
+    with gzip.open(file, "rt", newline="") as stream:
+        for row in csv.DictReader(stream):
+            if row["value"]:
+                key = Path(row["model"]).stem, row["metric"]
+                found[key][row["method"]][row["image"]] = float(row["value"])
     return found
 
 
-def judged(claims: Sequence[Claim], runs: Sequence[Results]) -> list[Verdict]:
+def values(claim: Claim, runs: Sequence[Values]) -> Array:
+    """Returns the values of both methods, `(images, 2)`, none without a run."""
+    key = network_of(claim), claim.metric
+    for run in runs:
+        first, second = (run[key].get(name, {}) for name in (claim.method, claim.other))
+        both = [image for image in first if image in second]
+        if both:
+            kept = sorted(image for image in both if fnmatchcase(image, claim.images))
+            pairs = [(first[image], second[image]) for image in kept]
+            return np.array(pairs).reshape(-1, 2)
+    return np.full((1, 2), np.nan)
+
+
+def network_of(claim: Claim) -> str:
+    """Returns the network's short name."""
+    return Path(claim.model).stem
+
+
+def judged(claims: Sequence[Claim], runs: Sequence[Values]) -> list[Verdict]:
     """Returns a verdict for each claim."""
-    answered = [run_of(claim, runs) for claim in claims]
-    about = {
-        name: metric["higher_is_better"]
-        for run in runs
-        for name, metric in run.run["metrics"].items()
-    }
     return verdicts(
         claims,
-        [values(c, run) for c, run in zip(claims, answered, strict=True)],
-        [bool(about.get(claim.metric)) for claim in claims],
+        [values(claim, runs) for claim in claims],
+        [bool(METRICS[claim.metric].metric.higher_is_better) for claim in claims],
     )
 
 
@@ -97,20 +116,26 @@ def row(verdict: Verdict) -> Row:
     return Row(
         method=claim.method,
         other=claim.other,
-        network=Path(claim.model).stem,
+        network=network_of(claim),
         metric=claim.metric,
         margin=claim.margin,
         **numbers,
     )
 
 
+def question(r: Row) -> str:
+    """Returns which two methods a claim compares."""
+    names = (TITLES.get(name) or METHODS[name].title for name in (r.method, r.other))
+    return " against ".join(names)
+
+
 def table(rows: Sequence[Row]) -> str:
-    """Returns a Markdown table of the claims that have rows."""
+    """Returns a line for each claim that has rows."""
     lines = [
         [
-            f"{r.method} against {r.other}",
+            question(r),
             metric_title(r.metric),
-            r.network,
+            NETWORKS[r.network],
             f"**{r.verdict}**",
             str(r.n),
             f"{r.mean:+.3f} [{r.low:+.3f}, {r.high:+.3f}]",
@@ -127,17 +152,41 @@ def table(rows: Sequence[Row]) -> str:
     return markdown_table(heading, lines, left=4) + "\n"
 
 
+def short_table(rows: Sequence[Row]) -> str:
+    """Returns a line for each question, with its verdict on each network."""
+    cells = {(question(r), r.metric, r.network): _cell(r) for r in rows}
+    asked = dict.fromkeys((question(r), r.metric) for r in rows if r.n)
+    lines = [
+        [of, metric_title(metric)]
+        + [cells.get((of, metric, network), "") for network in NETWORKS]
+        for of, metric in asked
+    ]
+    return markdown_table(["claim", "metric", *NETWORKS.values()], lines, left=2) + "\n"
+
+
+def _cell(r: Row) -> str:
+    if not r.n:
+        return "not run"
+    word = f"**{r.verdict}**" if r.verdict != "undecided" else "undecided"
+    return f"{word} {r.mean:+.{1 if abs(r.mean) >= 1 else 3}f} ({r.n})"
+
+
 def main() -> None:
-    """Writes the table and the rows."""
+    """Writes the tables and the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="without a suffix")
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--images", default="*", metavar="PATTERN")
     args = parser.parse_args()
-    claims = [replace(c, images=args.images) for c in read_claims(CLAIMS).claims]
-    rows = [row(v) for v in judged(claims, [read_results(f) for f in args.folders])]
+    claims = [
+        replace(claim, images=args.images) for claim in read_claims(CLAIMS).claims
+    ]
+    runs = [read_run(file) for file in sorted(args.rows.glob("claims_*.csv.gz"))]
+    rows = [row(verdict) for verdict in judged(claims, runs)]
     save_rows(args.out, rows)
     args.out.with_suffix(".md").write_text(table(rows))
+    short = args.out.with_name(f"{args.out.name}_short.md")
+    short.write_text(short_table(rows))
 
 
 if __name__ == "__main__":
