@@ -3,11 +3,11 @@
     python -m experiments.quality.verdicts [--rows FOLDER] [--images PATTERN] OUT
 
 reads the tables that `publish.py` has written, by default
-`experiments/results/rows/claims_*.csv.gz`. A claim is answered by the first table that has its network
-and both of its methods. All claims are corrected for each other, those without rows
-too, which stay undecided. `--images` keeps images whose name fits a pattern, such as
-`*val*`. It writes `OUT.csv.gz`, a line for each claim (`OUT.md`), and the verdict of
-each question on each network (`OUT_short.md`).
+`experiments/results/rows/claims_*.csv.gz`. A claim is answered by the first table that
+has its network and both of its methods. All claims are corrected for each other, those
+without rows too, which stay undecided. `--images` keeps images whose name fits a
+pattern, such as `*val*`. It writes `OUT.csv.gz`, a line for each claim (`OUT.md`), and
+the verdict of each question on each network (`OUT_short.md`).
 """
 
 from __future__ import annotations
