@@ -27,6 +27,7 @@ exclude_patterns = ["_build", "images"]
 html_theme = "furo"
 html_title = "captum_iscam"
 html_static_path = ["_static"]
+html_extra_path = ["llms.txt"]  # what the site is about, for language models
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 
