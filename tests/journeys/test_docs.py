@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from reference.documented_networks import get_small_model, load_small_classifier
+from reference.documented_networks import (
+    get_small_model,
+    load_small_classifier,
+    small_densenet,
+)
 
 import captum_iscam
 from captum_iscam import networks
@@ -28,6 +32,7 @@ PAGES = [
         for page in sorted(DOCS.rglob("*.md"))
         if page.relative_to(DOCS).parts[0] not in BUILT
     ),
+    ROOT / "tools" / "captum_issue.md",
 ]
 # Reached through the command line, whose options are documented.
 COMMANDS = {"benchmark", "cli"}
@@ -107,6 +112,11 @@ def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torchvision.models, "get_model", get_small_model)
     monkeypatch.setattr(networks, "load_classifier", load_small_classifier)
+    if "from monai" in page.read_text():
+        nets = pytest.importorskip(
+            "monai.networks.nets", reason="NOT TESTED: 3-D networks; MONAI is missing"
+        )
+        monkeypatch.setattr(nets, "DenseNet121", small_densenet)
     monkeypatch.setattr(torch, "compile", lambda model: model)  # needs a C++ compiler
     for table in REGISTERED_IN:
         module, _, name = table.rpartition(".")
@@ -215,6 +225,44 @@ def test_the_layers_in_the_table_are_the_ones_of_the_families():
     for family, layer in LAYERS.items():
         if family != "vit":  # the small one has fewer blocks
             assert f"`{layer}`" in text, family
+
+
+FRONT = re.compile(r"^---\nmyst:\n  html_meta:\n    description: (.+)\n---\n\n# (.+)\n")
+
+
+FOUND_BY_SEARCH = [
+    page
+    for page in sorted(DOCS.rglob("*.md"))
+    if page.parent in (DOCS, DOCS / "methods")
+    or page.relative_to(DOCS) in (Path("api/index.md"), Path("results/index.md"))
+]
+
+
+@pytest.mark.parametrize("page", FOUND_BY_SEARCH, ids=name_of)
+def test_a_page_has_a_title_and_a_description_that_a_search_shows(page):
+    if page.name == "changelog.md":
+        pytest.skip("is the changelog of the repository")
+
+    found = FRONT.match(page.read_text())
+
+    assert found, "a page begins with myst's html_meta and a title"
+    assert 50 <= len(found[1].strip('"')) <= 160
+
+
+def test_what_people_search_for_is_in_a_description_or_title():
+    fronts = [FRONT.match(page.read_text()) for page in DOCS.rglob("*.md")]
+    text = " ".join(f"{found[1]} {found[2]}" for found in fronts if found)
+
+    for words in (
+        "Score-CAM for PyTorch",
+        "Captum",
+        "CAM for ViT",
+        "faithfulness metrics",
+        "Grad-CAM",
+        "3-D",
+        "class activation map",
+    ):
+        assert words in text, words
 
 
 def test_the_version_is_the_same_everywhere():

@@ -111,6 +111,19 @@ def test_the_conda_recipe_names_this_version_and_command(setup_cfg):
     assert command in setup_cfg["options.entry_points"]["console_scripts"]
 
 
+def test_the_answer_to_captum_has_the_measured_figures():
+    measured = (ROOT / "experiments" / "results" / "scenes.md").read_text()
+    draft = (ROOT / "tools" / "captum_issue.md").read_text()
+    rows = re.findall(r"^\| ([\w-]+) \| ([\d.]+ \|.+) \|$", draft, re.MULTILINE)
+
+    assert len(rows) == 4
+    for method, numbers in rows:
+        (line,) = re.findall(rf"^\| {method} \| (.+) \|$", measured, re.MULTILINE)
+        drop, insertion, deletion, _, pointing, passes, _ = line.split(" | ")
+        shown = [drop, insertion, deletion, pointing, passes]
+        assert numbers.split(" | ") == shown
+
+
 def test_read_the_docs_builds_what_the_gate_builds():
     settings = read_yaml(".readthedocs.yaml")
     gate = (ROOT / ".ci" / "run").read_text()
@@ -167,3 +180,16 @@ def test_the_space_has_what_a_hub_reads(setup_cfg):
     assert len(settings["short_description"]) <= 60
     requirements = (folder / "requirements.txt").read_text().splitlines()
     assert requirements[-1] == "captum_iscam[app]"
+
+
+def test_the_badges_say_what_the_package_says(setup_cfg):
+    badges = re.findall(
+        r"img.shields.io/badge/([\w.%-]+)-blue", (ROOT / "README.md").read_text()
+    )
+    metadata = setup_cfg["metadata"]
+    oldest = setup_cfg["options"]["python_requires"].removeprefix(">=")
+
+    licence = metadata["license"].replace("-", "--")
+
+    assert badges == [f"licence-{licence}", f"python-{oldest}%2B", "typed-yes"]
+    assert "py.typed" in setup_cfg["options.package_data"]["captum_iscam"]

@@ -71,3 +71,12 @@ def load_small_classifier(name):
     model = SMALL[name]().eval()
     said = {"mean": [0.0] * 3, "std": [1.0] * 3}
     return Network(name, model, transform, said, ("a", "b", "c", "d"), "small", "")
+
+
+def small_densenet(**options):
+    """Stands in for MONAI's `DenseNet121`."""
+    from monai.networks.nets import DenseNet
+
+    # Screening needs 128 channels or more.
+    sizes = {"init_features": 32, "growth_rate": 72, "bn_size": 1}
+    return DenseNet(block_config=(1, 1, 1, 1), **sizes, **options)
