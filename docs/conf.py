@@ -25,7 +25,7 @@ extensions = [
 exclude_patterns = ["_build", "images"]
 
 html_theme = "furo"
-html_title = "captum_iscam"
+html_title = "captum_iscam: Score-CAM for PyTorch"
 html_static_path = ["_static"]
 html_extra_path = ["llms.txt"]  # what the site is about, for language models
 html_css_files = ["site.css"]
