@@ -1,4 +1,4 @@
-"""Are single-channel views saturated or starved, and does feeding them help?
+"""Are masked inputs of one channel saturated or starved, and does feeding them help?
 
     python -m experiments.quality.starved_views RECORDINGS ROWS.csv
 
@@ -46,7 +46,7 @@ from experiments.quality.paired import (
 from experiments.quality.photographs import as_input, network, photographs
 
 OUT = Path(__file__).parents[1] / "results" / "starved_views"
-VIEWS = "views at "
+AT = "strength "
 SHARES = (0.01, 0.1, 0.5, 0.9)
 LITE0, LITE0_STRENGTHS, LITE0_EVERY = "efficientnet_lite0", (0.25, 0.5, 0.75, 1.0), 16
 HALF = torch.autocast("cpu", torch.bfloat16)
@@ -97,7 +97,7 @@ def views(name: str, image: str, answers: dict) -> Iterator[Row]:
     whole, nothing = score(answers["of_input"]), score(answers["of_baseline"])
     kept = score(answers["outputs"]) / whole
     for strength, some in zip(answers["strengths"], kept.unbind(1), strict=True):
-        method = f"{VIEWS}{strength:g}"
+        method = f"{AT}{strength:g}"
         for share in SHARES:
             below = (some < share).double().mean()
             yield Row(name, image, method, f"below {share:g}", float(below))
@@ -109,13 +109,13 @@ def recorded_views(folder: Path, rows: Rows) -> None:
     """Adds what the recordings say."""
     for file in sorted(folder.glob("*.pt")):
         named = NAME.match(file.stem)
-        if named and not rows.has(*named.groups(), f"{VIEWS}1"):
+        if named and not rows.has(*named.groups(), f"{AT}1"):
             rows.add(views(*named.groups(), torch.load(file, weights_only=True)))
 
 
 def lite0_views(count: int, rows: Rows) -> None:
     """Adds what a few channels of EfficientNet-Lite0 say, on a few photographs."""
-    files = [f for f in photographs(count) if not rows.has(LITE0, f.stem, f"{VIEWS}1")]
+    files = [f for f in photographs(count) if not rows.has(LITE0, f.stem, f"{AT}1")]
     if not files:
         return
     model, ask = lite0(), Compiled(lite0())
@@ -192,11 +192,14 @@ def feed(name: str, count: int, rows: Rows) -> None:
 
 
 def means(rows: Sequence[Row]) -> dict[tuple[str, str, str], tuple[float, int]]:
-    """Returns mean and number of photographs by network, method and metric."""
+    """Returns mean, or median of medians, and number of photographs by what it is."""
     values: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
         values.setdefault((row.network, row.method, row.metric), []).append(row.value)
-    return {key: (float(np.mean(v)), len(v)) for key, v in values.items()}
+    return {
+        key: (float(np.median(v) if "median" in key[2] else np.mean(v)), len(v))
+        for key, v in values.items()
+    }
 
 
 def _percent(value: float) -> str:
@@ -205,11 +208,11 @@ def _percent(value: float) -> str:
 
 def views_table(rows: Sequence[Row]) -> str:
     """Returns a table of the shares, at all strengths and at full strength."""
-    found, lines = means([r for r in rows if r.method.startswith(VIEWS)]), []
+    found, lines = means([r for r in rows if r.method.startswith(AT)]), []
     for name in sorted({key[0] for key in found}):
         methods = sorted({key[1] for key in found if key[0] == name})
-        at = ", ".join(method.removeprefix(VIEWS) for method in methods)
-        for which, some in ((at, methods), ("1", [f"{VIEWS}1"])):
+        at = ", ".join(method.removeprefix(AT) for method in methods)
+        for which, some in ((at, methods), ("1", [f"{AT}1"])):
             cells = []
             for share in SHARES:
                 below = [found[name, method, f"below {share:g}"][0] for method in some]
@@ -244,7 +247,7 @@ def save(rows: Sequence[Row]) -> None:
     save_rows(OUT, sorted(rows))
     fed = table(outcomes(COMPARISONS, rows), {m: m for m in FED}, list(METRICS))
     parts = {
-        "Views of one channel": views_table(rows),
+        "Masked by one channel": views_table(rows),
         "Other baselines": baselines_table(rows),
         f"Difference to Score-CAM ({STANDARD})": fed,
     }
