@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -37,21 +37,26 @@ def record(
     layer: nn.Module,
     ask: Ask,
     image: Tensor,
+    at: Sequence[float] = STRENGTHS,
+    every: int = 1,
 ) -> dict[str, object]:
-    """Returns the answers for one photograph, see the module's text."""
+    """Returns the answers for one photograph, see the module's text.
+
+    Other strengths can be asked for, and every so many channels only.
+    """
     batch = check_inputs(image, None, model)
     maps, output = evaluate_layer(model, layer, batch.inputs, None, None, False)
     flat = maps[0].flatten(2)[0]
-    varying = (flat.amax(1) > flat.amin(1)).nonzero().squeeze(1)
+    varying = (flat.amax(1) > flat.amin(1)).nonzero().squeeze(1)[::every]
     masked = MaskedInputs(batch, maps[0])
-    strengths = torch.tensor(STRENGTHS, dtype=torch.float64)
-    total = len(varying) * len(STRENGTHS)
+    strengths = torch.tensor(at, dtype=torch.float64)
+    total = len(varying) * len(at)
     outputs = output.new_empty(total, output.shape[1])
     for start in range(0, total, ROWS):
         # A compiled model takes one shape only, so the last rows overlap.
         start = max(0, min(start, total - ROWS))
         stop = min(start + ROWS, total)
-        count = len(STRENGTHS)
+        count = len(at)
         first, last = start // count, -(-stop // count)
         rows = slice(start - first * count, stop - first * count)
         few = varying[first:last]
@@ -60,8 +65,8 @@ def record(
     return {
         "activations": maps[0][0],
         "varying": varying,
-        "strengths": list(STRENGTHS),
-        "outputs": outputs.view(len(varying), len(STRENGTHS), -1),
+        "strengths": list(at),
+        "outputs": outputs.view(len(varying), len(at), -1),
         "of_input": output[0],
         "of_baseline": model(batch.baselines[0].expand_as(image))[0],
     }

@@ -10,6 +10,7 @@ import argparse
 import csv
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import get_model
 from torchvision.transforms.functional import (
+    InterpolationMode,
     center_crop,
     normalize,
     pil_to_tensor,
@@ -68,9 +70,17 @@ def photographs(count: int, seed: int = 0) -> list[Path]:
     return [FOLDER / "images" / file for file in files[:count]]
 
 
-def as_input(file: Path) -> Tensor:
+def as_input(
+    file: Path, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+) -> Tensor:
     """Returns the photograph as `(1, 3, 224, 224)`, normalised."""
     with Image.open(file) as image:
         pixels = pil_to_tensor(image.convert("RGB"))
     pixels = center_crop(resize(pixels, [256], antialias=True), [224])
-    return normalize(pixels.float() / 255, MEAN, STD).unsqueeze(0)
+    return normalize(pixels.float() / 255, list(mean), list(std)).unsqueeze(0)
+
+
+def cropped(mask: Tensor) -> Tensor:
+    """Returns a mask `(H, W)` of a photograph's pixels as `as_input` crops these."""
+    nearest = InterpolationMode.NEAREST_EXACT
+    return center_crop(resize(mask[None].byte(), [256], nearest), [224])[0].bool()
