@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import get_model
 from torchvision.transforms.functional import (
+    InterpolationMode,
     center_crop,
     normalize,
     pil_to_tensor,
@@ -74,3 +75,9 @@ def as_input(file: Path) -> Tensor:
         pixels = pil_to_tensor(image.convert("RGB"))
     pixels = center_crop(resize(pixels, [256], antialias=True), [224])
     return normalize(pixels.float() / 255, MEAN, STD).unsqueeze(0)
+
+
+def cropped(mask: Tensor) -> Tensor:
+    """Returns a mask `(H, W)` of a photograph's pixels as `as_input` crops these."""
+    nearest = InterpolationMode.NEAREST_EXACT
+    return center_crop(resize(mask[None].byte(), [256], nearest), [224])[0].bool()
