@@ -23,9 +23,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
 from captum_iscam._utils.interpolate import upsample
+from captum_iscam.attr.occlusion import WindowOcclusion
 from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.demo import load_network, load_scenes, preprocess
 from captum_iscam.methods import METHODS, Method, Options
@@ -48,6 +50,8 @@ ASKED = {
     "score-cam normalised": NORMALISED,
 }
 """Every method but the controls, and the form that `invariant_form` judges."""
+PER_CHANNEL = (IntegratedGradients, WindowOcclusion)
+"""Their attributions have the channels of the input."""
 
 
 class Row(NamedTuple):
@@ -122,7 +126,7 @@ def raw_form(method: Method) -> Method:
     known = inspect.signature(method.attribution.attribute).parameters
     off = {n: False for n in ("relu_attributions", "normalize") if n in known}
     finish = method.finish
-    if method in (METHODS["integrated-gradients"], METHODS["occlusion"]):
+    if method.attribution in PER_CHANNEL:
         finish = partial(torch.sum, dim=1, keepdim=True)
     return replace(method, fixed={**method.fixed, **off}, finish=finish)
 
@@ -286,10 +290,12 @@ def symmetric(explain: Explainer) -> float:
         return torch.cat([case.front(x), case.front(x.flip(-1)).flip(-1)], 1)
 
     def mean(a: Tensor) -> Tensor:
-        return sum(a.chunk(2, 1)) / 2
+        one, other = a.chunk(2, 1)
+        found: Tensor = (case.head(one) + case.head(other.flip(-1))) / 2
+        return found
 
     inputs = (case.inputs + case.inputs.flip(-1)) / 2
-    found = explain.maps(Apply(both), first(mean, case.head), inputs)
+    found = explain.maps(Apply(both), Apply(mean), inputs)
     return over(found - found.flip(-1), found)
 
 
