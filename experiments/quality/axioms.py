@@ -13,6 +13,7 @@ Writes `axioms.md`, with medians over images, and `axioms.csv.gz`.
 from __future__ import annotations
 
 import argparse
+import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
@@ -125,6 +126,8 @@ def raw_form(method: Method) -> Method:
     """Returns the method without ReLU and scaling, of which no map is linear."""
     known = inspect.signature(method.attribution.attribute).parameters
     off = {n: False for n in ("relu_attributions", "normalize") if n in known}
+    if method.several_layers:
+        off = {}  # a product of maps has no sign
     finish = method.finish
     if method.attribution in PER_CHANNEL:
         finish = partial(torch.sum, dim=1, keepdim=True)
@@ -230,7 +233,10 @@ def unseen_region(explain: Explainer) -> float:
     case = explain.case
     width = case.inputs.shape[-1]
     seen = (torch.arange(width) < width - width // 4).to(case.inputs)
-    found = explain.maps(first(lambda x: x * seen, case.front))
+    # A module that hides would be a layer, and Poly-CAM would explain it as well.
+    front = copy.deepcopy(case.front)
+    front.register_forward_pre_hook(lambda _, inputs: (inputs[0] * seen,))
+    found = explain.maps(front)
     energy = upsample(found, case.inputs.shape[2:]).abs()
     return over((energy * (1 - seen)).sum(), energy.sum())
 
@@ -286,6 +292,7 @@ def symmetric(explain: Explainer) -> float:
     """A model and an input that are their own mirror images: so must be the map."""
     case = explain.case
 
+    # Poly-CAM finds no earlier layer in it, and multiplies nothing.
     def both(x: Tensor) -> Tensor:
         return torch.cat([case.front(x), case.front(x.flip(-1)).flip(-1)], 1)
 
