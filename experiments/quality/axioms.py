@@ -1,13 +1,12 @@
 """Which axioms of attribution hold for which method, and by how much others fail?
 
-    python -m experiments.quality.axioms VALUES.pt --photographs 5
+    python -m experiments.quality.axioms VALUES.pt --images 5
 
 asks every method the axioms of Sundararajan, Taly, Yan 2017 (arXiv 1703.01365) on the
 bundled scenes and, where `CAPTUM_ISCAM_REALDATA` has ResNet-18's weights, on
 photographs of 112 x 112 pixels. A network is a front, whose output is explained, and a
-head. An axiom changes one of them, or the input, and says what may not
-change in the map. Values are kept in VALUES.pt, where a run that was stopped continues.
-Writes `axioms.md`, with medians over images, and `axioms.csv.gz`.
+head. An axiom changes one of them, or the input, and says what may not change in the
+map. Values are kept in VALUES.pt, where a run that was stopped continues. Writes `axioms.md`, with medians over images, and `axioms.csv.gz`.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -394,14 +394,14 @@ def main() -> None:
     """Asks what is not kept yet, and writes table and rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("values", type=Path)
-    parser.add_argument("--photographs", type=int, default=5)
+    parser.add_argument("--images", type=int, default=5, help="of each network")
     args = parser.parse_args()
     # Of zero maps and negative scores, which some axioms ask for.
     warnings.simplefilter("ignore")
     kept = torch.load(args.values) if args.values.exists() else {}
-    sources = [on_scenes()]
+    sources: list[Iterator[Case]] = [islice(on_scenes(), args.images)]
     if (FOLDER / "weights" / "resnet18.pt").is_file():
-        sources.append(on_photographs(args.photographs))
+        sources.append(on_photographs(args.images))
     rows: list[Row] = []
     for case in (case for source in sources for case in source):
         for row in asked(case, kept):
