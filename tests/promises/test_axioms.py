@@ -14,7 +14,7 @@ from torch import nn
 from captum_iscam import LayerIntegratedScoreCAM, LayerScoreCAM
 from captum_iscam.demo import load_network, load_scenes, preprocess
 from captum_iscam.methods import METHODS
-from experiments.quality import axioms
+from experiments.quality import axioms, invariant_form
 from experiments.quality.axioms import ASKED, AXIOMS, Case, Explainer
 from experiments.speed.goals import rows_of
 
@@ -172,6 +172,14 @@ def test_the_page_has_the_rows_that_were_measured():
 
 def _number(cell):
     return None if cell == "" else float(cell)
+
+
+def test_the_page_has_the_differences_that_were_measured():
+    rows = rows_of(RESULTS / "invariant_form.csv.gz")
+
+    table = invariant_form.table([invariant_form.Row(**row) for row in rows])
+
+    assert table == (RESULTS / "invariant_form.md").read_text()
 
 
 def test_on_real_networks_holds_what_holds_by_construction():
