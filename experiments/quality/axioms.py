@@ -6,7 +6,8 @@ asks every method the axioms of Sundararajan, Taly, Yan 2017 (arXiv 1703.01365) 
 bundled scenes and, where `CAPTUM_ISCAM_REALDATA` has ResNet-18's weights, on
 photographs of 112 x 112 pixels. A network is a front, whose output is explained, and a
 head. An axiom changes one of them, or the input, and says what may not change in the
-map. Values are kept in VALUES.pt, where a run that was stopped continues. Writes `axioms.md`, with medians over images, and `axioms.csv.gz`.
+map. Values are kept in VALUES.pt, where a run that was stopped continues. Writes
+`axioms.md`, with medians over images, and `axioms.csv.gz`.
 """
 
 from __future__ import annotations
