@@ -1,10 +1,11 @@
 """Which axioms of attribution hold for which method, and by how much others fail?
 
-    python -m experiments.quality.axioms VALUES.pt --images 5
+    python -m experiments.quality.axioms VALUES.pt --photographs 5
 
 asks every method the axioms of Sundararajan, Taly, Yan 2017 (arXiv 1703.01365) on the
-bundled scenes and, where `CAPTUM_ISCAM_REALDATA` has ResNet-18's weights, on
-photographs of 112 x 112 pixels. A network is a front, whose output is explained, and a
+bundled scenes and, where `CAPTUM_ISCAM_REALDATA` has ResNet-18's weights, at its
+`layer3` on photographs of 96 x 96 pixels: what follows `layer3` is not linear, unlike
+the end of the bundled network. A network is a front, whose output is explained, and a
 head. An axiom changes one of them, or the input, and says what may not change in the
 map. Values are kept in VALUES.pt, where a run that was stopped continues. Writes
 `axioms.md`, with medians over images, and `axioms.csv.gz`.
@@ -19,7 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,10 +38,11 @@ from experiments._common import save_rows
 from experiments.quality.invariant_form import BothForms
 from experiments.quality.photographs import FOLDER, as_input, network, photographs
 
+Change = Callable[[Tensor], Tensor]
 OUT = Path(__file__).parents[1] / "results" / "axioms"
 HOLDS = 1e-4
 OPTIONS = Options(n_samples=2, n_masks=200)
-SIZE = 112
+SIZE = 96
 NORMALISED = Method(
     "Score-CAM, normalised channels",
     BothForms,
@@ -80,12 +82,7 @@ class Case:
 
 
 class Explainer:
-    """A method at work on a case, with maps that several axioms need made once.
-
-    Args:
-        method (Method): The method.
-        case (Case): What it explains.
-    """
+    """A method at work on a case, with maps that several axioms need made once."""
 
     def __init__(self, method: Method, case: Case) -> None:
         self.method, self.case = method, case
@@ -98,15 +95,16 @@ class Explainer:
     ) -> Tensor:
         """Returns the map by the method's defaults, of a network that may differ."""
         case = self.case
-        model = _joined(front or case.front, head or case.head)
+        model = nn.Sequential(front or case.front, head or case.head).eval()
         inputs = case.inputs if inputs is None else inputs
         return self.method.attribute(model, model[0], inputs, case.target, OPTIONS)
 
     def raw(self, head: nn.Module, targets: list[int]) -> Tensor:
         """Returns maps of the raw score, before any ReLU or scaling."""
-        method, model = raw_form(self.method), _joined(self.case.front, head)
+        method, model = raw_form(self.method), nn.Sequential(self.case.front, head)
         options = replace(OPTIONS, score="identity")
-        return method.attribute(model, model[0], self.case.inputs, [targets], options)
+        inputs = self.case.inputs
+        return method.attribute(model.eval(), model[0], inputs, [targets], options)
 
     @cached_property
     def map(self) -> Tensor:
@@ -117,10 +115,6 @@ class Explainer:
     def raw_sum(self) -> float:
         """The sum over all positions of the map of the raw score."""
         return float(self.raw(self.case.head, [self.case.target]).sum())
-
-
-def _joined(front: nn.Module, head: nn.Module) -> nn.Sequential:
-    return nn.Sequential(front, head).eval()
 
 
 def raw_form(method: Method) -> Method:
@@ -138,7 +132,7 @@ def raw_form(method: Method) -> Method:
 class Apply(nn.Module):
     """A function as a module."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Change) -> None:
         super().__init__()
         self.function = function
 
@@ -147,12 +141,12 @@ class Apply(nn.Module):
         return self.function(values)
 
 
-def then(part: nn.Module, function: Callable[[Tensor], Tensor]) -> nn.Sequential:
+def then(part: nn.Module, function: Change) -> nn.Sequential:
     """Returns the part of a network, followed by the function."""
     return nn.Sequential(part, Apply(function))
 
 
-def first(function: Callable[[Tensor], Tensor], part: nn.Module) -> nn.Sequential:
+def first(function: Change, part: nn.Module) -> nn.Sequential:
     """Returns the part of a network behind the function."""
     return nn.Sequential(Apply(function), part)
 
@@ -172,11 +166,7 @@ def in_shape(found: Tensor, expected: Tensor) -> float:
     return over(factor * found - expected, expected)
 
 
-def _rewritten(
-    explain: Explainer,
-    change: Callable[[Tensor], Tensor],
-    undo: Callable[[Tensor], Tensor],
-) -> float:
+def _rewritten(explain: Explainer, change: Change, undo: Change) -> float:
     """The same function with another layer's output: no map may change."""
     case = explain.case
     found = explain.maps(then(case.front, change), first(undo, case.head))
@@ -224,7 +214,7 @@ def dummy_channels(explain: Explainer) -> float:
     count = _channels(explain)[0]
 
     def more(a: Tensor) -> Tensor:
-        return torch.cat([a, a[:, : max(1, count // 4)].flip(-1)], 1)
+        return torch.cat([a, a[:, : count // 4].flip(-1)], 1)
 
     return _rewritten(explain, more, lambda a: a[:, :count])
 
@@ -265,13 +255,11 @@ def complete_in_layer(explain: Explainer) -> float | None:
     return _gap(explain, torch.zeros_like(case.front(case.inputs)))
 
 
-@torch.no_grad()
 def _gap(explain: Explainer, baseline: Tensor) -> float:
     case = explain.case
-    scores = case.head(torch.cat([case.front(case.inputs), baseline]))[:, case.target]
-    gain = float(scores[0] - scores[1])
-    with torch.enable_grad():
-        return abs(explain.raw_sum - gain) / abs(gain)
+    outputs = case.head(torch.cat([case.front(case.inputs), baseline]))
+    gain = float(outputs[0, case.target] - outputs[1, case.target])
+    return abs(explain.raw_sum - gain) / abs(gain)
 
 
 def linear(explain: Explainer) -> float:
@@ -279,13 +267,10 @@ def linear(explain: Explainer) -> float:
     case = explain.case
     f, g = case.target, case.other
 
-    def combined(y: Tensor) -> Tensor:
-        return torch.cat([y, (2 * y[:, f] - 3 * y[:, g]).unsqueeze(1)], 1)
+    def chosen(y: Tensor) -> Tensor:
+        return torch.stack([y[:, f], y[:, g], 2 * y[:, f] - 3 * y[:, g]], 1)
 
-    head = then(case.head, combined)
-    with torch.no_grad():
-        last = head(case.front(case.inputs)).shape[1] - 1
-    maps = explain.raw(head, [f, g, last])
+    maps = explain.raw(then(case.head, chosen), [0, 1, 2])
     return over(maps[:, 2] - 2 * maps[:, 0] + 3 * maps[:, 1], maps[:, 2])
 
 
@@ -328,26 +313,21 @@ def on_scenes() -> Iterator[Case]:
     for number, scene in enumerate(load_scenes()):
         inputs = preprocess(scene.image)
         target = scene.labels[0]
-        other = _most_probable(model, inputs, target)
-        yield Case(
-            *("scene-net", f"scene_{number}", model.features, head),
-            *(inputs, target, other),
-        )
+        about = "scene-net", f"scene_{number}", model.features, head, inputs, target
+        yield Case(*about, _most_probable(model, inputs, target))
 
 
 def on_photographs(count: int) -> Iterator[Case]:
     """Yields photographs with the class that ResNet-18 predicts."""
     model, _ = network("resnet18")
-    *front, pool, classifier = model.children()
-    head = nn.Sequential(pool, nn.Flatten(), classifier)
+    *front, last, pool, classifier = model.children()
+    head = nn.Sequential(last, pool, nn.Flatten(), classifier)
     for file in photographs(count):
         inputs = F.interpolate(as_input(file), SIZE, mode="area")
         target = _most_probable(model, inputs)
-        yield Case(
-            *("ResNet-18", str(file.relative_to(FOLDER / "images"))),
-            *(nn.Sequential(*front), head),
-            *(inputs, target, _most_probable(model, inputs, target)),
-        )
+        about = "ResNet-18, layer3", str(file.relative_to(FOLDER / "images"))
+        parts = nn.Sequential(*front), head, inputs, target
+        yield Case(*about, *parts, _most_probable(model, inputs, target))
 
 
 @torch.no_grad()
@@ -388,23 +368,23 @@ def _cell(rows: list[Row], method: str, axiom: str) -> str:
     if not len(values):
         return ""
     value = float(values.median())
-    return "holds" if value < HOLDS else f"{value:.2g}"
+    if value < HOLDS:
+        return "holds"
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
 def main() -> None:
     """Asks what is not kept yet, and writes table and rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("values", type=Path)
-    parser.add_argument("--images", type=int, default=5, help="of each network")
+    parser.add_argument("--photographs", type=int, default=5)
     args = parser.parse_args()
     # Of zero maps and negative scores, which some axioms ask for.
     warnings.simplefilter("ignore")
     kept = torch.load(args.values) if args.values.exists() else {}
-    sources: list[Iterator[Case]] = [islice(on_scenes(), args.images)]
-    if (FOLDER / "weights" / "resnet18.pt").is_file():
-        sources.append(on_photographs(args.images))
+    here = (FOLDER / "weights" / "resnet18.pt").is_file()
     rows: list[Row] = []
-    for case in (case for source in sources for case in source):
+    for case in chain(on_scenes(), on_photographs(args.photographs) if here else ()):
         for row in asked(case, kept):
             rows.append(row)
             torch.save(kept, args.values)
