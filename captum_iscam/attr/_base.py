@@ -37,6 +37,7 @@ from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import Channels
+from captum_iscam.attr._error import relative_error, squared_rounding
 from captum_iscam.attr._layer import (
     check_layer,
     check_rows,
@@ -258,6 +259,8 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 weights = softmax_over_channels(weights)
             maps.append(combine(weights, activations, task.relu_attributions))
             delta = found.squared_error
+            if not task.channel_softmax:
+                delta = delta + squared_rounding(channels, found.values)
             if task.return_convergence_delta:
                 delta = relative_error(delta, maps[-1])
             deltas.append(delta if task.score.num_targets else delta.squeeze(1))
@@ -373,27 +376,3 @@ def warn_of_zero_maps(attributions: Tensor, reason: str) -> Tensor:
         f"The map is zero everywhere for {{}}: {reason}",
     )
     return attributions
-
-
-def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:
-    """Returns an estimate of the relative error of each map, `(N, T)`.
-
-    Twice the standard error over the norm of the map: 0 for a map that is exact,
-    infinite where nothing is known, as of a map that left the range of its type.
-
-    Args:
-        squared_error (Tensor): Of the map before ReLU, `(N, T)`, in double precision.
-        attributions (Tensor): The maps `(N, T, *spatial)`.
-    """
-    # In double precision, where large scores do not overflow.
-    norms = attributions.cpu().double().flatten(2).norm(dim=2)
-    exact = torch.zeros_like(norms)
-    found = torch.where(squared_error == 0, exact, 2 * squared_error.sqrt() / norms)
-    # What is unknown must not pass for exact: a norm that overflowed, values near the
-    # smallest ones, and squares of them in double precision.
-    kind = torch.finfo(attributions.dtype)
-    smallest = max(kind.tiny / kind.eps, 1e-140)
-    known = norms.isfinite() & ((norms == 0) | (norms > smallest))
-    found = torch.where(known, found, torch.inf)
-    found = found.nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return found.to(attributions.dtype).to(attributions.device)

@@ -160,13 +160,41 @@ class Screening:
         if not self._with_error:
             return 0.0
         maps = example.maps[~known]
-        scale = regression.scale(weights[known], solved)
+        scale = torch.maximum(
+            regression.scale(weights[known], solved),
+            _scale_of_held_out(example, known, weights),
+        )
         squared = VARIANCE_INFLATION * scale * regression.variance(maps)
         # Channels without weight say nothing of the others, nor does what overflows.
         silent = (weights[known] == 0).all(0)
         return torch.where(silent, torch.inf, squared).nan_to_num(
             nan=torch.inf, posinf=torch.inf
         )
+
+
+def _scale_of_held_out(
+    example: ExampleChannels, known: Tensor, weights: Tensor
+) -> Tensor:
+    """Returns the `sigma^2` that covers the less important half of the known, `(T,)`.
+
+    It is predicted from the more important half, as the unknown weights are from all
+    that are known, and its part of the map compared with the true one.
+
+    Args:
+        example (ExampleChannels): The channels.
+        known (Tensor): Of which of them the weights are known, `(P,)` of bool.
+        weights (Tensor): Their weights, `(P, T)`.
+    """
+    order = example.order[known[example.order]]
+    first = torch.zeros_like(known)
+    first[order[: -(-len(order) // 2)]] = True
+    first, held_out = first[known], known & ~first
+    regression = MaskRegression(example.masks[known], first)
+    solved = regression.solve(weights[known][first])
+    wrong = weights[held_out] - regression.predict(solved)
+    maps = example.maps[held_out]
+    # Of a single known channel nothing can be held out: 0 over 0.
+    return (wrong.T @ maps).square().sum(1) / regression.variance(maps)
 
 
 def top_channels(example: ExampleChannels, share: float) -> Tensor:
