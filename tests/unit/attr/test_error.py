@@ -72,7 +72,9 @@ def test_an_output_with_an_offset_has_an_honest_delta(method, settings, offset):
 def test_a_map_of_rounding_is_warned_of(method, settings):
     model = network(lead=13.0)
 
-    with pytest.warns(UserWarning, match=f"The scores of masked inputs {ROUNDED} for example 0"):
+    with pytest.warns(
+        UserWarning, match=f"The scores of masked inputs {ROUNDED} for example 0"
+    ):
         method(model, model[0]).attribute(images(), target=0, **settings)
 
 
