@@ -360,17 +360,33 @@ def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
     with torch.autocast(activations.device.type, enabled=False):
         summed = torch.bmm(weights.to(flat.dtype), flat)
     attributions = summed.view(*weights.shape[:2], *activations.shape[2:])
-    if not relu:
-        return attributions
-    return warn_of_zero_maps(
-        attributions.relu(),
+    return rectified(
+        attributions,
+        relu,
         "what supports the target is in no channel. relu_attributions=False shows what "
         "opposes it.",
     )
 
 
+def rectified(attributions: Tensor, relu: bool, reason: str) -> Tensor:
+    """Returns maps, rectified on request, and warns of those that are zero.
+
+    Args:
+        attributions (Tensor): The signed maps `(N, T, *spatial)`.
+        relu (bool): Whether they are rectified.
+        reason (str): What is so where a rectified map is zero everywhere.
+    """
+    if relu:
+        return warn_of_zero_maps(attributions.relu(), reason)
+    return warn_of_zero_maps(
+        attributions,
+        "the layer gives zeros, or nothing in it changes the score, as where a softmax "
+        'is saturated. Explain another layer, or pass score="identity".',
+    )
+
+
 def warn_of_zero_maps(attributions: Tensor, reason: str) -> Tensor:
-    """Returns rectified maps `(N, T, *spatial)`, and warns of those that are zero."""
+    """Returns maps `(N, T, *spatial)`, and warns of those that are zero."""
     warn_of_examples(
         (attributions == 0).unsqueeze(-1).flatten(2).all(2),
         f"The map is zero everywhere for {{}}: {reason}",
