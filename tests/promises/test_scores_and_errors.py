@@ -65,7 +65,7 @@ class Dead(Opposed):
 
 
 @pytest.mark.parametrize("kind", [Ignored, Dead])
-@pytest.mark.parametrize("name", [*SCORE_METHODS, *GRADIENT_METHODS])
+@pytest.mark.parametrize("name", [*SCORE_METHODS, "ablation-cam", *GRADIENT_METHODS])
 @pytest.mark.filterwarnings("ignore:The noise", "ignore:The score of")
 def test_signed_maps_of_zeros_are_warned_of_by_every_method(name, kind):
     net, x = kind().double(), images(2).abs()
