@@ -192,7 +192,8 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             With `return_convergence_delta=True` a pair: the maps and **delta**, `(N,)`
             or `(N, T)`: twice the standard error of the map relative to its norm,
             widened because few samples estimate a variance poorly; a share from 0,
-            lower is better; infinite above 1 and for fewer than five samples.
+            lower is better; infinite above 1, for fewer than five samples, and where
+            all samples agree. The rounding of the scores counts from 1 % of the map.
 
         Raises:
             ValueError: If `n_samples` is below 1, `noise` is unknown, `stdevs` is

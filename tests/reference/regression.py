@@ -84,8 +84,8 @@ def predicted(maps, known):
     """The weights of all channels, and the expected squared error of the map.
 
     The scale is that of the known channels or, if larger, the one that the less
-    important half of them shows, predicted from the others. The error is doubled for
-    caution.
+    important of them show, predicted from the others: the less important half, and as
+    large a share as is unknown. The error is doubled for caution.
     """
 
     def expected(covariance, others):
@@ -96,12 +96,12 @@ def predicted(maps, known):
     weights, scale, covariance = one_after_the_other(masks, alike(masks), known)
     shown = {k: masks[k] for k in known}
     order = [k for k in by_importance(maps) if k in known]
-    half = (len(order) + 1) // 2
-    head = {k: known[k] for k in order[:half]}
-    tail = [k for k in shown if k not in head]
-    guess, _, spread = one_after_the_other(shown, alike(shown), head)
-    off = sum((known[k] - guess[k]) * maps[k] for k in tail)
-    scale = max(scale, off @ off / expected(spread, tail))
+    for part in (0.5, len(known) / len(maps)):
+        head = {k: known[k] for k in order[: max(1, round(part * len(order)))]}
+        tail = [k for k in shown if k not in head]
+        guess, _, spread = one_after_the_other(shown, alike(shown), head)
+        off = sum((known[k] - guess[k]) * maps[k] for k in tail)
+        scale = max(scale, off @ off / expected(spread, tail))
     others = [k for k in maps if k not in known]
     return weights, 2 * scale * expected(covariance, others)
 

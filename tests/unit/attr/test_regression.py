@@ -310,6 +310,7 @@ def smoothed(net, x, model=None, seed=1, **options):
     )
 
 
+@pytest.mark.filterwarnings("ignore:The map is zero")
 def test_nothing_is_guessed_where_every_channel_is_scored():
     net = ConvNet().double()
     explain = LayerScoreCAM(net, net.features, score=lambda out: out * 0)
