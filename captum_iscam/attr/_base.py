@@ -37,6 +37,7 @@ from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import Channels
+from captum_iscam.attr._error import relative_error, squared_rounding
 from captum_iscam.attr._layer import (
     check_layer,
     check_rows,
@@ -258,6 +259,8 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                 weights = softmax_over_channels(weights)
             maps.append(combine(weights, activations, task.relu_attributions))
             delta = found.squared_error
+            if not task.channel_softmax:
+                delta = delta + squared_rounding(channels, found.values)
             if task.return_convergence_delta:
                 delta = relative_error(delta, maps[-1])
             deltas.append(delta if task.score.num_targets else delta.squeeze(1))
@@ -357,43 +360,35 @@ def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
     with torch.autocast(activations.device.type, enabled=False):
         summed = torch.bmm(weights.to(flat.dtype), flat)
     attributions = summed.view(*weights.shape[:2], *activations.shape[2:])
-    if not relu:
-        return attributions
-    return warn_of_zero_maps(
-        attributions.relu(),
+    return rectified(
+        attributions,
+        relu,
         "what supports the target is in no channel. relu_attributions=False shows what "
         "opposes it.",
     )
 
 
+def rectified(attributions: Tensor, relu: bool, reason: str) -> Tensor:
+    """Returns maps, rectified on request, and warns of those that are zero.
+
+    Args:
+        attributions (Tensor): The signed maps `(N, T, *spatial)`.
+        relu (bool): Whether they are rectified.
+        reason (str): What is so where a rectified map is zero everywhere.
+    """
+    if relu:
+        return warn_of_zero_maps(attributions.relu(), reason)
+    return warn_of_zero_maps(
+        attributions,
+        "the layer gives zeros, or nothing in it changes the score, as where a softmax "
+        'is saturated. Explain another layer, or pass score="identity".',
+    )
+
+
 def warn_of_zero_maps(attributions: Tensor, reason: str) -> Tensor:
-    """Returns rectified maps `(N, T, *spatial)`, and warns of those that are zero."""
+    """Returns maps `(N, T, *spatial)`, and warns of those that are zero."""
     warn_of_examples(
         (attributions == 0).unsqueeze(-1).flatten(2).all(2),
         f"The map is zero everywhere for {{}}: {reason}",
     )
     return attributions
-
-
-def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:
-    """Returns an estimate of the relative error of each map, `(N, T)`.
-
-    Twice the standard error over the norm of the map: 0 for a map that is exact,
-    infinite where nothing is known, as of a map that left the range of its type.
-
-    Args:
-        squared_error (Tensor): Of the map before ReLU, `(N, T)`, in double precision.
-        attributions (Tensor): The maps `(N, T, *spatial)`.
-    """
-    # In double precision, where large scores do not overflow.
-    norms = attributions.cpu().double().flatten(2).norm(dim=2)
-    exact = torch.zeros_like(norms)
-    found = torch.where(squared_error == 0, exact, 2 * squared_error.sqrt() / norms)
-    # What is unknown must not pass for exact: a norm that overflowed, values near the
-    # smallest ones, and squares of them in double precision.
-    kind = torch.finfo(attributions.dtype)
-    smallest = max(kind.tiny / kind.eps, 1e-140)
-    known = norms.isfinite() & ((norms == 0) | (norms > smallest))
-    found = torch.where(known, found, torch.inf)
-    found = found.nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return found.to(attributions.dtype).to(attributions.device)

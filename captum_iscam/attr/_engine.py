@@ -299,6 +299,7 @@ class Channels(Units):
             that is not constant. The mask of a constant channel is zero, so its
             increase in confidence is 0 without a pass.
         baseline_score (Tensor): `s(b)` of each example and target, `(N, T)`.
+        repeated_score (Tensor): `s(x)` once more, of the pass of the baselines.
     """
 
     _score: TargetScore
@@ -318,7 +319,7 @@ class Channels(Units):
         width = activations.shape[1]
         super().__init__(activations, active, width, self._masked_inputs, score, chunks)
         self.input_score = input_score
-        self.baseline_score = self._score_baselines()
+        self.baseline_score, self.repeated_score = self._score_baselines()
 
     @property
     def masked(self) -> list[Tensor]:
@@ -363,7 +364,7 @@ class Channels(Units):
             gains = self.increases(prepared.requests, bar.update)
         return prepared.finish(gains)
 
-    def _score_baselines(self) -> Tensor:
+    def _score_baselines(self) -> tuple[Tensor, Tensor]:
         images = self._masked_inputs
         usual = images.layout is not torch.channels_last
         try:
@@ -382,7 +383,7 @@ class Channels(Units):
             found, again = self._scores_of_ends()
             require_finite_ends(found, again)
         warn_of_unsteady(self._score, self._unsteady(found, again))
-        return found
+        return found, again
 
     def _scores_of_ends(self) -> tuple[Tensor, Tensor]:
         """Returns `s(b)`, and `s(x)` once more, next to it."""

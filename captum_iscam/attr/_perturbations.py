@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.inputs import Batch
-from captum_iscam.attr._base import warn_of_zero_maps
+from captum_iscam.attr._base import rectified
 from captum_iscam.attr._weightings import GradientWeighting, WeightedMap
 
 
@@ -99,9 +99,7 @@ class IdentityPerturbation:
 
     def finish(self, maps: Tensor) -> Tensor:
         """Returns the maps, rectified on request."""
-        if not self._relu:
-            return maps
-        return warn_of_zero_maps(maps.relu(), self._weighting.zero)
+        return rectified(maps, self._relu, self._weighting.zero)
 
 
 class Chunk:

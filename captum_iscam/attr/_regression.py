@@ -15,7 +15,10 @@ Processes for Machine Learning, chapter 2).
 3. `finish` factors the covariance of the known weights (Cholesky) and predicts the
    others from it: `MaskRegression.solve`, then `predict`.
 4. If an error is wanted, `variance` sums the expected squared error of the map over all
-   pairs of predicted channels, a block of channels at a time to bound the memory.
+   pairs of predicted channels, a block of channels at a time to bound the memory. Its
+   `sigma` is that of the known weights, or a larger one that covers what is predicted
+   for the less important of them from the more important: of an abrupt score the known
+   weights can all be alike, and the others jump.
 5. Two warnings: of examples with too few channels, and of maps that are the small
    difference of large parts.
 
@@ -26,7 +29,9 @@ without the square by 2 to 4, with the mean of the mask times one factor instead
 this by 1.5 to 3. Choosing the kernel anew for each image (by likelihood, or leaving one
 channel out) was no better, and makes the selection depend on scores. A floor under
 `sigma`, by what the whole input scores, was dropped: it covered no error more on 63
-photographs and made delta 2.66 where 0.11 covers. Layers with fewer
+photographs and made delta 2.66 where 0.11 covers. The mean or the largest error of
+known weights left out one by one finds few of the maps of abrupt scores: what is wrong
+there is wrong in the same direction for all unknown channels. Layers with fewer
 than a hundred channels or so have too few similar masks: there the regression was wrong
 by 14 to 45 % in the median, so `Screening` scores them in full. Where weights of both
 signs all but cancel, the map is small next to what it is made of, and so next to the
@@ -160,13 +165,42 @@ class Screening:
         if not self._with_error:
             return 0.0
         maps = example.maps[~known]
-        scale = regression.scale(weights[known], solved)
+        scales = [regression.scale(weights[known], solved)]
+        for part in (len(scored) / len(known), 0.5):
+            scales.append(_scale_of_held_out(example, known, weights, part))
+        scale = torch.stack(scales).amax(0)
         squared = VARIANCE_INFLATION * scale * regression.variance(maps)
         # Channels without weight say nothing of the others, nor does what overflows.
         silent = (weights[known] == 0).all(0)
         return torch.where(silent, torch.inf, squared).nan_to_num(
             nan=torch.inf, posinf=torch.inf
         )
+
+
+def _scale_of_held_out(
+    example: ExampleChannels, known: Tensor, weights: Tensor, part: float
+) -> Tensor:
+    """Returns the `sigma^2` that covers the less important of the known, `(T,)`.
+
+    They are predicted from the more important ones, as the unknown weights are from all
+    that are known, and their part of the map is compared with the true one.
+
+    Args:
+        example (ExampleChannels): The channels.
+        known (Tensor): Of which of them the weights are known, `(P,)` of bool.
+        weights (Tensor): Their weights, `(P, T)`.
+        part (float): Share of the known weights that the others are predicted from.
+    """
+    order = example.order[known[example.order]]
+    first = torch.zeros_like(known)
+    first[order[: max(1, round(part * len(order)))]] = True
+    first, held_out = first[known], known & ~first
+    regression = MaskRegression(example.masks[known], first)
+    solved = regression.solve(weights[known][first])
+    wrong = weights[held_out] - regression.predict(solved)
+    maps = example.maps[held_out]
+    # Of a single known channel nothing can be held out: 0 over 0.
+    return (wrong.T @ maps).square().sum(1) / regression.variance(maps)
 
 
 def top_channels(example: ExampleChannels, share: float) -> Tensor:

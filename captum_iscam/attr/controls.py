@@ -21,7 +21,7 @@ from captum_iscam._utils.training import keeping_buffers
 from captum_iscam.attr._base import (
     Attributions,
     NamedLayerAttribution,
-    warn_of_zero_maps,
+    rectified,
 )
 from captum_iscam.attr._layer import (
     check_layer,
@@ -122,8 +122,7 @@ class _Control(NamedLayerAttribution, ABC):
                 )
             with torch.no_grad():
                 maps = tuple(map(self._map, checked))
-            if relu_attributions:
-                maps = tuple(map(self._rectified, maps))
+            maps = tuple(self._rectified(x, relu_attributions) for x in maps)
             return cast(Attributions, format_output(len(maps) > 1, maps))
 
         return self._each_layer(attribute)
@@ -132,8 +131,8 @@ class _Control(NamedLayerAttribution, ABC):
     def _map(self, activations: Tensor) -> Tensor:
         """Returns `(N, 1, *spatial)` from the layer's output `(N, K, *spatial)`."""
 
-    def _rectified(self, maps: Tensor) -> Tensor:
-        return maps.relu()
+    def _rectified(self, maps: Tensor, relu: bool) -> Tensor:
+        return maps.relu() if relu else maps
 
 
 def _checked(activations: Tensor, batch: Batch) -> Tensor:
@@ -283,9 +282,10 @@ class ChannelMean(_Control):
     def _map(self, activations: Tensor) -> Tensor:
         return activations.mean(1, keepdim=True)
 
-    def _rectified(self, maps: Tensor) -> Tensor:
-        return warn_of_zero_maps(
-            maps.relu(),
+    def _rectified(self, maps: Tensor, relu: bool) -> Tensor:
+        return rectified(
+            maps,
+            relu,
             "no value of it is above 0. relu_attributions=False shows those below.",
         )
 

@@ -8,7 +8,7 @@ from captum_iscam._utils.captum_compat import log_usage
 from captum_iscam._utils.forward import Baselines, at_least_single
 from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.target import Target
-from captum_iscam.attr._base import Attributions, warn_of_zero_maps
+from captum_iscam.attr._base import Attributions, rectified
 from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._quadrature import path_points
 
@@ -189,10 +189,9 @@ class _Path:
 
     def finish(self, maps: Tensor) -> Tensor:
         """Returns the maps as they are: those of the points are rectified."""
-        if not self._relu:
-            return maps
-        return warn_of_zero_maps(
+        return rectified(
             maps,
+            self._relu,
             "at no point of the path does a position of the layer support the target. "
             "relu_attributions=False shows what opposes it.",
         )

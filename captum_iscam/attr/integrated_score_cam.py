@@ -210,7 +210,8 @@ class LayerIntegratedScoreCAM(LayerScoreMethod):
             several outputs, a list for a list of layers.
             With `return_convergence_delta=True` a pair: the maps and **delta**, `(N,)`
             or `(N, T)`: twice the standard error of the map relative to its norm, a
-            share from 0, lower is better, infinite where nothing is known.
+            share from 0, lower is better, infinite where nothing is known. The rounding
+            of the scores counts from 1 % of the map.
 
         Raises:
             ValueError: If `n_steps` is below 1, `method` is unknown,

@@ -13,7 +13,7 @@ from captum_iscam._utils.interpolate import scale
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_choice
 from captum_iscam._utils.warn import warn_of_examples
-from captum_iscam.attr._base import Explanation, Seen
+from captum_iscam.attr._base import Explanation, Seen, rectified
 from captum_iscam.attr._layer_masks import LayerMaskMethod
 
 WINDOWS = ("gaussian", "single", "spread")
@@ -223,7 +223,7 @@ class _Windows:
         """Returns the scores where their positions are."""
         maps: Tensor = scores.unflatten(2, activations.shape[2:])
         if not self.normalize:
-            return maps.relu() if self.relu else maps
+            return rectified(maps, self.relu, "no position alone scores above 0.")
         flat = scores.amax(2) == scores.amin(2)
         warn_of_examples(
             flat,

@@ -147,8 +147,9 @@ class LayerScoreCAM(LayerScoreMethod):
             several outputs, a list for a list of layers.
             With `return_convergence_delta=True` a pair: the maps and **delta**, `(N,)`
             or `(N, T)`: twice the standard error of the map relative to its norm, a
-            share from 0, lower is better. It is the error that `screening` leaves, 0
-            where every channel was scored.
+            share from 0, lower is better, infinite where nothing is known. It is the
+            error that `screening` leaves and, from 1 % of the map, the rounding of the
+            scores; otherwise 0 where every channel was scored.
 
         Raises:
             ValueError: If the layer did not run or has no spatial output, the target is

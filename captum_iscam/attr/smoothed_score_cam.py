@@ -192,7 +192,8 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
             With `return_convergence_delta=True` a pair: the maps and **delta**, `(N,)`
             or `(N, T)`: twice the standard error of the map relative to its norm,
             widened because few samples estimate a variance poorly; a share from 0,
-            lower is better; infinite above 1 and for fewer than five samples.
+            lower is better; infinite above 1, for fewer than five samples, and where
+            all samples agree. The rounding of the scores counts from 1 % of the map.
 
         Raises:
             ValueError: If `n_samples` is below 1, `noise` is unknown, `stdevs` is
@@ -212,7 +213,10 @@ class LayerSmoothedScoreCAM(LayerScoreMethod):
         def make_noise(masked: Sequence[Tensor]) -> GaussianNoise:
             return GaussianNoise(noise, stdevs_for(masked, stdevs), generator)
 
-        scheme = NoisySamples(n_samples, make_noise, return_convergence_delta)
+        # Without noise one sample is as exact as many.
+        noisy = stdevs is None or any(stdevs if isinstance(stdevs, tuple) else [stdevs])
+        with_error = return_convergence_delta and noisy
+        scheme = NoisySamples(n_samples, make_noise, with_error)
         return self._attribute(
             inputs,
             target,
@@ -284,9 +288,9 @@ class NoisySamples:
 
         With `r` rounds of weights `q_r` it is `r / (r - 1) sum_r ||q_r (L_r - L)||^2`,
         widened by the variance of Student's t, since few rounds estimate it poorly, and
-        for few channels. It is infinite where delta would be above 1: the samples of a
-        map that is smaller than its scatter may have missed what it is made of, such as
-        rare noise that ends a saturated score.
+        for few channels. It is infinite where delta would be above 1, and where all
+        samples agree: they may have missed what the map is made of, such as rare noise
+        that ends a saturated score.
         """
         count, squared = len(gains), channels.no_error()
         if count < MIN_ROUNDS_OF_ERROR:
@@ -299,6 +303,7 @@ class NoisySamples:
         sizes = torch.tensor(counts, dtype=torch.double, device="cpu")
         shares = (sizes / sizes.sum()).view(-1, 1, 1)
         mean = (shares * means).sum(0)
+        agree = _samples_agree(channels, rows, gains)
         # The map itself comes last.
         moves = torch.cat([shares * (means - mean), mean.unsqueeze(0)])
         for example in channels.per_example:
@@ -311,10 +316,21 @@ class NoisySamples:
             norms = example.squared_norm(weights.flatten(1)).view(count + 1, -1)
             found = example.inflation * widened * norms[:-1].sum(0)
             # Twice the error is more than the map: it may lie in samples not drawn.
-            squared[example.number] = torch.where(
-                4 * found > norms[-1], torch.inf, found
-            )
+            unknown = (4 * found > norms[-1]) | agree[mine].all(0)
+            squared[example.number] = torch.where(unknown, torch.inf, found)
         return squared
+
+
+def _samples_agree(channels: Channels, rows: Tensor, gains: Sequence[Tensor]) -> Tensor:
+    """Returns where all samples score the same, but for rounding: `(P, T)`, on the CPU.
+
+    Pairs of different samples may have the same mean, as those of a linear score do.
+    """
+    samples = torch.cat(list(gains), dim=1)
+    low, high = samples.aminmax(dim=1)
+    baseline = channels.baseline_score[channels.active[rows, 0].to(low.device)]
+    size = baseline.abs() + torch.maximum(low.abs(), high.abs())
+    return (high - low <= 4 * torch.finfo(size.dtype).eps * size).cpu()
 
 
 def _warn_of_no_signal(channels: Channels, rows: Tensor, values: Tensor) -> None:

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_iscam.attr._base import relative_error
 from captum_iscam.attr._engine import (
     Channels,
     Prepared,
@@ -32,6 +31,7 @@ from captum_iscam.attr._engine import (
     WeightingScheme,
     Weights,
 )
+from captum_iscam.attr._error import relative_error
 from captum_iscam.attr._quadrature import (
     SCORE_CAM,
     Quadrature,

@@ -46,6 +46,45 @@ def test_zero_maps_are_warned_of_by_every_method(name, spatial):
     assert sum("zero everywhere" in str(w.message) for w in caught) == 1
 
 
+class Ignored(Opposed):
+    """A layer on which the score does not depend."""
+
+    def forward(self, x):
+        return 1 + 0 * super().forward(x)
+
+
+class Dead(Opposed):
+    """A layer that gives zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.features.weight.data.zero_()
+
+    def forward(self, x):
+        return super().forward(x) + x.flatten(1).mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize("kind", [Ignored, Dead])
+@pytest.mark.parametrize("name", [*SCORE_METHODS, "ablation-cam", *GRADIENT_METHODS])
+@pytest.mark.filterwarnings("ignore:The noise", "ignore:The score of")
+def test_signed_maps_of_zeros_are_warned_of_by_every_method(name, kind):
+    net, x = kind().double(), images(2).abs()
+
+    with pytest.warns(UserWarning, match=ZERO + "s 0, 1: the layer") as caught:
+        out = attribute(
+            name,
+            net,
+            net.features,
+            x,
+            0,
+            {"score": "identity"},
+            relu_attributions=False,
+        )
+
+    assert not out.any()
+    assert sum("zero everywhere" in str(w.message) for w in caught) == 1
+
+
 def rectified_by_the_table(name):
     def call(net, x):
         options = Options(n_samples=2, n_masks=5)
@@ -59,6 +98,9 @@ OTHERS = {
         x, 0, relu_attributions=True
     ),
     "channel mean": lambda net, x: ChannelMean(net, net.features).attribute(-x),
+    "signed channel mean": lambda net, x: ChannelMean(net, net.features).attribute(
+        0 * x, relu_attributions=False
+    ),
     "RISE": lambda net, x: RISE(lambda z: 0 * z.flatten(1), score="identity").attribute(
         x, 0, n_masks=3
     ),

@@ -52,8 +52,8 @@ def alike(masks):
     }
 
 
-def predicted(masks, pairs, known):
-    """The weights of all channels, and the covariance of those that are not known.
+def one_after_the_other(masks, pairs, known):
+    """The weights of all channels, the scale, and the covariance of the unknown by it.
 
     A Gaussian process that learns one known channel after the other; its scale is the
     error of what was predicted for each from those before it.
@@ -77,15 +77,33 @@ def predicted(masks, pairs, known):
     mean, spread = given(some, others)
     sizes = np.array([masks[k] @ masks[k] for k in others])
     weights = known | dict(zip(others, mean * sizes, strict=True))
-    return weights, others, np.mean(surprise) * spread * np.outer(sizes, sizes)
+    return weights, np.mean(surprise), spread * np.outer(sizes, sizes)
 
 
-def squared_error_of_prediction(curves, others, covariance):
-    """The expected squared norm of what is predicted wrongly, doubled for caution."""
-    grams = np.array(
-        [[curves.flat[j] @ curves.flat[k] for k in others] for j in others]
-    )
-    return 2 * np.sum(covariance * grams)
+def predicted(maps, known):
+    """The weights of all channels, and the expected squared error of the map.
+
+    The scale is that of the known channels or, if larger, the one that the less
+    important of them show, predicted from the others: the less important half, and as
+    large a share as is unknown. The error is doubled for caution.
+    """
+
+    def expected(covariance, others):
+        grams = np.array([[maps[j] @ maps[k] for k in others] for j in others])
+        return np.sum(covariance * grams)
+
+    masks = masks_of(maps)
+    weights, scale, covariance = one_after_the_other(masks, alike(masks), known)
+    shown = {k: masks[k] for k in known}
+    order = [k for k in by_importance(maps) if k in known]
+    for part in (0.5, len(known) / len(maps)):
+        head = {k: known[k] for k in order[: max(1, round(part * len(order)))]}
+        tail = [k for k in shown if k not in head]
+        guess, _, spread = one_after_the_other(shown, alike(shown), head)
+        off = sum((known[k] - guess[k]) * maps[k] for k in tail)
+        scale = max(scale, off @ off / expected(spread, tail))
+    others = [k for k in maps if k not in known]
+    return weights, 2 * scale * expected(covariance, others)
 
 
 # Kronrod's further points of three Gauss-Radau points.
@@ -118,9 +136,7 @@ def default_map(curves, share, least):
     known = {k: curves.integral(k, points) for k in order[:count]}
     weights, squared = known, 0.0
     if not whole:
-        masks = masks_of(curves.flat)
-        weights, others, covariance = predicted(masks, alike(masks), known)
-        squared = squared_error_of_prediction(curves, others, covariance)
+        weights, squared = predicted(curves.flat, known)
     few = max(6, round(0.024 * len(order)))
     finer = interpolating([t for t, _ in points] + FURTHER)
     relative = relative_difference(curves, weights, finer, few)

@@ -1,0 +1,86 @@
+"""How far a map may be off: the rounding of the scores, and delta.
+
+A weight is a difference of two scores. Where the model is almost equally sure of
+everything it is shown, or its output has a large offset, the difference is little more
+than the last digit of the scores.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_iscam._utils.warn import warn_of_examples
+from captum_iscam.attr._engine import Channels
+
+COUNTS = 0.01
+"""Share of the map from which rounding is part of delta. Below it, a map of which every
+channel was scored is called exact."""
+WARNED = 0.05
+"""Share of the map above which a warning names the rounding."""
+
+
+def squared_rounding(channels: Channels, weights: Tensor) -> Tensor:
+    """Returns the squared norm of what rounding adds to each map, and warns of it.
+
+    Each score is wrong by half of its last digit, or by as much as `s(x)` differs
+    between its two passes, relative to its size. The error of `s(b)` moves all weights
+    alike, the others each their own. Like other squared errors `(N, T)`, on the CPU in
+    double precision; 0 below `COUNTS`, infinite where delta would be above 1.
+
+    Args:
+        channels (Channels): The channels and their scores.
+        weights (Tensor): `a`, `(P, T)`.
+    """
+    inexact = torch.finfo(channels.baseline_score.dtype).eps / 2
+    # One copy of each to the host, which waits for it.
+    weights = weights.cpu().double()
+    ends = (channels.baseline_score, channels.input_score, channels.repeated_score)
+    baseline, first, again = torch.stack(ends).cpu().double()
+    changed = (again - first).abs() / torch.maximum(baseline.abs(), first.abs())
+    relative = changed.nan_to_num(nan=0.0).clamp(min=inexact)
+    found, shares = channels.no_error(), channels.no_error()
+    for example in channels.per_example:
+        number, maps, values = example.number, example.maps, weights[example.rows]
+        common = relative[number] * baseline[number].abs()
+        own = common + relative[number] * values.abs()
+        squared = own.square().T @ maps.square().sum(1)
+        squared += common.square() * maps.sum(0).square().sum()
+        shares[number] = 2 * (squared / example.squared_norm(values)).sqrt()
+        found[number] = squared
+    # Of the last digit alone: scores that change from call to call have a warning of
+    # their own, as have maps of zeros.
+    last_digit = shares * inexact / relative
+    warn_of_examples(
+        last_digit.isfinite() & (last_digit > WARNED),
+        "The scores of masked inputs differ by little more than their last digit for "
+        "{}, so a good part of the map may be rounding. Pass model and inputs in "
+        "double precision, or a score that varies more.",
+    )
+    found[shares > 1] = torch.inf
+    # What is NaN is 0 over 0: scores without a digit to round.
+    return torch.where(shares > COUNTS, found, 0)
+
+
+def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:
+    """Returns an estimate of the relative error of each map, `(N, T)`.
+
+    Twice the standard error over the norm of the map: 0 for a map that is exact,
+    infinite where nothing is known, as of a map that left the range of its type.
+
+    Args:
+        squared_error (Tensor): Of the map before ReLU, `(N, T)`, in double precision.
+        attributions (Tensor): The maps `(N, T, *spatial)`.
+    """
+    # In double precision, where large scores do not overflow.
+    norms = attributions.cpu().double().flatten(2).norm(dim=2)
+    exact = torch.zeros_like(norms)
+    found = torch.where(squared_error == 0, exact, 2 * squared_error.sqrt() / norms)
+    # What is unknown must not pass for exact: a norm that overflowed, values near the
+    # smallest ones, and squares of them in double precision.
+    kind = torch.finfo(attributions.dtype)
+    smallest = max(kind.tiny / kind.eps, 1e-140)
+    known = norms.isfinite() & ((norms == 0) | (norms > smallest))
+    found = torch.where(known, found, torch.inf)
+    found = found.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return found.to(attributions.dtype).to(attributions.device)
