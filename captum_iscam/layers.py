@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_iscam._utils.hooks import eager_passes
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam.reshape_transforms import (
     ReshapeTransform,
@@ -269,9 +270,11 @@ def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
         for name in modules:
             if name:
                 hook_for(name)
-        with torch.no_grad():
+        # Compiled code runs no hooks.
+        runs: nn.Module = getattr(model, "_orig_mod", model)
+        with torch.no_grad(), eager_passes:
             # A copy, since a model may write to its input.
-            output = keeping_buffers(model, by_flag=False)(inputs.clone())
+            output = keeping_buffers(runs, by_flag=False)(inputs.clone())
     finally:
         for handle in handles:
             handle.remove()

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import to_pil_image
 
 from captum_iscam._utils.images import UnreadableImageError
+from captum_iscam._utils.user_code import user_code
 from captum_iscam.benchmark.dataset import Item, Regions
 from captum_iscam.benchmark.explained_models import ExplainedModel
 from captum_iscam.benchmark.storage import THUMBNAIL_SIZE, as_jpeg
@@ -74,19 +75,22 @@ class _Images(Dataset[Loaded]):
     def __getitem__(self, number: int) -> Loaded:
         index = self._indices[number]
         try:
-            image, regions = self._items[index].read()
-            without = self._items[index].interventions()
+            with user_code():
+                image, regions = self._items[index].read()
+                without = self._items[index].interventions()
         except UnreadableImageError as error:
             return Loaded(index, error=" ".join(str(error).split()) or "unreadable")
         preprocessed: dict[object, Preprocessed] = {}
         for transform, words in self._transforms:
             key = _key(transform)
             if key not in preprocessed:
-                inputs = transform(image).unsqueeze(0)
+                with user_code():
+                    inputs = transform(image).unsqueeze(0)
+                    others = {
+                        k: transform(other).unsqueeze(0) for k, other in without.items()
+                    }
                 preprocessed[key] = Preprocessed(
-                    inputs,
-                    _cropped(regions, words),
-                    {k: transform(other).unsqueeze(0) for k, other in without.items()},
+                    inputs, _cropped(regions, words), others
                 )
         keys = [_key(transform) for transform, _ in self._transforms]
         crop = _crop(image, preprocessed[keys[0]].inputs[0], self._transforms[0][1])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.files import sha256
+from captum_iscam._utils.user_code import user_code
 from captum_iscam.networks import code, hugging_face, timm, torchvision
 from captum_iscam.networks.classes import number, read_classes
 from captum_iscam.networks.network import LogitsOnly, Network
@@ -159,7 +160,8 @@ def _from_caller(name: str, *given: object) -> Preprocessing:
 
 def _example(network: Network) -> Tensor:
     try:
-        example = network.example()
+        with user_code():
+            example = network.example()
     # The transform is the user's code, which may raise anything.
     except Exception as error:
         raise ValueError(
@@ -177,7 +179,7 @@ def _example(network: Network) -> Tensor:
 def _try(name: str, model: nn.Module, example: Tensor) -> tuple[nn.Module, int]:
     """Returns the model, unwrapped if need be, and its number of classes."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), user_code():
             output = model(example)
     # The model may be the user's code, which may raise anything.
     except Exception as error:
