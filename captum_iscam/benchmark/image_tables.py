@@ -84,7 +84,7 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
                         f"line, got another line in {line}. Correct it."
                     )
                 yield line, row
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise ValueError(
             f"data must be a CSV file in UTF-8, got {str(file)!r} ({error}). "
             "Name a table or a folder."

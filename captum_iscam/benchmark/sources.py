@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -167,7 +168,7 @@ def find_data(path: Path) -> DataSet:
         ValueError: If there are no such data, or they are inconsistent.
     """
     check_encoding(str(path), "--data")
-    if not path.exists():
+    if not os.path.exists(path):  # unlike that of Path, it raises for no name
         raise ValueError(
             f"data must be a folder or a CSV file, got {str(path)!r}, which does not "
             "exist. Omit it for the bundled scenes."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ def load(request: Request) -> Parts:
     where, _, function = request.inside.rpartition(":")
     if not (where and function):
         raise ValueError(f"model must name a function, got {request.name!r}. {_FORMS}")
-    if where.endswith(".py") and not Path(where).is_file():
+    if where.endswith(".py") and not os.path.isfile(where):
         raise FileNotFoundError(
             f"model must name an existing file, got {request.name!r}. {_FORMS}"
         )
