@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_iscam._utils.hooks import eager_passes
 from captum_iscam._utils.training import keeping_buffers
+from captum_iscam._utils.user_code import user_code
 from captum_iscam.reshape_transforms import (
     ReshapeTransform,
     maxvit_grid,
@@ -272,7 +273,7 @@ def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
                 hook_for(name)
         # Compiled code runs no hooks.
         runs: nn.Module = getattr(model, "_orig_mod", model)
-        with torch.no_grad(), eager_passes:
+        with torch.no_grad(), eager_passes, user_code():
             # A copy, since a model may write to its input.
             output = keeping_buffers(runs, by_flag=False)(inputs.clone())
     finally:

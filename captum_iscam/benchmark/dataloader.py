@@ -78,8 +78,23 @@ class _Images(Dataset[Loaded]):
             with user_code():
                 image, regions = self._items[index].read()
                 without = self._items[index].interventions()
+            return self._preprocessed(index, image, regions, without)
         except UnreadableImageError as error:
-            return Loaded(index, error=" ".join(str(error).split()) or "unreadable")
+            return Loaded(index, error=_line(error))
+        except OSError:
+            raise
+        # A transform and a reader may be the user's code, which may raise anything.
+        except Exception as error:  # noqa: BLE001 - recorded in the row
+            return Loaded(index, error=f"{type(error).__name__}: {_line(error)}")
+
+    def _preprocessed(
+        self,
+        index: int,
+        image: Image.Image,
+        regions: Regions,
+        without: dict[int, Image.Image],
+    ) -> Loaded:
+        """Returns an image as each network sees it."""
         preprocessed: dict[object, Preprocessed] = {}
         for transform, words in self._transforms:
             key = _key(transform)
@@ -99,6 +114,10 @@ class _Images(Dataset[Loaded]):
             [preprocessed[key] for key in keys],
             as_jpeg(crop, THUMBNAIL_SIZE),
         )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "unreadable"
 
 
 def _key(transform: object) -> object:

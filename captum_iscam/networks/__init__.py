@@ -160,8 +160,7 @@ def _from_caller(name: str, *given: object) -> Preprocessing:
 
 def _example(network: Network) -> Tensor:
     try:
-        with user_code():
-            example = network.example()
+        example = network.example()
     # The transform is the user's code, which may raise anything.
     except Exception as error:
         raise ValueError(
