@@ -193,7 +193,8 @@ def test_a_win_rate_is_nan_where_a_map_of_either_is():
     found = win_rate(shown, image, maps, rival=rival, score="identity")
 
     assert found.isnan().tolist() == [True, False, True]
-    assert sum(shown.rows) == 3  # the image and both explanation maps, once each
+    # The image and both explanation maps, once each; and whether the score is steady.
+    assert sum(shown.rows) == 3 + 1
 
 
 def test_layer_maps_are_upsampled():

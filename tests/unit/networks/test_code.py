@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 
 import pytest
 import torch
@@ -94,6 +95,25 @@ def compiled_in_parts():
 def exported():
     example = torch.zeros(1, 3, 32, 32)
     return torch.export.export(make().eval(), (example,)).module()
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = make()
+
+    def forward(self, x):
+        return nn.functional.dropout(self.inner(x), 0.5)
+
+
+class OfTheBatch(Dropping):
+    def forward(self, x):
+        return self.inner(x) - self.inner(x).mean(0)
+
+
+class OneImage(Dropping):
+    def forward(self, x):
+        return self.inner(x.reshape(1, 3, 32, 32))
 
 
 def ends():
@@ -258,6 +278,19 @@ def test_a_compiled_model_has_the_layers_of_its_module(code, function, inside):
         {key.removeprefix(inside): v for key, v in model.state_dict().items()}
     )
     assert torch.equal(model(x), plain(x))
+
+
+@pytest.mark.parametrize("function", ["Dropping", "OfTheBatch"])
+def test_a_model_whose_output_is_not_that_of_the_image_alone_is_said(code, function):
+    with pytest.warns(UserWarning, match=f"The outputs of .*{function} for an image"):
+        load_classifier(code(function), size=32)
+
+
+@pytest.mark.parametrize("function", ["make", "OneImage", "Wrapped"])
+def test_a_model_whose_output_is_that_of_the_image_is_not(code, function):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_classifier(code(function), size=32)
 
 
 @pytest.mark.parametrize("function", ["moves", "moves_later"])
