@@ -193,16 +193,17 @@ class MetricSpec:
         """Raises a TypeError unless `found` is one number per example."""
         if self.finish is not None or isinstance(found, Curves):
             return
-        shape, kind = None, None
+        got = type(found).__name__
         if isinstance(found, Tensor):
-            shape, kind = tuple(found.shape), found.dtype
-        if shape != (1,) or kind is None or kind.is_complex or kind == torch.bool:
-            got = f"{kind} of the shape {shape}" if kind else type(found).__name__
-            raise TypeError(
-                f"{self.metric.__name__} must return one real number per example, a "
-                f"tensor (N,), got {got} for one. Return that, or register it with "
-                "finish=."
-            )
+            got = f"the shape {tuple(found.shape)}"
+            if found.shape == (1,):
+                if not (found.is_complex() or found.dtype == torch.bool):
+                    return
+                got = f"the type {found.dtype}"
+        raise TypeError(
+            f"{self.metric.__name__} must return one number per example, a tensor "
+            f"(N,), got {got} for one. Return that, or register it with finish=."
+        )
 
     def _arguments(self, context: MetricContext) -> dict[str, Any]:
         asked = self.parameters

@@ -27,15 +27,16 @@ def check_returns(specs: Mapping[str, MetricSpec]) -> None:
     for spec in specs.values():
         if spec.is_own:
             continue
-        context = tiny_context()
         # The caller's random numbers stay as they were.
-        with torch.random.fork_rng(devices=[]), spec.leaving_the_model(context.model):
-            try:
-                with user_code():
-                    found = spec.call(context)
-            # It is the user's code, which may raise anything.
-            except Exception:  # noqa: BLE001 - the run records it in the row
-                continue
+        with torch.random.fork_rng(devices=[]):
+            context = tiny_context()
+            with spec.leaving_the_model(context.model):
+                try:
+                    with user_code():
+                        found = spec.call(context)
+                # It is the user's code, which may raise anything.
+                except Exception:  # noqa: BLE001 - the run records it in the row
+                    continue
         try:
             spec.check(found)
         except TypeError as error:

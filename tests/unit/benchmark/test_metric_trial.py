@@ -21,9 +21,9 @@ def spec(function):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (torch.tensor([True]), r"got torch.bool of the shape \(1,\)"),
-        (torch.tensor([1 + 2j]), r"got torch.complex64 of the shape \(1,\)"),
-        (torch.zeros(2), r"got torch.float32 of the shape \(2,\)"),
+        (torch.tensor([True]), "got the type torch.bool"),
+        (torch.tensor([1 + 2j]), "got the type torch.complex64"),
+        (torch.zeros(2), r"got the shape \(2,\)"),
         (None, "got NoneType"),
         (0.5, "got float"),
     ],
@@ -32,7 +32,7 @@ def test_what_is_no_real_number_is_refused(value, said):
     def mine(attributions):
         return value
 
-    with pytest.raises(ValueError, match=f"mine must return one real number.*{said}"):
+    with pytest.raises(ValueError, match=f"mine must return one number.*{said}"):
         check_returns({"mine": spec(mine)})
 
 
