@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_iscam._utils.hooks import eager_passes
 from captum_iscam._utils.training import keeping_buffers
+from captum_iscam._utils.user_code import user_code
 from captum_iscam.reshape_transforms import (
     ReshapeTransform,
     maxvit_grid,
@@ -269,9 +271,11 @@ def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
         for name in modules:
             if name:
                 hook_for(name)
-        with torch.no_grad():
+        # Compiled code runs no hooks.
+        runs: nn.Module = getattr(model, "_orig_mod", model)
+        with torch.no_grad(), eager_passes, user_code():
             # A copy, since a model may write to its input.
-            output = keeping_buffers(model, by_flag=False)(inputs.clone())
+            output = keeping_buffers(runs, by_flag=False)(inputs.clone())
     finally:
         for handle in handles:
             handle.remove()

@@ -186,6 +186,32 @@ def sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
+def read_named(file: Path, argument: str, repair: str) -> bytes:
+    """Returns the content of a file that the user has named.
+
+    Args:
+        file (Path): The file. A pipe is none: reading it would wait for a writer.
+        argument (str): What the file is to the user, for the message.
+        repair (str): What helps where there is none.
+
+    Raises:
+        FileNotFoundError: If it is missing.
+        ValueError: If it cannot be read.
+    """
+    # Unlike that of Path, it raises for no name.
+    if not os.path.isfile(file):
+        raise FileNotFoundError(
+            f"{argument} must be an existing file, got {str(file)!r}. {repair}"
+        )
+    try:
+        return file.read_bytes()
+    except OSError as e:
+        raise ValueError(
+            f"{argument} must be a file that can be read, got {str(file)!r} "
+            f"({e.strerror}). {repair}"
+        ) from e
+
+
 def safe_name(name: str) -> str:
     """Returns a file name for a text: itself where it is one, else with a digest.
 

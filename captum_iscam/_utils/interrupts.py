@@ -9,6 +9,10 @@ INTERRUPTED = 130
 """The exit code of shells for a process that Ctrl-C ended."""
 
 
+class Terminated(SystemExit):
+    """SIGTERM has come. Nothing but that ends a program by this exception."""
+
+
 def leave_on_interrupt() -> None:
     """Makes Ctrl-C end the process at once.
 

@@ -106,10 +106,15 @@ def differ(first: Tensor, second: Tensor, scale: Tensor, batch: Batch) -> Tensor
     return ~((first - second).abs() <= share * sizes)
 
 
-def warn_of_unsteady(score: TargetScore, which: Tensor) -> None:
+def warn_of_unsteady(score: TargetScore, which: Tensor, what: str = "the map") -> None:
     """Warns once per call of the examples `(N, T)` whose score is not theirs alone.
 
     A model in training mode has been warned of.
+
+    Args:
+        score (TargetScore): Scores them.
+        which (Tensor): Of which examples, of bool.
+        what (str, optional): What changes with their scores. Default: "the map"
     """
     if score.warned or getattr(score.forward_func, "in_training_mode", False):
         return
@@ -117,7 +122,7 @@ def warn_of_unsteady(score: TargetScore, which: Tensor) -> None:
     warn_of_examples(
         which,
         "The score of {} changes from call to call, with the inputs beside it in a "
-        "forward pass, or with the layout of the input in memory, and so does the map. "
+        f"forward pass, or with the layout of the input in memory, and so does {what}. "
         "Without dropout, random numbers and batch statistics in forward_func it does "
         "not: give functions such as torch.nn.functional.dropout and batch_norm "
         "training=False. Where only the inputs beside it matter, pass one input with "

@@ -91,6 +91,15 @@ def check_training_mode(forward_func: Callable[..., Any]) -> None:
         keeping_buffers(forward_func)
 
 
+@contextmanager
+def restoring_buffers(model: nn.Module) -> Iterator[None]:
+    """Restores what a model's buffers were before the block."""
+    modules = _Modules()
+    modules.add(model)
+    with modules.one_pass():
+        yield
+
+
 class _Keeping:
     """A model whose passes leave its buffers as they are."""
 

@@ -20,6 +20,7 @@ N_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 SEED = 0
 _MOST_DRAWS = 4_000_000  # images drawn at once: 32 MB
+_ROUNDING = 1e-5
 
 
 class Interval(NamedTuple):
@@ -114,8 +115,9 @@ def pairs(
 def win_shares(values: Array, higher_is_better: bool | None) -> Array:
     """Returns the share of images on which a column is better than another.
 
-    A tie is half a win, so the shares of two columns add up to 1. Only images on which
-    both have a value count. NaN where there is none, and on the diagonal.
+    A tie is half a win, so the shares of two columns add up to 1. Two values tie where
+    they differ by 1e-5 of the larger one or less, which is rounding. Only images on
+    which both have a value count. NaN where there is none, and on the diagonal.
 
     Args:
         values (Array): `(images, columns)`, NaN where a value is missing.
@@ -138,6 +140,8 @@ def win_shares(values: Array, higher_is_better: bool | None) -> Array:
     signed = values if higher_is_better else -values
     for a, b in combinations(range(n_columns), 2):
         difference = signed[:, a] - signed[:, b]
+        largest = np.maximum(np.abs(signed[:, a]), np.abs(signed[:, b]))
+        difference[np.abs(difference) <= _ROUNDING * largest] = 0
         difference = difference[~np.isnan(difference)]
         if len(difference):
             shares[a, b] = float(np.mean((np.sign(difference) + 1) / 2))

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from captum_iscam._utils.files import sha256
+from captum_iscam._utils.files import read_named, sha256
 from captum_iscam._utils.validation import require_choice
 
 if sys.version_info >= (3, 11):
@@ -101,8 +101,9 @@ def read_claims(file: Path | str) -> Claims:
         file (Path or str): The file, with a table `[[claim]]` for each claim.
 
     Raises:
-        ValueError: If it is no TOML, has no claims, or one of them is not valid.
-        OSError: If it cannot be read.
+        ValueError: If it cannot be read, is no TOML, has no claims, or one of them is
+            not valid.
+        FileNotFoundError: If it is missing.
 
     Examples::
 
@@ -123,7 +124,7 @@ def read_claims(file: Path | str) -> Claims:
     """
     file = Path(file)
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        found = tomllib.loads(read_named(file, "claims", _REPAIR).decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"claims must be a TOML file, got {str(file)!r} ({error}). {_REPAIR}"

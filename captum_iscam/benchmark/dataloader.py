@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import to_pil_image
 
 from captum_iscam._utils.images import UnreadableImageError
+from captum_iscam._utils.user_code import user_code
 from captum_iscam.benchmark.dataset import Item, Regions
 from captum_iscam.benchmark.explained_models import ExplainedModel
 from captum_iscam.benchmark.storage import THUMBNAIL_SIZE, as_jpeg
@@ -74,19 +75,37 @@ class _Images(Dataset[Loaded]):
     def __getitem__(self, number: int) -> Loaded:
         index = self._indices[number]
         try:
-            image, regions = self._items[index].read()
-            without = self._items[index].interventions()
+            with user_code():
+                image, regions = self._items[index].read()
+                without = self._items[index].interventions()
+            return self._preprocessed(index, image, regions, without)
         except UnreadableImageError as error:
-            return Loaded(index, error=" ".join(str(error).split()) or "unreadable")
+            return Loaded(index, error=_line(error))
+        except OSError:
+            raise
+        # A transform and a reader may be the user's code, which may raise anything.
+        except Exception as error:  # noqa: BLE001 - recorded in the row
+            return Loaded(index, error=f"{type(error).__name__}: {_line(error)}")
+
+    def _preprocessed(
+        self,
+        index: int,
+        image: Image.Image,
+        regions: Regions,
+        without: dict[int, Image.Image],
+    ) -> Loaded:
+        """Returns an image as each network sees it."""
         preprocessed: dict[object, Preprocessed] = {}
         for transform, words in self._transforms:
             key = _key(transform)
             if key not in preprocessed:
-                inputs = transform(image).unsqueeze(0)
+                with user_code():
+                    inputs = transform(image).unsqueeze(0)
+                    others = {
+                        k: transform(other).unsqueeze(0) for k, other in without.items()
+                    }
                 preprocessed[key] = Preprocessed(
-                    inputs,
-                    _cropped(regions, words),
-                    {k: transform(other).unsqueeze(0) for k, other in without.items()},
+                    inputs, _cropped(regions, words), others
                 )
         keys = [_key(transform) for transform, _ in self._transforms]
         crop = _crop(image, preprocessed[keys[0]].inputs[0], self._transforms[0][1])
@@ -95,6 +114,10 @@ class _Images(Dataset[Loaded]):
             [preprocessed[key] for key in keys],
             as_jpeg(crop, THUMBNAIL_SIZE),
         )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "unreadable"
 
 
 def _key(transform: object) -> object:

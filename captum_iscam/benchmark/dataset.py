@@ -195,11 +195,14 @@ class FileItem(Item):
         file (Path): The file.
         boxes (tuple[Box, ...]): Boxes of objects. Default: ()
         masks (tuple[Mask, ...]): Masks of objects. Default: ()
+        line (str): The line of a table that it is from, by which an error names it; its
+            index and its name must be of one class then. Default: "", none
     """
 
     file: Path = field(default=Path())
     boxes: tuple[Box, ...] = ()
     masks: tuple[Mask, ...] = ()
+    line: str = ""
 
     @property
     def has_regions(self) -> bool:
@@ -335,7 +338,8 @@ def resolve(data: DataSet, classes: Sequence[str]) -> DataSet:
         classes (Sequence[str]): The model's classes.
 
     Raises:
-        ValueError: If a label is not a class of the model.
+        ValueError: If a label is not a class of the model, or a line of a table has the
+            index of one class and the name of another.
     """
     names = _names_of(data)
     lookup = _lookup(names, data.classes, classes) if names else {}
@@ -351,6 +355,7 @@ def resolve(data: DataSet, classes: Sequence[str]) -> DataSet:
 
     def resolved(item: Item) -> Item:
         label = index(item.label, item)
+        _check_name(item, label, classes)
         name = item.class_name or (classes[label] if label is not None else None)
         item = replace(item, label=label, class_name=name)
         if not isinstance(item, FileItem):
@@ -362,6 +367,21 @@ def resolve(data: DataSet, classes: Sequence[str]) -> DataSet:
         return replace(item, boxes=relabel(item.boxes), masks=relabel(item.masks))
 
     return replace(data, items=tuple(resolved(item) for item in data.items))
+
+
+def _check_name(item: Item, index: int | None, classes: Sequence[str]) -> None:
+    """Raises for a line of a table with the index of one class and another's name."""
+    line = item.line if isinstance(item, FileItem) else ""
+    if not line or item.class_name is None or index is None:
+        return
+    plain = _plain(item.class_name)
+    named = [i for i, name in enumerate(classes) if _plain(name) == plain]
+    if named and index not in named:
+        raise ValueError(
+            f"class_index and class_name must be of one class, got {index}, which is "
+            f"{classes[index]!r}, and {item.class_name!r}, which is {named[0]}, in "
+            f"{line}. Correct one of them, or delete the column class_name."
+        )
 
 
 def _names_of(data: DataSet) -> list[str]:

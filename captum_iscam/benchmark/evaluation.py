@@ -17,6 +17,7 @@ from tqdm import tqdm
 from captum_iscam._utils.batching import synchronize
 from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.hooks import count_passes
+from captum_iscam._utils.user_code import user_code
 from captum_iscam.benchmark.dataloader import Loaded, Preprocessed
 from captum_iscam.benchmark.experiment import Experiment
 from captum_iscam.benchmark.explained_models import ExplainedModel
@@ -25,16 +26,6 @@ from captum_iscam.benchmark.storage import COSTS, Cell, Curve, Row, Store, image
 from captum_iscam.methods import METHODS
 
 _UNREADABLE: Cell = (None, None, None)
-# What models, methods and metrics raise for an input; Captum uses assertions.
-_INPUT_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class Evaluator:
@@ -85,7 +76,8 @@ class Evaluator:
         base = replace(base, model=explained.name)
         try:
             probabilities = self._probabilities(model, inputs)
-        except _INPUT_ERRORS as error:
+        # Models, methods and metrics may be the user's code, which may raise anything.
+        except Exception as error:  # noqa: BLE001 - recorded in the rows
             for method, metrics in wanted.items():
                 self._fail(replace(base, method=method), metrics, error)
             return
@@ -140,9 +132,12 @@ class Evaluator:
         try:
             with self._print_warnings(base), count_passes(context.model) as passes:
                 start = _now(self.experiment.device)
-                maps = context.explanation_func(context.inputs, target=context.target)
+                with user_code():
+                    maps = context.explanation_func(
+                        context.inputs.clone(), target=context.target
+                    )
                 seconds = _now(self.experiment.device) - start
-        except _INPUT_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - recorded in the rows
             self._fail(base, metrics, error)
             return
         key = image_key(base.image)
@@ -161,11 +156,17 @@ class Evaluator:
 
     def _measured(self, row: Row, context: MetricContext, metric: str) -> Row:
         """Returns the row with the metric's value; writes the curve behind it."""
-        try:
-            with self._print_warnings(row), precision(self.experiment):
-                result = self.experiment.metrics[metric].evaluate(context)
-        except _INPUT_ERRORS as error:
-            return replace(row, error=error_line(error))
+        spec = self.experiment.metrics[metric]
+        with spec.leaving_the_model(context.model):
+            try:
+                with (
+                    self._print_warnings(row),
+                    precision(self.experiment),
+                    user_code(),
+                ):
+                    result = spec.evaluate(context.copied())
+            except Exception as error:  # noqa: BLE001 - recorded in the row
+                return replace(row, error=error_line(error))
         if result.fractions is not None and result.scores is not None:
             about = (row.image, str(row.model), str(row.method), metric)
             self._store.add_curve(Curve(*about, result.fractions, result.scores))
@@ -178,7 +179,7 @@ class Evaluator:
             self._store.add_row(replace(base, metric=metric, error=message))
 
     def _probabilities(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        with torch.no_grad(), precision(self.experiment):
+        with torch.no_grad(), precision(self.experiment), user_code():
             logits: Tensor = model(inputs)[0].float().cpu()
         if not bool(torch.isfinite(logits).all().item()):
             raise RuntimeError("the model gives NaN or infinity for the unmasked image")
@@ -251,7 +252,7 @@ class CachedExplainer:
         if self._maps is None or not all(map(torch.equal, arguments, self._last)):
             self._maps = self._explainer(inputs, target)
             self._last = arguments
-        return self._maps
+        return self._maps.clone()
 
 
 def precision(experiment: Experiment) -> torch.autocast:
@@ -276,7 +277,7 @@ def error_line(error: Exception) -> str:
         "DataLoader worker",
         "can't allocate memory",
     )
-    if isinstance(error, torch.cuda.OutOfMemoryError) or any(
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(
         sign in text for sign in device_errors
     ):
         raise OSError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from captum_iscam.benchmark.dataset import Box, DataSet, FileItem, Mask
 from captum_iscam.benchmark.image_files import check_encoding
+
+_COLUMNS = ("file", "class_index", "class_name", "mask", "x0", "y0", "x1", "y1")
 
 
 def is_table(path: Path) -> bool:
@@ -35,13 +37,12 @@ def read_table(path: Path) -> DataSet:
                 "Delete one of the lines."
             )
         spelt.add(one)
-        label: int | str | None = _integer(row, "class_index", line)
         class_name = row.get("class_name") or None
-        label = class_name if label is None else label
         mask = row.get("mask")
         masks = (Mask(None, root / mask),) if mask else ()
         marks = tuple(boxes.pop(name, ()))
-        items[name] = FileItem(name, label, class_name, root / name, marks, masks)
+        label = _label(row, line)
+        items[name] = FileItem(name, label, class_name, root / name, marks, masks, line)
     if boxes:
         raise ValueError(
             f"boxes must belong to files of {file.name}, got {next(iter(boxes))!r} in "
@@ -65,8 +66,7 @@ def _boxes(file: Path) -> dict[str, list[Box]]:
                 f"boxes must have the numbers x0, y0, x1, y1, got {error} in {line}. "
                 "Correct the line."
             ) from error
-        label = _integer(row, "class_index", line)
-        found.setdefault(row["file"], []).append(Box(label, *corners))
+        found.setdefault(row["file"], []).append(Box(_label(row, line), *corners))
     return found
 
 
@@ -75,25 +75,44 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
-            if "file" not in (reader.fieldnames or ()):
-                raise ValueError(
-                    f"data must have a column named file, got "
-                    f"{', '.join(reader.fieldnames or ()) or 'an empty table'} in "
-                    f"{str(file)!r}. Name the columns in the first line."
-                )
+            _check_columns(reader.fieldnames or (), file)
             for row in reader:
                 line = f"{file.name}, line {reader.line_num}"
-                if None in row or not row["file"]:
+                if None in row or None in row.values() or not row["file"]:
                     raise ValueError(
                         "data must have a file and as many fields as columns in each "
                         f"line, got another line in {line}. Correct it."
                     )
                 yield line, row
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise ValueError(
             f"data must be a CSV file in UTF-8, got {str(file)!r} ({error}). "
             "Name a table or a folder."
         ) from error
+
+
+def _check_columns(names: Sequence[str], file: Path) -> None:
+    """Raises for a header that does not say what each column is."""
+    if "file" not in names:
+        raise ValueError(
+            f"data must have a column named file, got "
+            f"{', '.join(names) or 'an empty table'} in {str(file)!r}. Name the "
+            "columns in the first line."
+        )
+    # What is read as a further column would be ignored.
+    meant = [name.strip().lower() for name in names]
+    for name, plain in zip(names, meant, strict=True):
+        if plain in _COLUMNS and (name != plain or meant.count(plain) > 1):
+            raise ValueError(
+                f"data must have each of the columns {', '.join(_COLUMNS)} at most "
+                f"once and spelt so, got {', '.join(map(repr, names))} in "
+                f"{file.name}, line 1. Rename or delete {name!r}."
+            )
+
+
+def _label(row: dict[str, str], line: str) -> int | str | None:
+    index = _integer(row, "class_index", line)
+    return row.get("class_name") or None if index is None else index
 
 
 def _integer(row: dict[str, str], column: str, line: str) -> int | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from captum_iscam._utils.training import restoring_buffers
+from captum_iscam.benchmark.model_traces import difference, traces_of
 from captum_iscam.metrics import Curves
 
 
@@ -50,6 +53,15 @@ class MetricContext:
     internal_batch_size: int | None = None
     interventions: Tensor | None = None
     object_masks: Tensor | None = None
+
+    def copied(self) -> MetricContext:
+        """Returns the same with tensors of its own, to which a metric may write."""
+        own: dict[str, Any] = {
+            name: value.clone()
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **own)
 
 
 ARGUMENTS: Mapping[str, Callable[[MetricContext], Any]] = {
@@ -131,6 +143,31 @@ class MetricSpec:
         }
         return {**own, **self.chosen}
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the metric is one of the package."""
+        return str(self.metric.__module__).partition(".")[0] == "captum_iscam"
+
+    @contextmanager
+    def leaving_the_model(self, model: nn.Module) -> Iterator[None]:
+        """Raises a ValueError where a metric that is not the package's changes it.
+
+        Its buffers are restored without a word, since any pass may write to them.
+        """
+        if self.is_own or {"model", "forward_func"}.isdisjoint(self.parameters):
+            yield
+            return
+        before = traces_of(model)
+        with restoring_buffers(model):
+            yield
+        changed = difference(before, traces_of(model))
+        if changed:
+            raise ValueError(
+                f"{self.metric.__name__} must leave the model as it is, for the "
+                f"metrics after it, but it changed {changed}. Let it work on "
+                "copy.deepcopy(model)."
+            )
+
     def evaluate(self, context: MetricContext) -> MetricResult:
         """Returns the value of one map, None where it is not finite."""
         if self.needs_regions and context.masks is None:
@@ -156,13 +193,17 @@ class MetricSpec:
         """Raises a TypeError unless `found` is one number per example."""
         if self.finish is not None or isinstance(found, Curves):
             return
-        shape = tuple(found.shape) if isinstance(found, Tensor) else None
-        if shape != (1,):
-            got = f"the shape {shape}" if shape is not None else type(found).__name__
-            raise TypeError(
-                f"{self.metric.__name__} must return one number per example, a tensor "
-                f"(N,), got {got} for one. Return that, or register it with finish=."
-            )
+        got = type(found).__name__
+        if isinstance(found, Tensor):
+            got = f"the shape {tuple(found.shape)}"
+            if found.shape == (1,):
+                if not (found.is_complex() or found.dtype == torch.bool):
+                    return
+                got = f"the type {found.dtype}"
+        raise TypeError(
+            f"{self.metric.__name__} must return one number per example, a tensor "
+            f"(N,), got {got} for one. Return that, or register it with finish=."
+        )
 
     def _arguments(self, context: MetricContext) -> dict[str, Any]:
         asked = self.parameters

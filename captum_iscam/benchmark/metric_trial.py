@@ -8,31 +8,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_iscam._utils.user_code import user_code
 from captum_iscam.benchmark.metric_spec import MetricContext, MetricSpec
 
 
 def check_returns(specs: Mapping[str, MetricSpec]) -> None:
-    """Raises for a metric from outside the package that returns no number per example.
+    """Raises for a metric from outside the package that cannot be part of a run.
+
+    It must return a number per example, and leave the network as it is.
 
     Each is tried once on an image of 32 x 32 pixels and a network of two classes. A
     metric that cannot judge those is left to the run.
 
     Raises:
-        ValueError: If it returns anything else than a tensor `(N,)` or `Curves`.
+        ValueError: If it returns anything else than a tensor `(N,)` of real numbers or
+            `Curves`, or changes the network.
     """
-    own = [
-        spec
-        for spec in specs.values()
-        if spec.metric.__module__.partition(".")[0] != "captum_iscam"
-    ]
-    for spec in own:
+    for spec in specs.values():
+        if spec.is_own:
+            continue
         # The caller's random numbers stay as they were.
         with torch.random.fork_rng(devices=[]):
-            try:
-                found = spec.call(tiny_context())
-            # It is the user's code, which may raise anything.
-            except Exception:  # noqa: BLE001 - the run records it in the row
-                continue
+            context = tiny_context()
+            with spec.leaving_the_model(context.model):
+                try:
+                    with user_code():
+                        found = spec.call(context)
+                # It is the user's code, which may raise anything.
+                except Exception:  # noqa: BLE001 - the run records it in the row
+                    continue
         try:
             spec.check(found)
         except TypeError as error:

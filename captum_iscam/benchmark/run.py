@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from captum_iscam._utils.files import as_json, drop_unfinished, locked, write_whole
+from captum_iscam._utils.interrupts import Terminated
 from captum_iscam._utils.progress import ProgressLines, progress
 from captum_iscam.benchmark.dataloader import load
 from captum_iscam.benchmark.distributed import Group
@@ -179,4 +180,4 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 
 def _stop(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
+    raise Terminated(128 + number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from captum_iscam._utils.user_code import user_code
 from captum_iscam.benchmark.class_folders import (
     is_imagenet,
     read_folder,
@@ -166,15 +168,17 @@ def find_data(path: Path) -> DataSet:
         ValueError: If there are no such data, or they are inconsistent.
     """
     check_encoding(str(path), "--data")
-    if not path.exists():
+    if not os.path.exists(path):  # unlike that of Path, it raises for no name
         raise ValueError(
             f"data must be a folder or a CSV file, got {str(path)!r}, which does not "
             "exist. Omit it for the bundled scenes."
         )
-    reader = next((r for r in READERS if r.recognises(path)), None)
+    with user_code():
+        reader = next((r for r in READERS if r.recognises(path)), None)
     if reader is None:
         raise ValueError(
             f"data must be of a known kind, got {str(path)!r}. Known are: "
             f"{', '.join(r.name for r in READERS)}."
         )
-    return replace(reader.read(path), kind=reader.name)
+    with user_code():
+        return replace(reader.read(path), kind=reader.name)

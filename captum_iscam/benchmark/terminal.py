@@ -34,6 +34,7 @@ def as_text(content: dict[str, Any], width: int = 80) -> list[str]:
             images = " to ".join(map(str, n))
             lines += [f"{model}, means over {images} images, * the best of a row:"]
             lines += _tables(content, model, means, width)
+            lines += _undefined(means)
     fewest = min((e["n"] for e in content["means"] if e["n"]), default=MIN_IMAGES)
     if fewest < MIN_IMAGES:
         lines.append(f"Below {MIN_IMAGES} images no mean is called the best.")
@@ -61,6 +62,17 @@ def _tables(
             shown.append(columns.pop(0))
         lines += ["  ".join(row).rstrip() for row in zip(*shown, strict=True)]
     return lines
+
+
+def _undefined(means: list[dict[str, Any]]) -> list[str]:
+    """Returns a line for each metric without a value on any image."""
+    valued = {entry["metric"] for entry in means if entry["n"]}
+    undefined = (e["metric"] for e in means if e["undefined"])
+    return [
+        f"{metric_title(metric)} has no value on any image: it is undefined there."
+        for metric in dict.fromkeys(undefined)
+        if metric not in valued
+    ]
 
 
 def _padded(cells: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -255,7 +256,7 @@ def _by_model(text: str | None, names: list[str], option: str) -> Mapping[str, s
 
 
 def _weights(name: str, given: str | None) -> str | Path:
-    if given is None or not Path(given).is_dir():
+    if given is None or not os.path.isdir(given):
         return given or "DEFAULT"
     return Path(given) / f"{re.sub('[:/]', '_', name)}.pt"
 

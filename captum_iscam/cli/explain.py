@@ -18,6 +18,7 @@ from captum_iscam._utils.files import sha256
 from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.images import UnreadableImageError, read_image
 from captum_iscam._utils.progress import progress
+from captum_iscam._utils.user_code import user_code
 from captum_iscam.cli import record
 from captum_iscam.cli.gallery.page import write_page
 from captum_iscam.cli.images import find_images
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout,
     )
     print_line(f"images: {sentence(job.network.preprocessing)}", sys.stdout)
+    if job.targets.note:
+        print_line(job.targets.note, sys.stderr)
     with output_folder(job.out) as existing:
         try:
             failed = _explain_all(job, images, Names(existing))
@@ -114,6 +117,11 @@ def _explain_or_fail(
         return f"{file}: cannot be read: {error}"
     except (ValueError, RuntimeError) as error:
         return f"{file}: cannot be explained: {error}"
+    except OSError:  # the disk is full, for example
+        raise
+    # The network and its transform are the user's code, which may raise anything.
+    except Exception as error:  # noqa: BLE001 - the next image may be explained
+        return f"{file}: cannot be explained: {type(error).__name__}: {error}"
     return None
 
 
@@ -234,8 +242,10 @@ def _explain_one(
     network = job.network
     image = read_image(file)
     digest = sha256(file)
-    inputs = network.transform(image).unsqueeze(0).to(job.device)
-    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.autocast):
+    autocast = torch.autocast(job.device.type, torch.bfloat16, enabled=job.autocast)
+    with user_code():
+        inputs = network.transform(image).unsqueeze(0).to(job.device)
+    with autocast, user_code():
         with torch.no_grad():
             logits = network.model(inputs)[0]
         score = job.options.score or "softmax"
@@ -278,13 +288,18 @@ def _explain_one(
 class TargetChoice:
     """The value of `--target`, from which the targets of each image follow.
 
+    A number is an index, and "topN" a count, also where a class has that name.
+
     Args:
         wanted (str or None): A class name, an index, or "topN" for the N most probable;
             None is "top1".
         classes (Sequence[str]): The names of all classes.
 
+    Attributes:
+        note (str): What to print where a class has such a name. Default: "", no class
+
     Raises:
-        ValueError: If there is no such class.
+        ValueError: If there is no such class, or several of that name.
     """
 
     def __init__(self, wanted: str | None, classes: Sequence[str]) -> None:
@@ -292,13 +307,22 @@ class TargetChoice:
         text = (wanted or "top1").strip()
         top = re.fullmatch(r"top-?(\d+)", text, re.IGNORECASE)
         self._top = int(top[1]) if top else 0
-        self._index = -1 if top else self._find(text)
+        is_index = re.fullmatch(r"-?\d+", text) is not None
+        self._index = -1 if top else self._at(text) if is_index else self._find(text)
         if top and not 1 <= self._top <= len(classes):
             raise ValueError(
                 f"target must be top1 to top{len(classes)}, got {text!r}. "
                 "It counts the most probable classes."
             )
         self.count = self._top or 1
+        others = [i for i in self._named(text) if i != self._index]
+        self.note = ""
+        if others and (top or is_index):
+            what = f"the {self._top} most probable classes" if top else "an index"
+            self.note = (
+                f"--target {text} is {what}. The class named {text!r} has the index "
+                f"{_listed(others)}."
+            )
 
     def of(self, probabilities: Tensor) -> list[Target]:
         """Returns the targets for an image with these class probabilities `(C,)`."""
@@ -310,18 +334,37 @@ class TargetChoice:
             for index in indices
         ]
 
+    def _at(self, text: str) -> int:
+        count = len(self._classes)
+        if not 0 <= int(text) < count:
+            named = self._named(text)
+            repair = f"The class of that name has the index {_listed(named)}."
+            raise ValueError(
+                f"target must be an index from 0 to {count - 1}, got {text}. "
+                + (repair if named else f"The model knows {count} classes.")
+            )
+        return int(text)
+
+    def _named(self, text: str) -> list[int]:
+        """Returns the indices of a name, in any letter case where none has its own."""
+        for kind in (str, str.casefold):
+            plain = kind(text)
+            found = [i for i, n in enumerate(self._classes) if kind(n.strip()) == plain]
+            if found:
+                return found
+        return []
+
     def _find(self, text: str) -> int:
+        found = self._named(text)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(
+                f"target must be one class, got {text!r}, the name of the indices "
+                f"{_listed(found)}. Pass one of them."
+            )
         classes = self._classes
-        if re.fullmatch(r"-?\d+", text):
-            if not 0 <= int(text) < len(classes):
-                raise ValueError(
-                    f"target must be an index from 0 to {len(classes) - 1}, got "
-                    f"{text}. The model knows {len(classes)} classes."
-                )
-            return int(text)
         folded = [name.casefold() for name in classes]
-        if text.casefold() in folded:
-            return folded.index(text.casefold())
         alike = difflib.get_close_matches(text.casefold(), folded, n=5)
         near = [i for i, name in enumerate(folded) if text.casefold() in name][:10]
         near += [folded.index(name) for name in alike]
@@ -331,3 +374,7 @@ class TargetChoice:
             f"target must be a class, an index or topN, got {text!r}. "
             f"{'Close to it' if near else 'Classes begin with'}: {listed}."
         )
+
+
+def _listed(indices: Sequence[int]) -> str:
+    return ", ".join(map(str, indices))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
+from captum_iscam._utils.files import read_named
 from captum_iscam.benchmark.image_files import SUFFIXES, images_below
 from captum_iscam.cli.output import is_output
 
@@ -31,6 +32,11 @@ def find_images(words: Sequence[Path], recursive: bool = False) -> list[Path]:
     for word in words:
         for file in _images_of(word, recursive):
             found.setdefault(os.path.realpath(file), file)
+    if not found:
+        raise ValueError(
+            f"images must be there, got {', '.join(map(str, words))} without any line. "
+            "Write a file, folder or pattern in each line of the list."
+        )
     return list(found.values())
 
 
@@ -38,7 +44,7 @@ def _images_of(
     word: Path, recursive: bool, lists: tuple[str, ...] = ()
 ) -> Iterator[Path]:
     text = str(word)
-    if word.is_dir():
+    if os.path.isdir(word):  # unlike that of Path, it raises for no name
         yield from _in_folder(word, recursive)
     elif os.path.lexists(word):
         yield word
@@ -89,11 +95,12 @@ def _in_folder(folder: Path, recursive: bool) -> list[Path]:
 
 
 def _lines_of(file: Path) -> list[str]:
-    try:
-        text = os.fsdecode(file.read_bytes())
-    except OSError as error:
+    repair = "Write a file, folder or pattern in each line of a text file."
+    content = read_named(file, "images after @", repair)
+    if b"\0" in content:
         raise ValueError(
-            f"images must name a list that can be read after @, got {str(file)!r} "
-            f"({error.strerror}). Correct the path."
-        ) from error
+            f"images after @ must be a list of paths as text, got {str(file)!r}, which "
+            f"holds other bytes. {repair}"
+        )
+    text = os.fsdecode(content)
     return [line for line in text.splitlines() if line.strip()]

@@ -69,8 +69,8 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--target",
         metavar="CLASS|INDEX|topN",
-        help="class to explain: its name, its index, or the N most probable "
-        "(default: top1)",
+        help="class to explain: its name, its index, or the N most probable; a number "
+        "is an index (default: top1)",
     )
     parser.add_argument(
         "--method",

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from captum_iscam._utils.files import sha256
 from captum_iscam._utils.importing import import_file
+from captum_iscam._utils.user_code import user_code
 
 
 def load_plugins(names: Iterable[str]) -> dict[str, str | None]:
@@ -41,9 +42,10 @@ def load_plugins(names: Iterable[str]) -> dict[str, str | None]:
 
 def _import(name: str) -> ModuleType:
     try:
-        if name.endswith(".py"):
-            return import_file(Path(name), "captum_iscam_plugin_")
-        return importlib.import_module(name)
+        with user_code():
+            if name.endswith(".py"):
+                return import_file(Path(name), "captum_iscam_plugin_")
+            return importlib.import_module(name)
     # Importing runs the user's code, which may raise anything.
     except Exception as error:
         raise ValueError(

@@ -20,6 +20,7 @@ from captum_iscam._utils.target import Target, in_integers, several_targets
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import as_count, require_finite, require_floating
 from captum_iscam.metrics._maps import Attributions, check_count, check_maps, is_finite
+from captum_iscam.metrics._steadiness import SteadinessCheck
 
 _P = ParamSpec("_P")
 _R_co = TypeVar("_R_co", covariant=True)
@@ -181,6 +182,7 @@ class MetricInputs:
             internal_batch_size, self.batch.inputs, forward_func=forward_func
         )
         self._unchecked: list[tuple[Tensor, Tensor]] = []
+        self._steadiness = SteadinessCheck(forward_func, self._score, batch)
 
     @property
     def perturbed(self) -> list[Tensor]:
@@ -189,15 +191,18 @@ class MetricInputs:
 
     def score_of(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """Returns the score of each row. Call `check_scores` after the last pass."""
+        self._steadiness.before(inputs, examples)
         # A copy, since a model may return the same memory in every pass.
         scores = self._score(inputs, examples).clone()
+        self._steadiness.after(scores)
         self._unchecked.append((scores, examples))
         return scores
 
     def check_scores(self) -> None:
         """Raises if a score since the last check is not finite.
 
-        One check after all passes, as each check waits for the device.
+        One check after all passes, as each check waits for the device. The first one
+        also warns of scores that depend on more than the inputs.
         """
         if not self._unchecked:
             return
@@ -207,6 +212,7 @@ class MetricInputs:
             scores,
             lambda row: f"the pass of an input made from example {examples[row]}",
         )
+        self._steadiness.finish()
 
     def scores(self, count: int, *perturbations: Perturbation) -> list[Tensor]:
         """Returns the scores of `count` perturbed inputs of each example, `(N, count)`.

@@ -171,7 +171,8 @@ def average_increase(
     the others are passed unchanged.
 
     This is the value of one example; the mean over examples is the published "%
-    increase in confidence". An equal score is no increase.
+    increase in confidence". An equal score is no increase, nor is one that is higher by
+    1e-5 of itself or less, which is rounding.
 
     The definition is that of A. Chattopadhay, A. Sarkar, P. Howlader, V. N.
     Balasubramanian, "Grad-CAM++: Improved Visual Explanations for Deep Convolutional
@@ -244,7 +245,8 @@ def average_increase(
     model = ScoredModel(forward_func, target, additional_forward_args, score)
     data = MetricInputs(model, inputs, attributions, internal_batch_size, baselines)
     input_score, masked_score = input_and_masked_scores(data, keep, binary)
-    increase = 100 * (masked_score > input_score).to(input_score.dtype)
+    largest = torch.maximum(input_score.abs(), masked_score.abs())
+    increase = 100 * _exceeds(masked_score, input_score, largest).to(input_score.dtype)
     return torch.where(input_score.isnan(), input_score, increase)
 
 
@@ -407,7 +409,8 @@ def win_rate(
     Networks", WACV 2018, https://arxiv.org/abs/1710.11063, section 4.1, which does not
     say what a tie counts. Two maps under both of which the score rises tie often. Here
     a tie counts half for each, so that the win rates of a method and its rival add up
-    to 100. `keep=0.5` mutes half of the pixels, as in H. Wang et al., "Score-CAM:
+    to 100. Drops tie where they differ by 1e-5 of the largest score or less, which is
+    rounding. `keep=0.5` mutes half of the pixels, as in H. Wang et al., "Score-CAM:
     Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
     Workshops 2020, https://arxiv.org/abs/1910.01279.
 
@@ -483,11 +486,15 @@ def win_rate(
     own.valid &= other.valid
     masks = (explanation_perturbation(data, keep, binary) for data in (own, other))
     input_score, *masked_scores = own.scores(1, unperturbed, *masks)
+    largest = torch.stack([input_score, *masked_scores]).abs().amax(0).squeeze(1)
     drop, rival_drop = (
         (input_score - masked).clamp_min(0).squeeze(1) for masked in masked_scores
     )
-    wins = (drop < rival_drop).to(drop.dtype) + 0.5 * (drop == rival_drop)
-    return torch.where(own.valid, 100 * wins, torch.nan)
+    won, lost = (
+        _exceeds(high, low, largest).to(drop.dtype)
+        for high, low in ((rival_drop, drop), (drop, rival_drop))
+    )
+    return torch.where(own.valid, 50 * (1 + won - lost), torch.nan)
 
 
 def explanation_mask(
@@ -554,6 +561,16 @@ def input_and_masked_scores(
         1, unperturbed, explanation_perturbation(data, keep, binary)
     )
     return input_score.squeeze(1), masked_score.squeeze(1)
+
+
+# Two masks that differ by the rounding of their scaling alone changed the scores of
+# photographs by up to 2e-6 of their size.
+_ROUNDING = 1e-5
+
+
+def _exceeds(high: Tensor, low: Tensor, largest: Tensor) -> Tensor:
+    """Returns where `high` exceeds `low` by more than the rounding of the scores."""
+    return high - low > _ROUNDING * largest
 
 
 def relative_drop(input_score: Tensor, masked_score: Tensor, repair: str) -> Tensor:

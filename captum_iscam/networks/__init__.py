@@ -8,6 +8,7 @@ caller gave in their place is put in here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.files import sha256
+from captum_iscam._utils.user_code import user_code
+from captum_iscam._utils.warn import warn_user
 from captum_iscam.networks import code, hugging_face, timm, torchvision
 from captum_iscam.networks.classes import number, read_classes
 from captum_iscam.networks.network import LogitsOnly, Network
@@ -52,7 +55,8 @@ def load_classifier(
     model with (for most, the shorter side becomes 256 and the centre 224) and
     ImageNet's mean and deviation. The number of classes is read from the file; class
     names are the library's if there are as many. Code that returns no transform gets
-    256, 224 and ImageNet's mean and deviation. The model is run once on a black image.
+    256, 224 and ImageNet's mean and deviation. The model is run on a black image, and
+    once more next to another one: a warning names a model whose output changes by that.
 
     Args:
         name (str): One of: a name of torchvision, such as "resnet50"
@@ -177,7 +181,7 @@ def _example(network: Network) -> Tensor:
 def _try(name: str, model: nn.Module, example: Tensor) -> tuple[nn.Module, int]:
     """Returns the model, unwrapped if need be, and its number of classes."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), user_code():
             output = model(example)
     # The model may be the user's code, which may raise anything.
     except Exception as error:
@@ -196,7 +200,23 @@ def _try(name: str, model: nn.Module, example: Tensor) -> tuple[nn.Module, int]:
             f"model must return one row of class scores for an image, (1, classes), "
             f"got {what} from {name!r}. Return a model that does."
         )
+    _check_steady(name, model, example, output)
     return model, output.shape[1]
+
+
+def _check_steady(name: str, model: nn.Module, example: Tensor, output: Tensor) -> None:
+    """Warns of a model whose output for an image is not that of the image alone."""
+    # A model that takes one image only has no others beside it.
+    with suppress(Exception), torch.no_grad(), user_code():
+        again = model(torch.cat([example + 1, example]))[1:]
+        if not bool(((again - output).abs() <= 1e-3 * output.abs().amax()).all()):
+            warn_user(
+                f"The outputs of {name} for an image change from call to call, or with "
+                "the images beside it in a forward pass, and so do maps and metrics. "
+                "Without dropout, random numbers and batch statistics they do not: "
+                "give functions such as torch.nn.functional.dropout and batch_norm "
+                "training=False."
+            )
 
 
 def _class_names(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from captum_iscam._utils.files import read_named
 from captum_iscam._utils.validation import as_integer
 
 _FORMS = (
@@ -37,22 +39,29 @@ def read_classes(given: str | Path | Sequence[str]) -> tuple[str, ...]:
 
 
 def _names_in(path: Path) -> list[str]:
-    if path.is_dir():
+    if os.path.isdir(path):
         folders = (inside for inside in path.iterdir() if inside.is_dir())
         return sorted(f.name for f in folders if not f.name.startswith("."))
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"classes must be an existing file or folder, got {str(path)!r}. {_FORMS}"
-        )
+    content = read_named(path, "classes", _FORMS)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
         if path.suffix.lower() == ".json" or text.lstrip().startswith(("[", "{")):
-            return _from_json(json.loads(text))
+            return _from_json(json.loads(text, object_pairs_hook=_once))
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"classes must be a file of names, got {str(path)!r} ({error}). {_FORMS}"
         ) from error
     return [line.strip() for line in text.rstrip().splitlines()]
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Returns an object of JSON, which would have the last of two equal names."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return found
 
 
 def _from_json(content: object) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from captum_iscam._utils.files import sha256
+from captum_iscam._utils.hooks import is_compiled
 from captum_iscam._utils.importing import import_file
+from captum_iscam._utils.user_code import user_code
+from captum_iscam._utils.warn import warn_user
 from captum_iscam.networks.parts import Parts, Request, about_weights
 from captum_iscam.networks.preprocessing import USUAL
 from captum_iscam.networks.weights import find_file, fit_model, read_state
@@ -33,7 +37,7 @@ def load(request: Request) -> Parts:
     where, _, function = request.inside.rpartition(":")
     if not (where and function):
         raise ValueError(f"model must name a function, got {request.name!r}. {_FORMS}")
-    if where.endswith(".py") and not Path(where).is_file():
+    if where.endswith(".py") and not os.path.isfile(where):
         raise FileNotFoundError(
             f"model must name an existing file, got {request.name!r}. {_FORMS}"
         )
@@ -61,12 +65,13 @@ def _also_from(folder: Path) -> Iterator[None]:
 
 def _module(where: str, name: str) -> ModuleType:
     try:
-        if where.endswith(".py"):
+        with user_code():
+            if not where.endswith(".py"):
+                return importlib.import_module(where)
             # Two files of one name may be different networks.
             path = str(Path(where).resolve()).encode("utf-8", "surrogateescape")
             prefix = f"captum_iscam_network_{digest(path).hexdigest()[:8]}_"
             return import_file(Path(where), prefix)
-        return importlib.import_module(where)
     # Importing runs the user's code, which may raise anything.
     except Exception as error:
         # Neither a module of that name nor a library: then it was no module's name.
@@ -82,7 +87,7 @@ def _module(where: str, name: str) -> ModuleType:
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400].rstrip(".")
 
 
 def _call(
@@ -97,9 +102,10 @@ def _call(
             f"model must name a function of its module, got {name!r}. {close}{_FORMS}"
         )
     try:
-        returned = maker()
-    # The user's code, which may raise anything, and may end the program.
-    except (Exception, SystemExit) as error:
+        with user_code():
+            returned = maker()
+    # The user's code, which may raise anything.
+    except Exception as error:
         raise ValueError(
             f"model must be a function that returns a model when it is called without "
             f"arguments, got {name!r}, which raised {_said(error)}. Correct it."
@@ -109,7 +115,7 @@ def _call(
         model, transform = pair
         _check_model(model, name)
         if transform is None or callable(transform):
-            return model, transform
+            return _uncompiled(model, name), transform
     kinds = ", ".join(type(part).__name__ for part in pair if part is not None)
     raise ValueError(
         f"model must be a function that returns a model or (model, transform), got "
@@ -129,6 +135,36 @@ def _check_model(model: nn.Module, name: str) -> None:
             f"model must have parameters of known shapes, got lazy ones from {name!r}. "
             "Show it one input before it is returned."
         )
+    try:
+        model.eval()
+    # Exported programs, and the user's code, which may raise anything.
+    except Exception as error:
+        raise ValueError(
+            f"model must be a module that can be set to evaluation mode, got {name!r}, "
+            f"which raised {_said(error)}. Return the module before it is exported."
+        ) from error
+
+
+def _uncompiled(model: nn.Module, name: str) -> nn.Module:
+    """Returns the model without torch.compile, whose code runs no hooks of layers."""
+    if not is_compiled(model):
+        return model
+    warn_user(
+        f"{name} is run without torch.compile, since compiled code runs no hooks of "
+        "layers."
+    )
+    inner = _unwrapped(model)
+    for module in list(inner.modules()):
+        module._compiled_call_impl = None
+        for child_name, child in list(module.named_children()):
+            setattr(module, child_name, _unwrapped(child))
+    return inner
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Returns what torch.compile has wrapped, by whose name its layers begin."""
+    wrapped = module._modules.get("_orig_mod")
+    return module if wrapped is None else _unwrapped(wrapped)
 
 
 def _source(module: ModuleType) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
+from captum_iscam._utils.user_code import user_code
+
 
 @dataclass(frozen=True)
 class Network:
@@ -59,7 +61,8 @@ class Network:
             >>> Network("m", nn.Identity(), to_tensor, {}, (), "", "").example().shape
             torch.Size([1, 3, 256, 256])
         """
-        return self.transform(Image.new("RGB", (256, 256))).unsqueeze(0)
+        with user_code():
+            return self.transform(Image.new("RGB", (256, 256))).unsqueeze(0)
 
 
 class LogitsOnly(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Collection
 from itertools import takewhile
 from pathlib import Path
@@ -30,7 +31,7 @@ def find_file(weights: str | Path) -> Path:
         FileNotFoundError: If it is missing; the message lists what is there.
     """
     file = Path(weights)
-    if not file.is_file():
+    if not os.path.isfile(file):  # unlike that of Path, it raises for no name
         raise FileNotFoundError(
             f"weights must be {DEFAULT} or an existing file, got {str(file)!r}. "
             f"{_what_exists(file)}"
@@ -40,7 +41,7 @@ def find_file(weights: str | Path) -> Path:
 
 def _what_exists(file: Path) -> str:
     folder = file.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return f"There is no folder {str(folder)!r} either."
     names = sorted(p.name for p in folder.iterdir() if p.suffix in _SUFFIXES)
     if not names:

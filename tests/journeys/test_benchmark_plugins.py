@@ -98,7 +98,10 @@ def test_a_setting_keeps_its_default_unless_an_option_is_given(
     assert record["metrics"]["mine"]["settings"] == {"level": 0.5, "steps": steps}
 
 
-@pytest.mark.parametrize("line", ["1 / 0", "{}[0]", "None.shape"])
+@pytest.mark.parametrize(
+    "line",
+    ["1 / 0", "{}[0]", "None.shape", "raise SystemExit(0)", "nonsense", "open('/x/y')"],
+)
 def test_an_error_of_a_metric_is_in_its_rows(tmp_path, plugin, line):
     plugin.write_text(PLUGIN.replace("    return (", f"    {line}\n    return ("))
 
@@ -107,6 +110,72 @@ def test_an_error_of_a_metric_is_in_its_rows(tmp_path, plugin, line):
     found = rows(tmp_path / "out").values()
     assert all(row.error for row in found if row.metric == "mine")
     assert all(row.value for row in found if row.metric == "complexity")
+
+
+SPOILING = """
+import os
+
+import torch
+
+from captum_iscam.benchmark.metric_registry import metric, register_metric
+
+
+@register_metric
+@metric(higher_is_better=True, unit="share")
+def a_spoiler(attributions, inputs, masks, model, explanation_func, target):
+    explanation_func(inputs, target=target).zero_()
+    for tensor in (attributions, inputs, masks):
+        tensor.zero_()
+    os.chdir("/")
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    return torch.zeros(1)
+
+
+@register_metric
+@metric(higher_is_better=True, unit="share")
+def shuffled(model, inputs):
+    if len(list(model.modules())) > 10:  # not when it is tried
+        with torch.no_grad():
+            next(model.parameters()).zero_()
+    return torch.zeros(1)
+"""
+OTHERS = "insertion,complexity,coherency,energy_pointing_game"
+
+
+def test_a_metric_spoils_nothing_for_the_others(tmp_path, plugin, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plugin.write_text(SPOILING)
+
+    def values(metric):
+        shutil.rmtree("out", ignore_errors=True)
+        words = ["--method", "grad-cam", "--metric", metric, "--samples", "2"]
+        words += ["--plugin", "plugin.py", "--out", "out"]
+        assert main(["benchmark", *words]) == 0
+        found = rows(tmp_path / "out").values()
+        return {(r.image, r.metric): r.value for r in found if r.metric in OTHERS}
+
+    assert values(f"a_spoiler,{OTHERS}") == values(OTHERS)
+    assert Path.cwd() == tmp_path
+
+
+def test_a_metric_that_changes_the_model_ends_the_run(tmp_path, plugin, capsys):
+    plugin.write_text(SPOILING)
+
+    code = main(
+        benchmark(
+            tmp_path,
+            *("--plugin", plugin),
+            method="grad-cam",
+            metric="complexity,shuffled,insertion",
+        )
+    )
+
+    assert code == 2
+    assert "shuffled must leave the model as it is" in capsys.readouterr().err
+    written = {row.metric for row in rows(tmp_path / "out").values()}
+    assert "complexity" in written
+    assert written.isdisjoint({"shuffled", "insertion"})
 
 
 def test_a_plugin_may_be_an_installed_module(tmp_path, plugin, monkeypatch):

@@ -1,5 +1,6 @@
 """Arguments of `explain` that mean something else than was meant, or nothing."""
 
+import os
 import textwrap
 
 import pytest
@@ -9,6 +10,7 @@ from journeys.explaining import photographs
 from captum_iscam.cli.main import main
 
 CODE = """\
+import os
 import sys
 import warnings
 
@@ -40,6 +42,32 @@ def lazy():
 
 def ends():
     sys.exit(3)
+
+
+def compiled():
+    return torch.compile(usual(), backend="eager")
+
+
+def moves():
+    os.chdir("/")
+    return usual()
+
+
+class Moving(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = usual()
+
+    def forward(self, x):
+        os.chdir("/")
+        return self.inner(x)
+
+
+class Picky(Moving):
+    def forward(self, x):
+        if x.std() > 0.5:
+            raise KeyError("some images only")
+        return self.inner(x)
 """
 
 
@@ -66,7 +94,7 @@ def explained(tmp_path, capsys, monkeypatch):
     [
         ("scripted", "got a scripted one from 'mine.py:scripted'"),
         ("lazy", "got lazy ones from 'mine.py:lazy'"),
-        ("ends", "which raised SystemExit: 3"),
+        ("ends", "which raised RuntimeError: SystemExit: 3"),
     ],
 )
 def test_a_function_whose_model_cannot_be_explained(explained, model, said):
@@ -133,3 +161,76 @@ def test_a_sigmoid_that_is_taken_twice_is_said(explained):
 
     assert code == 0
     assert "as those of a sigmoid do" in error
+
+
+def test_a_compiled_model_is_explained_by_the_names_of_its_layers(explained, tmp_path):
+    with pytest.warns(UserWarning, match="is run without torch.compile"):
+        code, error = explained("--layer", "0.0", model="compiled")
+
+    assert (code, error) == (0, "")
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("model", ["moves", "Moving"])
+def test_the_output_is_where_it_was_asked_for(explained, tmp_path, model):
+    code, error = explained(model=model)
+
+    assert code == 0, error
+    assert (tmp_path / "out" / "index.html").is_file()
+    assert os.getcwd() == str(tmp_path)
+
+
+def test_an_error_of_the_model_is_that_of_the_image(explained, tmp_path):
+    code, error = explained(model="Picky")
+
+    assert code == 1
+    assert "cannot be explained: KeyError: 'some images only'" in error
+
+
+@pytest.mark.parametrize(
+    ("names", "target", "said"),
+    [
+        ("crane\nowl\ncrane\nox\n", "crane", "the name of the indices 0, 2"),
+        ("3\n2\n1\n0\n", "3", "--target 3 is an index. The class named '3' has the"),
+    ],
+)
+def test_a_target_that_means_two_classes_is_said(explained, names, target, said):
+    with open("names.txt", "w") as file:
+        file.write(names)
+
+    code, error = explained("--classes", "names.txt", "--target", target)
+
+    assert said in error
+    assert code == (2 if "crane" in names else 0)
+
+
+@pytest.mark.parametrize("option", ["--classes", "--weights", "--plugin"])
+@pytest.mark.parametrize("name", ["gone.py", "images", "binary.py", "x" * 5000])
+def test_a_file_that_cannot_be_used_is_said_in_the_usual_form(
+    explained, tmp_path, option, name
+):
+    (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00\x01")
+
+    code, error = explained(option, name)
+
+    assert code == 2
+    assert f"error: {option[2:]} must " in error
+    assert "explain: error: [Errno" not in error
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "images after @ must be an existing file"),
+        (b"\xff\xfea\x00", "images after @ must be a list of paths as text"),
+        (b"\n\n", "images must be there, got @list without any line"),
+    ],
+)
+def test_a_list_without_images_is_refused(explained, tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "list").write_bytes(content)
+
+    code, error = explained(images=("@list",))
+
+    assert code == 2
+    assert said in error

@@ -166,6 +166,17 @@ def test_wins_follow_the_direction_and_ties_count_half():
     assert np.isnan(np.diag(higher)).all()
 
 
+@pytest.mark.parametrize("higher", [True, False])
+@pytest.mark.parametrize("size", [1e-30, 1, -100])
+def test_values_that_differ_by_rounding_tie(size, higher):
+    values = size * np.array([[1.0, 1 + 9e-6], [1 + 3e-7, 1.0], [1.0, 1.00002]])
+
+    shares = win_shares(values, higher_is_better=higher)
+
+    second = higher == (size > 0)  # is the second column better on the last image?
+    assert shares[0, 1] == pytest.approx((1 + (not second)) / 3)
+
+
 def test_methods_without_common_images_have_no_wins():
     values = np.array([[1.0, np.nan], [np.nan, 1.0]])
 

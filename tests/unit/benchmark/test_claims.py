@@ -1,7 +1,9 @@
 """A file of claims: what is read, and what is refused with a repair."""
 
 import hashlib
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +72,38 @@ def test_a_wrong_file_is_refused_with_its_repair(tmp_path, text, said):
         read_claims(written(tmp_path, text))
 
     assert str(caught.value).endswith(".")
+
+
+def test_a_file_with_a_mark_of_its_encoding_is_read(tmp_path):
+    (tmp_path / "claims.toml").write_text(TEXT, encoding="utf-8-sig")
+
+    assert len(read_claims(tmp_path / "claims.toml").claims) == 1
+
+
+@pytest.mark.parametrize("name", ["missing.toml", ".", "pipe", "x" * 5000, "file/x"])
+def test_what_is_no_file_is_said(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+
+    with pytest.raises(FileNotFoundError, match="claims must be an existing file, got"):
+        read_claims(tmp_path / name)
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path, monkeypatch):
+    def refused(file):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(ValueError, match=r"can be read, got .* \(Permission denied\)"):
+        read_claims(written(tmp_path, TEXT))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x89PNG\r\n", b"\x00"])
+def test_a_binary_file_is_no_toml(tmp_path, content):
+    (tmp_path / "claims.toml").write_bytes(content)
+
+    with pytest.raises(ValueError, match="claims must be a TOML file, got"):
+        read_claims(tmp_path / "claims.toml")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Each network is shown images of its own preprocessing."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,3 +50,17 @@ def test_transforms_that_say_nothing_are_not_taken_for_each_other(tmp_path):
         (1, 3, 8, 8),
         (1, 1, 9, 9),
     ]
+
+
+def test_a_transform_that_raises_or_moves_is_that_of_its_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def transform(image):
+        os.chdir("/")
+        raise KeyError("grey")
+
+    loaded = shown(tmp_path, transform)
+
+    assert loaded.error == "KeyError: 'grey'"
+    assert loaded.preprocessed == []
+    assert os.getcwd() == str(tmp_path)

@@ -196,11 +196,53 @@ def test_a_table_has_labels_boxes_and_masks(tmp_path):
         ("file,class_index\na.png,1\na.png,2\n", "each file once, got 'a.png'"),
         ("file,class_index\na.png,1,2\n", "as many fields as columns"),
         ("file,class_index\n,1\n", "must have a file and .* line 2"),
+        ("file,class_index\na.png,1\nb.png\n", "as many fields .* labels.csv, line 3"),
+        ("file,mask,class_index\na.png,1\n", "as many fields .* labels.csv, line 2"),
+        ("file,class_index,class_index\na.png,0,3\n", "at most once .* line 1"),
+        ("file,class_index, class_index\na.png,0,3\n", "at most once .* line 1"),
+        ("file, class_index\na.png,0\n", "spelt so, got 'file', ' class_index'"),
+        ("file,Class_Name\na.png,star\n", "spelt so, .* delete 'Class_Name'"),
+        ("file,note,file\na.png,0,b.png\n", "at most once .* delete 'file'"),
     ],
 )
 def test_a_wrong_table_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         find_data(table(tmp_path, text))
+
+
+@pytest.mark.parametrize("index", ["2", "02", " 2 "])
+@pytest.mark.parametrize("name", ["Heart", "star ", "moon"])
+def test_an_index_and_a_name_of_two_classes_are_refused(tmp_path, index, name):
+    classes = ["star", "heart", "sun", "moon", "moon"]
+    line = f"file,class_index,class_name\n\na.png,2,sun\n\nb.png,{index},{name}\n"
+    data = find_data(table(tmp_path, line))
+
+    with pytest.raises(ValueError, match=r"got 2, which is 'sun', .* labels.csv, line"):
+        resolve(data, classes)
+    with pytest.raises(ValueError, match=r"csv, line 5. Correct one of them"):
+        resolve(data, classes)
+    resolve(data.without_labels(), classes)
+
+
+@pytest.mark.parametrize("name", ["moon", "MOON", "", "a name of my own", "4"])
+def test_an_index_may_have_any_name_that_is_of_no_other_class(tmp_path, name):
+    data = find_data(table(tmp_path, f"file,class_index,class_name\na.png,4,{name}\n"))
+
+    (item,) = resolve(data, ["star", "heart", "sun", "moon", "moon"]).items
+
+    assert item.label == 4
+
+
+def test_boxes_may_be_named_by_class(tmp_path):
+    picture(tmp_path / "a.png")
+    table(tmp_path, "file,class_name\na.png,star\n")
+    (tmp_path / "boxes.csv").write_text(
+        "file,class_name,x0,y0,x1,y1\na.png,heart,1,2,5,4\n"
+    )
+
+    (item,) = resolve(find_data(tmp_path), ["star", "heart"]).items
+
+    assert list(item.read()[1]) == [1]
 
 
 def test_a_picture_is_no_table(tmp_path):
@@ -212,7 +254,8 @@ def test_a_picture_is_no_table(tmp_path):
     ("boxes", "message"),
     [
         ("b.png,1,0,0,1,1\n", "boxes must belong to files of labels.csv, got 'b.png'"),
-        ("a.png,1,0,0,1\n", "boxes must have the numbers"),
+        ("a.png,1,0,0,1\n", "as many fields .* in boxes.csv, line 2"),
+        ("a.png,1,0,0,1,\n", "boxes must have the numbers"),
         ("a.png,1,0,0,1,x\n", "boxes must have the numbers .* in boxes.csv, line 2"),
         ("a.png,x,0,0,1,1\n", "class_index must be"),
     ],

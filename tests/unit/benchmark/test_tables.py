@@ -178,6 +178,16 @@ def test_few_images_have_no_best_anywhere(tmp_path):
     assert "Below 30 images no mean is called the best." in as_text(content)
 
 
+def test_a_metric_without_any_value_is_said(tmp_path):
+    values = {"insertion": [[0.5, 0.4]] * 3, "deletion": [[None, None]] * 3}
+    rows_folder(tmp_path, values, methods={"a": "A", "b": "B"})
+
+    lines = as_text(summarise(tmp_path).content)
+
+    said = [line for line in lines if "no value" in line]
+    assert said == ["Deletion has no value on any image: it is undefined there."]
+
+
 def test_a_metric_without_direction_has_no_arrow_no_best_and_no_wins(tmp_path):
     run, _ = rows_folder(
         tmp_path, {"insertion": [[0.5, 0.4]] * 30}, methods={"a": "A", "b": "B"}

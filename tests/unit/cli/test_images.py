@@ -80,5 +80,5 @@ def test_what_has_no_image_is_said_with_what_to_do(photographs, word, message):
 
 
 def test_a_list_that_is_missing_is_said(photographs):
-    with pytest.raises(ValueError, match=r"after @, got 'gone' \(No such file"):
+    with pytest.raises(FileNotFoundError, match=r"after @ must be .* got 'gone'"):
         find_images([Path("@gone")])

@@ -157,6 +157,34 @@ def test_win_rates_of_a_method_and_its_rival_add_up():
     assert 0 < won.mean() < 100
 
 
+@pytest.mark.parametrize("factor", [3.0, 0.1, 1e-25, 1e18])
+@pytest.mark.parametrize("score", ["softmax", "identity"])
+def test_a_map_ties_with_itself_times_a_factor(factor, score):
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.Flatten()
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(6 * 100, 5)).eval()
+    image, maps = torch.rand(40, 3, 12, 12), torch.rand(40, 1, 5, 5)
+
+    found = win_rate(model, image, maps * factor, 0, rival=maps, score=score)
+
+    assert set(found.tolist()) == {50}
+
+
+@pytest.mark.parametrize("size", [1e-6, 1, 1e6])
+@pytest.mark.parametrize(
+    ("lost", "rate", "increase"), [(3e-6, 50, 0), (3e-5, 0, 0), (-3e-5, 50, 100)]
+)
+def test_what_rounding_changes_is_neither_won_nor_an_increase(
+    lost, rate, increase, size
+):
+    image = size * torch.tensor([[[1.0, lost, 0.0]]])
+    ours, theirs = torch.tensor([[[1.0, 0, 0]]]), torch.tensor([[[1.0, 1, 0]]])
+
+    assert call(win_rate, ours, inputs=image, rival=theirs) == [rate]
+    assert call(win_rate, theirs, inputs=image, rival=ours) == [100 - rate]
+    assert call(average_increase, ours, inputs=image) == [increase]
+
+
 def test_a_win_rate_is_nan_where_a_map_of_either_is():
     image, maps, rival = torch.rand(3, 3, 1, 4, 4)
     maps[0, 0, 1, 1], rival[2, 0, 0, 0] = math.nan, math.inf
@@ -165,7 +193,8 @@ def test_a_win_rate_is_nan_where_a_map_of_either_is():
     found = win_rate(shown, image, maps, rival=rival, score="identity")
 
     assert found.isnan().tolist() == [True, False, True]
-    assert sum(shown.rows) == 3  # the image and both explanation maps, once each
+    # The image and both explanation maps, once each; and whether the score is steady.
+    assert sum(shown.rows) == 3 + 1
 
 
 def test_layer_maps_are_upsampled():

@@ -1,12 +1,15 @@
 """Networks from a function, class names and preprocessing that the caller gives."""
 
 import json
+import os
+import warnings
 
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from captum_iscam._utils.hooks import is_compiled
 from captum_iscam.networks import load_classifier
 
 MODULE = """
@@ -70,6 +73,74 @@ class Wrapped(nn.Module):
 
 
 instance = make()
+
+
+def compiled():
+    return torch.compile(make(), backend="eager")
+
+
+def compiled_in_place():
+    model = make()
+    model.compile(backend="eager")
+    return model
+
+
+def compiled_in_parts():
+    model = make()
+    model[0] = torch.compile(model[0], backend="eager")
+    model[3].compile(backend="eager")
+    return torch.nn.Sequential(torch.compile(model, backend="eager"))
+
+
+def exported():
+    example = torch.zeros(1, 3, 32, 32)
+    return torch.export.export(make().eval(), (example,)).module()
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = make()
+
+    def forward(self, x):
+        return nn.functional.dropout(self.inner(x), 0.5)
+
+
+class OfTheBatch(Dropping):
+    def forward(self, x):
+        return self.inner(x) - self.inner(x).mean(0)
+
+
+class OneImage(Dropping):
+    def forward(self, x):
+        return self.inner(x.reshape(1, 3, 32, 32))
+
+
+def ends():
+    raise SystemExit(3)
+
+
+def moves():
+    import os
+
+    os.chdir("/")
+    torch.set_grad_enabled(False)
+    return make()
+
+
+def moves_later():
+    import os
+
+    class Moving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = make()
+
+        def forward(self, x):
+            os.chdir("/")
+            return self.inner(x)
+
+    return Moving()
 """
 
 
@@ -189,6 +260,59 @@ def test_one_channel_makes_images_grey(code):
 
 
 @pytest.mark.parametrize(
+    ("function", "inside"),
+    [("compiled", ""), ("compiled_in_place", ""), ("compiled_in_parts", "0.")],
+)
+def test_a_compiled_model_has_the_layers_of_its_module(code, function, inside):
+    plain = load_classifier(code("make"), size=32).model
+    with pytest.warns(UserWarning, match=f"{function} is run without torch.compile"):
+        model = load_classifier(code(function), size=32).model
+
+    names = [name for name, _ in plain.named_modules() if name]
+    assert [n for n, _ in model.named_modules()][1 + bool(inside) :] == [
+        inside + name for name in names
+    ]
+    assert not is_compiled(model)
+    x = torch.rand(1, 3, 32, 32)
+    plain.load_state_dict(
+        {key.removeprefix(inside): v for key, v in model.state_dict().items()}
+    )
+    assert torch.equal(model(x), plain(x))
+
+
+@pytest.mark.parametrize("function", ["Dropping", "OfTheBatch"])
+def test_a_model_whose_output_is_not_that_of_the_image_alone_is_said(code, function):
+    with pytest.warns(UserWarning, match=f"The outputs of .*{function} for an image"):
+        load_classifier(code(function), size=32)
+
+
+@pytest.mark.parametrize("function", ["make", "OneImage", "Wrapped"])
+def test_a_model_whose_output_is_that_of_the_image_is_not(code, function):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_classifier(code(function), size=32)
+
+
+@pytest.mark.parametrize("function", ["moves", "moves_later"])
+def test_a_function_that_changes_the_working_directory(
+    code, function, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    load_classifier(code(function), size=32)
+
+    assert os.getcwd() == str(tmp_path)
+    assert torch.is_grad_enabled()
+
+
+def test_a_file_that_ends_the_program_is_refused(tmp_path):
+    (tmp_path / "ends.py").write_text("raise SystemExit(0)\n")
+
+    with pytest.raises(ValueError, match=r"imported, .* \(RuntimeError: SystemExit: 0"):
+        load_classifier(f"{tmp_path / 'ends.py'}:make")
+
+
+@pytest.mark.parametrize(
     ("function", "said"),
     [
         ("mak", r"must name a function .*Functions there: make.*\. Write FILE"),
@@ -196,6 +320,8 @@ def test_one_channel_makes_images_grey(code):
         ("number", "which returns int"),
         ("nothing", "which returns None"),
         ("raises", r"which raised RuntimeError: no luck\. Correct it"),
+        ("ends", r"which raised RuntimeError: SystemExit: 3\. Correct it"),
+        ("exported", r"set to evaluation mode, .*Return the module before"),
         ("maps", r"one row of class scores .* got the shape \(1, 4, 222, 222\)"),
         ("hyperspectral", "images of 1 or 3 channels, got a first .* 7 channels"),
         (
@@ -279,6 +405,8 @@ def test_names_of_classes_from_folders(code, tmp_path):
         ('["a", 3]', "neither a list nor an object"),
         ('{"0": "a", "2": "b"}', "indices are not 0 to 1"),
         ('{"a": 0, "b": 0}', "indices are not 0 to 1"),
+        ('{"0": "a", "0": "b"}', "'0' is there twice"),
+        ('{"a": 0, "b": 1, "a": 2}', "'a' is there twice"),
         ('{"a": [0]}', "indices are not 0 to 0"),
         ("[", "must be a file of names"),
     ],

@@ -1,0 +1,90 @@
+"""Whether scores depend on the inputs alone, which a metric asks each model once.
+
+A metric compares scores of different passes. They say nothing of the map where a score
+changes from call to call, as with dropout that is always on, or with the other rows of
+a pass, as with batch statistics. So two rows of a metric's first pass are scored once
+more, in a pass of their own.
+
+A metric may be called for each image of thousands, and some score two inputs per image.
+A model is therefore asked once: one whose scores were steady is not asked again, unless
+its first pass was of a single row, which says nothing of the other rows of a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from captum_iscam._utils.forward import TargetScore
+from captum_iscam._utils.inputs import Batch
+from captum_iscam._utils.steadiness import differ, warn_of_unsteady
+
+# Models, and whether their steady pass was of several rows.
+_STEADY: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+class SteadinessCheck:
+    """Scores rows of a metric's first pass once more, if the model needs it.
+
+    Args:
+        forward_func (Callable): The model, as the caller gave it.
+        score (TargetScore): Scores it.
+        batch (Batch): The examples.
+    """
+
+    def __init__(
+        self, forward_func: Callable[..., Any], score: TargetScore, batch: Batch
+    ) -> None:
+        self._forward_func, self._score, self._batch = forward_func, score, batch
+        self._needed = True
+        self._several = False
+        self._rows: tuple[tuple[Tensor, ...], Tensor] | None = None
+        self._found: Tensor | None = None
+
+    def before(self, inputs: tuple[Tensor, ...], examples: Tensor) -> None:
+        """Keeps rows of the first pass, since a model may write to its inputs."""
+        if not self._needed or self._rows is not None:
+            return
+        self._several = len(examples) > 1
+        self._needed = not self._is_known()
+        if self._needed:
+            self._rows = tuple(map(self._ends, inputs)), self._ends(examples)
+
+    def after(self, scores: Tensor) -> None:
+        """Keeps the scores of these rows."""
+        if self._needed and self._found is None:
+            self._found = self._ends(scores)
+
+    def finish(self) -> None:
+        """Scores the rows once more, and warns where their scores are others."""
+        if not self._needed or self._rows is None or self._found is None:
+            return
+        self._needed = False
+        (inputs, examples), found = self._rows, self._found
+        with torch.no_grad():
+            again = self._score(inputs, examples)
+        size = found.abs().amax().expand_as(found)
+        unsteady = differ(again, found, size, self._batch).any()
+        if not bool(unsteady.item()):
+            with suppress(TypeError):
+                _STEADY[self._forward_func] = self._several
+            return
+        which = torch.zeros(self._batch.num_examples, dtype=torch.bool, device="cpu")
+        which[examples.cpu()] = True
+        warn_of_unsteady(self._score, which, "the value of the metric")
+
+    def _ends(self, rows: Tensor) -> Tensor:
+        """Returns a copy of the last row and the first one, in this order."""
+        return torch.cat([rows[-1:], rows[:1]]) if self._several else rows.clone()
+
+    def _is_known(self) -> bool:
+        try:
+            steady = _STEADY.get(self._forward_func)
+        except TypeError:  # it has no hash or no weak references
+            return False
+        return steady is not None and steady >= self._several
