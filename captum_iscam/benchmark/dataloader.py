@@ -16,7 +16,7 @@ from torchvision.transforms.functional import to_pil_image
 from captum_iscam._utils.images import UnreadableImageError
 from captum_iscam.benchmark.dataset import Item, Regions
 from captum_iscam.benchmark.explained_models import ExplainedModel
-from captum_iscam.benchmark.storage import THUMBNAIL_SIZE, as_jpeg
+from captum_iscam.benchmark.thumbnails import THUMBNAIL_SIZE, as_jpeg
 from captum_iscam.networks.preprocessing import Preprocessing, resize_and_crop
 
 

@@ -286,6 +286,16 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "these are not given",
     )
     group.add_argument(
+        "--test-metrics",
+        type=not_negative,
+        default=0,
+        metavar="N",
+        help="on the first N images, test on each network which metrics can judge: "
+        "whether they put a map of the first method before copies of it that are worse "
+        "by construction. Costs one map and nine times a metric's passes per image; "
+        "10 or more images tell (default: 0, no test)",
+    )
+    group.add_argument(
         "--preset",
         choices=sorted(PRESETS),
         help="poster: VGG-16 features, ResNet-18 layer4 and SqueezeNet 1.0 features, "
