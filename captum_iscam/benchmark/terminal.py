@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from captum_iscam.benchmark.degradation import ABLE
 from captum_iscam.benchmark.significance import MIN_IMAGES
 from captum_iscam.benchmark.storage import COSTS
 from captum_iscam.benchmark.table_text import (
@@ -40,6 +41,8 @@ def as_text(content: dict[str, Any], width: int = 80) -> list[str]:
     fewest = min((e["n"] for e in content["means"] if e["n"]), default=MIN_IMAGES)
     if fewest < MIN_IMAGES:
         lines.append(f"Below {MIN_IMAGES} images no mean is called the best.")
+    if any(entry["can_judge"] is False for entry in content["metric_tests"]):
+        lines.append(f"no: cannot judge here, with right orders below {ABLE:.0%}.")
     return lines
 
 
@@ -51,7 +54,8 @@ def _tables(
     names = _aligned(["", *(_label(content, metric) for metric in metrics)])
     if any(entry["model"] == model for entry in content["metric_tests"]):
         shares = [
-            judging_mark(content, model, metric) or right_orders(content, model, metric)
+            right_orders(content, model, metric)
+            + (", no" if judging_mark(content, model, metric) else "")
             for metric in metrics
         ]
         both = zip(names, _aligned(["right orders", *shares]), strict=True)

@@ -292,8 +292,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="on the first N images, test on each network which metrics can judge: "
         "whether they put a map of the first method before copies of it that are worse "
-        "by construction. Costs one map and nine times a metric's passes per image; "
-        "10 or more images tell (default: 0, no test)",
+        "by construction. An image costs one map and nine values of each metric; 10 or "
+        "more images tell (default: 0, no test)",
     )
     group.add_argument(
         "--preset",

@@ -222,11 +222,11 @@ def main() -> None:
         scene = name == SCENES
         source = on_scenes() if scene else on_photographs(name, args.photographs)
         for case in explained(source, kept):
-            rows += judge(case)
             torch.save(kept, args.maps)
+            rows += judge(case)
+            save_rows(OUT, rows)
+            OUT.with_suffix(".md").write_text(table(rows) + "\n")
             print(case.network, case.image, case.context.target, flush=True)
-        save_rows(OUT, rows)
-        OUT.with_suffix(".md").write_text(table(rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def rows_folder(folder, values, **settings):
 
 
 def write_tests(folder, run, shares):
-    """Adds a test of metrics: `shares` is {metric: right orders of ten flipped maps}."""
+    """Adds a test of metrics: `shares` is {metric: right orders of ten maps}."""
     method = next(iter(run["methods"]))
     run["settings"]["metric_test"] = {"images": 10, "method": method}
     write_run(folder, run)

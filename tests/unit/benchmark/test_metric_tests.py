@@ -84,11 +84,12 @@ def test_tables_mark_it(tested):
     assert printed[0].startswith("holds, metric cannot judge here | IS-CAM")
     assert printed[1].startswith("refuted | IS-CAM")
     shares = [line[line.index(")") + 1 :].split("  ")[1:] for line in printed[4:7]]
-    assert [[cell for cell in cells if cell][0].strip() for cells in shares] == [
-        "cannot judge here (70%)",
+    assert [next(filter(None, cells)).strip() for cells in shares] == [
+        "70%, no",
         "80%",
         "-",
     ]
+    assert printed[-1] == "no: cannot judge here, with right orders below 80%."
 
 
 def test_a_claim_keeps_its_verdict_and_says_whether_its_metric_can_judge(tested):
