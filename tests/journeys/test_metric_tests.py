@@ -1,11 +1,13 @@
 """A test of metrics on the command line and in the report."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 
 import pytest
+import torch
 from reference.benchmark_folders import full_folder, write_tests
 from reference.benchmark_runs import command, result, run
 
@@ -73,6 +75,26 @@ def test_another_number_of_images_is_another_experiment(finished):
 
     assert code == 2
     assert "settings.metric_test.images is 2, now 1" in said
+
+
+def test_a_model_that_fails_is_an_error_of_the_test_too(tmp_path, monkeypatch):
+    def broken(*_):
+        return torch.full((1, 10), math.nan)
+
+    monkeypatch.setattr("captum_iscam.demo.network.SceneNet.forward", broken)
+    monkeypatch.setattr(
+        "captum_iscam.benchmark.explained_models.default_layer",
+        lambda model, _: ("features", model.features),
+    )
+
+    assert run(tmp_path, *SMALL)[0] == 1
+
+    found = storage.read_orders(tmp_path)
+    assert len(found) == 6
+    assert {(judged.target, str(judged.right)) for judged in found} == {(None, "{}")}
+    assert all("NaN" in judged.error for judged in found)
+    assert run(tmp_path, *SMALL)[0] == 1
+    assert storage.read_orders(tmp_path) == found
 
 
 @pytest.mark.slow
