@@ -7,16 +7,21 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from captum_iscam.benchmark.table_text import test_of
+
 _COLUMNS = (
     *("model", "metric", "method", "unit", "higher_is_better"),
     *("n", "missing", "undefined", "mean", "low", "high", "median"),
     *("best", "level_with_best", "reference"),
     *("difference_n", "difference", "difference_low", "difference_high", "wins"),
 )
+_TESTED = ("right_orders", "can_judge")
 
 
 def as_csv(content: dict[str, Any]) -> str:
     """Returns a line per model, metric and method; costs have no interval.
+
+    Where metrics were tested, two columns say how each did.
 
     Args:
         content (dict): The content of `summary.json`.
@@ -31,6 +36,8 @@ def as_csv(content: dict[str, Any]) -> str:
             "unit": metric["unit"],
             "higher_is_better": metric["higher_is_better"],
         }
+        test = test_of(content, entry["model"], entry["metric"]) or {}
+        line |= {name: test[name] for name in _TESTED if name in test}
         pair = versus.get(_key(entry))
         if pair is not None:
             line |= {
@@ -42,7 +49,8 @@ def as_csv(content: dict[str, Any]) -> str:
                 "wins": pair["wins"],
             }
         lines.append(line)
-    return _written(_COLUMNS, lines)
+    tested = _TESTED if content["metric_tests"] else ()
+    return _written([*_COLUMNS, *tested], lines)
 
 
 def as_wide_csv(content: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from captum_iscam._utils.images import UnreadableImageError
 from captum_iscam._utils.user_code import user_code
 from captum_iscam.benchmark.dataset import Item, Regions
 from captum_iscam.benchmark.explained_models import ExplainedModel
-from captum_iscam.benchmark.storage import THUMBNAIL_SIZE, as_jpeg
+from captum_iscam.benchmark.thumbnails import THUMBNAIL_SIZE, as_jpeg
 from captum_iscam.networks.preprocessing import Preprocessing, resize_and_crop
 
 

@@ -1,4 +1,7 @@
-"""Computes the rows of an image: a map for each method, a value for each metric."""
+"""Computes the rows of an image: a map for each method, a value for each metric.
+
+The first images of a run may also test its metrics; :mod:`.degradation` says how.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from captum_iscam._utils.batching import synchronize
@@ -19,11 +23,21 @@ from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.hooks import count_passes
 from captum_iscam._utils.user_code import user_code
 from captum_iscam.benchmark.dataloader import Loaded, Preprocessed
+from captum_iscam.benchmark.degradation import degraded_maps, orders_of
 from captum_iscam.benchmark.experiment import Experiment
 from captum_iscam.benchmark.explained_models import ExplainedModel
 from captum_iscam.benchmark.metric_spec import MetricContext
-from captum_iscam.benchmark.storage import COSTS, Cell, Curve, Row, Store, image_key
+from captum_iscam.benchmark.storage import (
+    COSTS,
+    Cell,
+    Curve,
+    JudgedMap,
+    Row,
+    Store,
+    image_key,
+)
 from captum_iscam.methods import METHODS
+from captum_iscam.metrics._base import explain_both
 
 _UNREADABLE: Cell = (None, None, None)
 
@@ -32,16 +46,24 @@ class Evaluator:
     """Computes the rows of one process."""
 
     def __init__(
-        self, experiment: Experiment, store: Store, done: dict[str, set[Cell]]
+        self,
+        experiment: Experiment,
+        store: Store,
+        done: dict[str, set[Cell]],
+        tested: dict[str, set[Cell]],
     ) -> None:
-        self.experiment, self._store, self._done = experiment, store, done
+        self.experiment, self._store = experiment, store
+        self._done, self._tested = done, tested
         self._cells = experiment.cells()
         self._printed: set[str] = set()
 
     def is_done(self, index: int) -> bool:
-        """Whether an image has all its rows."""
+        """Whether an image has all its rows, and has tested what it is to test."""
         present = self._present(index)
-        return _UNREADABLE in present or present.issuperset(self._cells)
+        return _UNREADABLE in present or (
+            present.issuperset(self._cells)
+            and not any(self._untested(m.name, index) for m in self.experiment.models)
+        )
 
     def image(self, loaded: Loaded) -> None:
         """Writes the rows of one image that are missing."""
@@ -67,19 +89,17 @@ class Evaluator:
     ) -> None:
         """Writes the rows of one image on one network that are missing."""
         wanted = self._wanted(explained, index)
-        if not wanted:
+        untested = self._untested(explained.name, index)
+        if not wanted and not untested:
             return
-        model, inputs = (
-            explained.network.model,
-            preprocessed.inputs.to(self.experiment.device),
-        )
         base = replace(base, model=explained.name)
         try:
-            probabilities = self._probabilities(model, inputs)
+            probabilities = self._probabilities(explained, preprocessed)
         # Models, methods and metrics may be the user's code, which may raise anything.
         except Exception as error:  # noqa: BLE001 - recorded in the rows
             for method, metrics in wanted.items():
                 self._fail(replace(base, method=method), metrics, error)
+            self._fail_test(self._judged(base), untested, error)
             return
         prediction = int(probabilities.argmax())
         target = prediction
@@ -92,26 +112,47 @@ class Evaluator:
             probability=float(probabilities[target]),
         )
         probabilities[target] = -torch.inf
-        mask = preprocessed.masks.get(target)
-        interventions, object_masks = _interventions(preprocessed)
+        other = int(probabilities.argmax())
+        context_of = partial(
+            self._context, explained, preprocessed, index, target, other
+        )
         for method, metrics in wanted.items():
-            explainer = _Explainer(self.experiment, explained, method, index)
-            context = MetricContext(
-                model=model,
-                inputs=inputs,
-                attributions=inputs[:, :1],
-                target=target,
-                other_target=int(probabilities.argmax()),
-                masks=self._placed(mask),
-                explanation_func=explainer,
-                cached_explanation_func=CachedExplainer(explainer),
-                seed=self.experiment.image_seed(index),
-                internal_batch_size=self.experiment.options.internal_batch_size,
-                interventions=self._placed(interventions),
-                object_masks=self._placed(object_masks),
-            )
-            self._method(replace(base, method=method), context, metrics)
+            self._method(replace(base, method=method), context_of(method), metrics)
             self._store.sync()
+        if untested:
+            probabilities[target] = torch.inf
+            least = int(probabilities.argmin()) if len(probabilities) > 1 else None
+            context = context_of(str(self.experiment.tested_method))
+            self._test(self._judged(base, least), context, untested)
+            self._store.sync()
+
+    def _context(
+        self,
+        explained: ExplainedModel,
+        preprocessed: Preprocessed,
+        index: int,
+        target: int,
+        other: int,
+        method: str,
+    ) -> MetricContext:
+        """Returns what metrics may need; the map is still to be made."""
+        explainer = _Explainer(self.experiment, explained, method, index)
+        interventions, object_masks = _interventions(preprocessed)
+        inputs = preprocessed.inputs.to(self.experiment.device)
+        return MetricContext(
+            model=explained.network.model,
+            inputs=inputs,
+            attributions=inputs[:, :1],
+            target=target,
+            other_target=other,
+            masks=self._placed(preprocessed.masks.get(target)),
+            explanation_func=explainer,
+            cached_explanation_func=CachedExplainer(explainer),
+            seed=self.experiment.image_seed(index),
+            internal_batch_size=self.experiment.options.internal_batch_size,
+            interventions=self._placed(interventions),
+            object_masks=self._placed(object_masks),
+        )
 
     def _placed(self, known: Tensor | None) -> Tensor | None:
         """Returns the tensor on the device of the network."""
@@ -124,6 +165,71 @@ class Evaluator:
             if model == explained.name and (model, method, metric) not in present:
                 wanted.setdefault(method, []).append(metric)
         return wanted
+
+    def _untested(self, model: str, index: int) -> list[str]:
+        """Returns the metrics of which an image has no test on a model yet."""
+        if index >= self.experiment.test_metrics:
+            return []
+        found = self._tested.get(self.experiment.data.items[index].id, set())
+        method = self.experiment.tested_method
+        return [
+            metric
+            for metric in self.experiment.tested_metrics
+            if (model, method, metric) not in found
+        ]
+
+    def _judged(self, base: Row, other: int | None = None) -> JudgedMap:
+        """Returns the record of a test, without a metric and its orders."""
+        method = str(self.experiment.tested_method)
+        return JudgedMap(base.image, str(base.model), method, "", base.target, other)
+
+    def _test(
+        self, base: JudgedMap, context: MetricContext, metrics: Sequence[str]
+    ) -> None:
+        """Writes how each of these metrics orders the map and worse copies of it."""
+        with warnings.catch_warnings():
+            # Of a copy that is bad on purpose, they say nothing about the run.
+            warnings.simplefilter("ignore")
+            try:
+                with user_code():
+                    maps = self._degraded(context, base.other_target)
+            except Exception as error:  # noqa: BLE001 - recorded in place of the orders
+                self._fail_test(base, metrics, error)
+                return
+            for metric in metrics:
+                spec = self.experiment.metrics[metric]
+                try:
+                    with (
+                        spec.leaving_the_model(context.model),
+                        precision(self.experiment),
+                        user_code(),
+                    ):
+                        right = orders_of(spec, context, maps)
+                except Exception as error:  # noqa: BLE001 - recorded
+                    self._fail_test(base, [metric], error)
+                else:
+                    self._store.add_orders(replace(base, metric=metric, right=right))
+
+    def _degraded(
+        self, context: MetricContext, other: int | None
+    ) -> dict[str, list[Tensor]]:
+        """Returns a map of the method and its copies, by one call if it takes both."""
+        method, inputs = context.explanation_func, context.inputs
+        another = None
+        if other is None:
+            maps = method(inputs, target=context.target)
+        else:
+            maps, another = explain_both(method, inputs, (context.target, other), None)
+        noise = torch.Generator().manual_seed(context.seed)
+        return degraded_maps(maps, another, noise)
+
+    def _fail_test(
+        self, base: JudgedMap, metrics: Sequence[str], error: Exception
+    ) -> None:
+        """Writes an error in place of the orders of these metrics."""
+        message = error_line(error)
+        for metric in metrics:
+            self._store.add_orders(replace(base, metric=metric, error=message))
 
     def _method(
         self, base: Row, context: MetricContext, metrics: Sequence[str]
@@ -178,9 +284,12 @@ class Evaluator:
         for metric in metrics:
             self._store.add_row(replace(base, metric=metric, error=message))
 
-    def _probabilities(self, model: nn.Module, inputs: Tensor) -> Tensor:
+    def _probabilities(
+        self, explained: ExplainedModel, preprocessed: Preprocessed
+    ) -> Tensor:
+        inputs = preprocessed.inputs.to(self.experiment.device)
         with torch.no_grad(), precision(self.experiment), user_code():
-            logits: Tensor = model(inputs)[0].float().cpu()
+            logits: Tensor = explained.network.model(inputs)[0].float().cpu()
         if not bool(torch.isfinite(logits).all().item()):
             raise RuntimeError("the model gives NaN or infinity for the unmasked image")
         score = score_transform(self.experiment.options.score or "softmax")

@@ -15,6 +15,7 @@ import torch
 from captum_iscam._utils.forward import score_transform
 from captum_iscam.benchmark.claims import Claims
 from captum_iscam.benchmark.dataset import DataSet
+from captum_iscam.benchmark.degradation import judges_maps
 from captum_iscam.benchmark.explained_models import ExplainedModel
 from captum_iscam.benchmark.metric_spec import MetricSpec
 from captum_iscam.benchmark.storage import COSTS, RUN, image_key, read_run
@@ -37,6 +38,8 @@ class Experiment:
         autocast (bool): Whether networks run in bfloat16 where that is safe.
         device (torch.device): Where they run.
         workers (int): Number of processes that read images.
+        test_metrics (int): Number of images, the first ones, on which the metrics are
+            tested. Default: 0, none
     """
 
     data: DataSet
@@ -48,13 +51,14 @@ class Experiment:
     autocast: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 0
+    test_metrics: int = 0
 
     def __post_init__(self) -> None:
         """Raises unless every image has a target.
 
         Raises:
-            ValueError: If `target_class` or the score is unknown, or an image has no
-                label.
+            ValueError: If `target_class` or the score is unknown, an image has no
+                label, or metrics are to be tested and no method or metric is fit.
         """
         score_transform(self.options.score or "softmax")
         if self.target_class not in TARGET_CLASSES:
@@ -68,6 +72,32 @@ class Experiment:
                 "target_class must be predicted where an image has no label, got "
                 f"'true' and no label for {without[0]}. Label all images."
             )
+
+        if self.test_metrics:
+            self._check_tested()
+
+    def _check_tested(self) -> None:
+        if self.tested_method is None:
+            raise ValueError(
+                "method must include one that is no control where metrics are tested, "
+                f"got {', '.join(self.methods)}. Add one, or leave out --test-metrics."
+            )
+        if not self.tested_metrics:
+            raise ValueError(
+                "metric must include one that judges a given map where metrics are "
+                f"tested, got {', '.join(self.metrics)}. Add one, such as insertion, "
+                "or leave out --test-metrics."
+            )
+
+    @property
+    def tested_method(self) -> str | None:
+        """The method whose maps test the metrics: the first that is no control."""
+        return next((name for name in self.methods if not METHODS[name].control), None)
+
+    @property
+    def tested_metrics(self) -> list[str]:
+        """The metrics that a test is about."""
+        return [name for name, spec in self.metrics.items() if judges_maps(spec)]
 
     def image_seed(self, index: int) -> int:
         """Returns the seed of an image's noise and masks.
@@ -107,6 +137,7 @@ class Experiment:
                 files by name. Default: None, there are none
             claims (Claims, optional): What is claimed before the run. Default: None
         """
+        tested = {"images": self.test_metrics, "method": self.tested_method}
         return {
             "command": list(command),
             "settings": {
@@ -115,6 +146,7 @@ class Experiment:
                 "dtype": "bfloat16 autocast" if self.autocast else "float32",
                 # Absent in folders from before it could be chosen.
                 **({"score": self.options.score} if self.options.score else {}),
+                **({"metric_test": tested} if self.test_metrics else {}),
             },
             "versions": dict(versions),
             "plugins": dict(plugins or {}),

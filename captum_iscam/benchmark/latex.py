@@ -16,6 +16,7 @@ from captum_iscam.benchmark.table_text import (
     direction,
     fixed,
     interval,
+    judging_mark,
     method_title,
     metric_title,
     parts,
@@ -198,6 +199,12 @@ def _caption(
         sentences.append(
             f"Over fewer than {MIN_IMAGES} images intervals are too narrow."
         )
+    marks = {metric: judging_mark(content, model, metric) for metric in metrics}
+    sentences += [
+        f"{escape(f'{metric_title(metric)} {mark}')}."
+        for metric, mark in marks.items()
+        if mark
+    ]
     waiting = content["models"][model]["waiting"]
     if waiting:
         sentences.append(f"Incomplete: {count(waiting, 'image')} to come.")

@@ -1,12 +1,25 @@
-"""Checks of what a folder contains before it is read: files, and lines of JSON."""
+"""Files of lines of JSON: checks before they are read, and how they grow."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+from captum_iscam._utils.files import not_written
+
+# A key that is missing, orders that are no object, or an integer too large for a float.
+_MALFORMED = (
+    AttributeError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def check_is_file(file: Path) -> None:
@@ -23,7 +36,11 @@ def check_is_file(file: Path) -> None:
 
 
 def parse_line(
-    line: bytes, file: Path, row: Collection[str], curve: Collection[str]
+    line: bytes,
+    file: Path,
+    row: Collection[str],
+    curve: Collection[str],
+    judged: Collection[str],
 ) -> dict[str, Any]:
     """Returns the record of a line.
 
@@ -32,15 +49,15 @@ def parse_line(
         file (Path): The file it is from, for the message.
         row (Collection[str]): Names of the fields of a row.
         curve (Collection[str]): Names of the fields of a curve.
+        judged (Collection[str]): Names of the fields of a judged map.
 
     Raises:
-        ValueError: If it is no row and no curve, or a number is not finite.
+        ValueError: If it is none of these, or a number is not finite.
     """
     try:
         record = json.loads(line)
-        valid = isinstance(record, dict) and _is_record(record, row, curve)
-    # A key that is missing, or an integer too large for a float.
-    except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
+        valid = isinstance(record, dict) and _is_record(record, row, curve, judged)
+    except _MALFORMED:
         valid = False
     if not valid:
         raise ValueError(
@@ -53,23 +70,85 @@ def parse_line(
 
 
 def _is_record(
-    record: dict[str, Any], row: Collection[str], curve: Collection[str]
+    record: dict[str, Any],
+    row: Collection[str],
+    curve: Collection[str],
+    judged: Collection[str],
 ) -> bool:
-    is_curve = "fractions" in record
+    known = row
     names = [record["model"], record["method"], record["metric"]]
     texts = [*names, record.get("group"), record.get("error")]
-    indices = [record.get(name) for name in ("target", "label", "prediction")]
+    fields = ("target", "other_target", "label", "prediction")
+    indices = [record.get(name) for name in fields]
     numbers = [record.get("value"), record.get("probability")]
-    if is_curve:
-        numbers = [*record["fractions"], *record["scores"]]
+    if "fractions" in record:
+        known, numbers = curve, [*record["fractions"], *record["scores"]]
         if None in [*names, *numbers]:
             return False
         if len(record["fractions"]) != len(record["scores"]):
             return False
+    elif "right" in record:
+        known = judged
+        numbers = [number for steps in record["right"].values() for number in steps]
+        if None in names:
+            return False
     return (
-        record.keys() <= set(curve if is_curve else row)
+        record.keys() <= set(known)
         and isinstance(record["image"], str)
         and all(text is None or isinstance(text, str) for text in texts)
         and all(index is None or isinstance(index, int) for index in indices)
         and all(number is None or math.isfinite(number) for number in numbers)
     )
+
+
+class Lines:
+    """A file to which lines are appended; a failed write leaves no incomplete line."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(exist_ok=True)
+        check_is_file(file)
+        self._file = file
+        self._stream = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        self._end = _end_of_last_line(self._stream)
+        os.ftruncate(self._stream, self._end)
+
+    def append(self, line: bytes) -> None:
+        """Writes a line, which is kept even if the process is killed afterwards."""
+        try:
+            written = os.pwrite(self._stream, line, self._end)
+            while written < len(line):
+                written += os.pwrite(self._stream, line[written:], self._end + written)
+        except OSError as error:
+            os.ftruncate(self._stream, self._end)
+            raise not_written(error, self._file) from error
+        self._end += len(line)
+
+    def sync(self) -> None:
+        """Waits until all lines are on the disk."""
+        try:
+            os.fsync(self._stream)
+        except OSError as error:
+            raise not_written(error, self._file) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._stream)
+
+
+def _end_of_last_line(stream: int) -> int:
+    """Returns the length of a file up to the end of its last complete line."""
+    size = os.fstat(stream).st_size
+    while size > 0:
+        start = max(0, size - 4096)
+        at = os.pread(stream, size - start, start).rfind(b"\n")
+        if at >= 0:
+            return start + at + 1
+        size = start
+    return 0
+
+
+def ends_incomplete(file: Path) -> bool:
+    """Returns whether the last line of a file is incomplete."""
+    check_is_file(file)
+    with file.open("rb") as stream:
+        return _end_of_last_line(stream.fileno()) < os.fstat(stream.fileno()).st_size

@@ -6,17 +6,20 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from captum_iscam.benchmark.degradation import ABLE
 from captum_iscam.benchmark.significance import MIN_IMAGES
 from captum_iscam.benchmark.table_text import (
+    claim_marks,
     count,
     counts,
     direction,
     fixed,
-    images_needed,
     interval,
+    judging_mark,
     method_title,
     metric_title,
     parts,
+    right_orders,
     unit_of,
 )
 
@@ -32,6 +35,10 @@ _TESTS = (
     "Decided means over {images} images or more, by a paired sign-flip test at "
     "{level:.0%}, corrected by Holm's method for all {pairs:,} comparisons of the run."
 )
+_METRIC_TEST = """\
+Right orders: how often a metric puts a map of {method} before copies of it that are
+worse by construction, over the maps of {images}, the run's first. Below {able:.0%} a
+metric cannot judge on that network, and nothing of it is bold there."""
 _CLAIMS = """\
 Written down in `{file}` before the first row (SHA-256 {sha256}). A claim *holds* or is
 *refuted* where the mean difference is certainly not 0, by a paired sign-flip test. It
@@ -107,6 +114,8 @@ def _head(content: dict[str, Any]) -> list[str]:
         left = ", ".join(f"{_text(model)}: {count}" for model, count in waiting.items())
         blocks.append(f"**The run is incomplete; images without rows: {left}.**")
     blocks.append(_LEGEND.format(**content["bootstrap"], tests=decided(content)))
+    if content["metric_tests"]:
+        blocks.append(metric_test_text(content))
     fewest = min((e["n"] for e in content["means"] if e["n"]), default=0)
     if 0 < fewest < MIN_IMAGES:
         blocks.append(
@@ -121,6 +130,16 @@ def decided(content: dict[str, Any]) -> str:
     return _TESTS.format(**content["tests"], images=MIN_IMAGES)
 
 
+def metric_test_text(content: dict[str, Any]) -> str:
+    """Returns a paragraph on what the right orders of a metric are."""
+    test = content["run"]["settings"]["metric_test"]
+    return _METRIC_TEST.format(
+        method=method_title(content, test["method"]),
+        images=count(test["images"], "image"),
+        able=ABLE,
+    )
+
+
 def _claims(content: dict[str, Any]) -> list[str]:
     """Returns a table of the claims and what the rows say of them."""
     if not content["claims"]:
@@ -132,7 +151,7 @@ def _claims(content: dict[str, Any]) -> list[str]:
         lines.append(
             [
                 _text(entry["claim"]),
-                f"**{entry['verdict']}**{images_needed(entry)}",
+                f"**{entry['verdict']}**{claim_marks(entry)}",
                 str(entry["n"]),
                 f"{ends[0]} [{ends[1]}, {ends[2]}]",
                 f"{entry['margin']:g}",
@@ -179,7 +198,7 @@ def _model(content: dict[str, Any], model: str) -> list[str]:
     if others:
         blocks.append("### Wins\n\nShare of images on which the row beats the column.")
         blocks += [
-            _wins(content, others, metric)
+            _wins(content, model, others, metric)
             for metric in metrics
             if direction(content, metric)
         ]
@@ -198,6 +217,9 @@ def _means(
     for method in content["run"]["methods"]:
         cells = [_mean(found[method, m], digits[m]["means"]) for m in metrics]
         lines.append([_title(content, method), *cells])
+    if any(entry["model"] == model for entry in content["metric_tests"]):
+        shares = [right_orders(content, model, metric) for metric in metrics]
+        lines.insert(0, ["*right orders*", *shares])
     for name, field in (
         ("images", "n"),
         ("missing", "missing"),
@@ -206,7 +228,8 @@ def _means(
         cells = [counts(means, metric, field) for metric in metrics]
         if name == "images" or any(cell != "0" for cell in cells):
             lines.append([f"*{name}*", *cells])
-    return markdown_table(["method", *(_heading(content, m) for m in metrics)], lines)
+    heads = [_heading(content, model, metric) for metric in metrics]
+    return markdown_table(["method", *heads], lines)
 
 
 def _mean(entry: dict[str, Any], digits: int) -> str:
@@ -235,7 +258,8 @@ def _differences(
             cell = f"**{mean}**" if pair["distinct"] else mean
             cells.append(f"{cell} {interval(pair, digits, '+')}".rstrip())
         lines.append([_title(content, method), *cells])
-    return markdown_table(["method", *(_heading(content, m) for m in metrics)], lines)
+    heads = [_heading(content, model, metric) for metric in metrics]
+    return markdown_table(["method", *heads], lines)
 
 
 def _costs(content: dict[str, Any], model: str) -> list[str]:
@@ -256,7 +280,9 @@ def _costs(content: dict[str, Any], model: str) -> list[str]:
     return ["### Cost of one map: median (mean)", markdown_table(heading, lines)]
 
 
-def _wins(content: dict[str, Any], others: list[dict[str, Any]], metric: str) -> str:
+def _wins(
+    content: dict[str, Any], model: str, others: list[dict[str, Any]], metric: str
+) -> str:
     shares = {
         (p["method"], p["other"]): p["wins"] for p in others if p["metric"] == metric
     }
@@ -268,7 +294,7 @@ def _wins(content: dict[str, Any], others: list[dict[str, Any]], metric: str) ->
     table = markdown_table(
         ["", *(_title(content, method) for method in methods)], lines
     )
-    heading = _heading(content, metric)
+    heading = _heading(content, model, metric)
     return f"<details><summary>{heading}</summary>\n\n{table}\n\n</details>"
 
 
@@ -292,10 +318,11 @@ def _failures(content: dict[str, Any]) -> list[str]:
     return blocks
 
 
-def _heading(content: dict[str, Any], metric: str) -> str:
+def _heading(content: dict[str, Any], model: str, metric: str) -> str:
     unit = _text(unit_of(content, metric))
     name = f"{_text(metric_title(metric))} {direction(content, metric)}".rstrip()
-    return f"{name} ({unit})"
+    mark = judging_mark(content, model, metric)
+    return f"{name} ({unit})" + (f", {mark}" if mark else "")
 
 
 def _title(content: dict[str, Any], method: str) -> str:

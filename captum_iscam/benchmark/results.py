@@ -11,6 +11,7 @@ import numpy as np
 
 from captum_iscam.benchmark import storage
 from captum_iscam.benchmark.bootstrap import Array, common_grid, on_grid
+from captum_iscam.benchmark.degradation import Ability, Orders, ability
 
 
 class Failure(NamedTuple):
@@ -49,6 +50,8 @@ class Results:
         failures (Counter): The number of images with each error.
         curves (dict): `(images, methods, points)` for each model and curve metric.
         grid (Array): The fractions of the curves.
+        tests (dict): For each model and metric that was tested, what
+            :mod:`.degradation` says of its orders.
     """
 
     run: dict[str, Any]
@@ -58,6 +61,12 @@ class Results:
     failures: Counter[Failure] = field(default_factory=Counter)
     curves: dict[tuple[str, str], Array] = field(default_factory=dict)
     grid: Array = field(default_factory=lambda: common_grid([]))
+    tests: dict[tuple[str, str], Ability] = field(default_factory=dict)
+
+    def cannot_judge(self, model: str, metric: str) -> bool:
+        """Whether a test has shown that a metric cannot judge on a model."""
+        test = self.tests.get((model, metric))
+        return test is not None and test.can_judge is False
 
     @property
     def images(self) -> list[dict[str, Any]]:
@@ -113,6 +122,7 @@ def read_results(folder: Path) -> Results:
     for record in storage.read_lines(folder / storage.ROWS):
         _enter(results, indices, storage.Row(**record))
     _enter_curves(results, indices, folder)
+    _enter_tests(results, indices, folder)
     return results
 
 
@@ -128,7 +138,9 @@ class _Indices:
     def shape(self) -> tuple[int, int]:
         return len(self.images), len(self.methods)
 
-    def of(self, record: storage.Row | storage.Curve) -> tuple[int, int]:
+    def of(
+        self, record: storage.Row | storage.Curve | storage.JudgedMap
+    ) -> tuple[int, int]:
         known = (
             record.image in self.images
             and record.model in self.models
@@ -177,3 +189,15 @@ def _enter_curves(results: Results, indices: _Indices, folder: Path) -> None:
             shape = (*indices.shape, len(results.grid))
             results.curves[key] = np.full(shape, np.nan)
         results.curves[key][index] = on_grid(fractions, scores, results.grid)
+
+
+def _enter_tests(results: Results, indices: _Indices, folder: Path) -> None:
+    found: dict[tuple[str, str], list[Orders]] = {}
+    for judged in storage.read_orders(folder):
+        indices.of(judged)
+        model, method, metric = judged.model, judged.method, judged.metric
+        found.setdefault((model, metric), []).append(judged.right)
+        if judged.error is not None:
+            error = f"in the test of metrics: {judged.error}"
+            results.failures[Failure(model, method, metric, error)] += 1
+    results.tests = {key: ability(orders) for key, orders in found.items()}

@@ -23,6 +23,7 @@ from captum_iscam.benchmark.experiment import Experiment, check_same_experiment
 from captum_iscam.benchmark.storage import (
     IMAGES,
     MAPS,
+    ORDERS,
     ROWS,
     RUN,
     WRITTEN,
@@ -64,9 +65,9 @@ def run(
 
         group.join(experiment.device)
         group.first(open_folder)
-        done = done_cells(folder)
+        done, tested = done_cells(folder), done_cells(folder, ORDERS)
         with Store(folder, group.rank) as store:
-            _work(Evaluator(experiment, store, done), group)
+            _work(Evaluator(experiment, store, done, tested), group)
         group.wait()
         group.first(lambda: _finish(folder, experiment))
         group.leave()

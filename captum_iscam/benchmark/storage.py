@@ -5,6 +5,7 @@
     OUT/run.json                             the settings, written before the first row
     OUT/rows/rank0.jsonl                     one `Row` per line, a file per process
     OUT/curves/rank0.jsonl                   one `Curve` per line, a file per process
+    OUT/orders/rank0.jsonl                   one `JudgedMap` per line, of tested metrics
     OUT/images/<key>.jpg                     the input's crop, at most 160 pixels
     OUT/maps/<model>/<method>/<key>.png      8-bit grey, at most 112 pixels
     OUT/summary.md, summary.tex, summary.csv, summary_wide.csv, summary.json
@@ -44,28 +45,30 @@ which every map has rows. The rows use the same names of models and methods.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from captum_iscam._utils.files import not_written, safe_name, write_whole
-from captum_iscam.benchmark.line_format import check_is_file, parse_line
+from captum_iscam._utils.files import safe_name, write_whole
+from captum_iscam.benchmark.line_format import (
+    Lines,
+    check_is_file,
+    ends_incomplete,
+    parse_line,
+)
+from captum_iscam.benchmark.thumbnails import as_png
 
 RUN = "run.json"
 ROWS = "rows"
 CURVES = "curves"
+ORDERS = "orders"
 MAPS = "maps"
 IMAGES = "images"
 SUMMARY_MARKDOWN = "summary.md"
@@ -79,6 +82,7 @@ REPORT_DATA = "report_data"
 WRITTEN = (
     ROWS,
     CURVES,
+    ORDERS,
     SUMMARY_MARKDOWN,
     SUMMARY_LATEX,
     SUMMARY_CSV,
@@ -88,12 +92,6 @@ WRITTEN = (
     REPORT_DATA,
 )
 """Names of what a run writes that other programs may use too."""
-
-MAP_SIZE = 112
-"""Longest side of a stored map in pixels."""
-
-THUMBNAIL_SIZE = 160
-"""Longest side of a stored image in pixels."""
 
 COSTS = ("seconds", "forward_passes", "backward_passes")
 """Metrics of what a map costs; lower is better."""
@@ -176,7 +174,37 @@ class Curve:
         return Key(self.image, self.model, self.method, self.metric)
 
 
-_ROW, _CURVE = ([field.name for field in fields(of)] for of in (Row, Curve))
+@dataclass(frozen=True)
+class JudgedMap:
+    """How a metric has ordered a map and its copies that are worse.
+
+    Attributes:
+        image (str): Id of the image.
+        model (str): Name of the model.
+        method (str): Name of the method.
+        metric (str): Name of the metric.
+        target (int or None): Class the map explains; None if the model failed.
+        other_target (int or None): The other class; None where there is none.
+        right (dict[str, list[float or None]]): What :mod:`.degradation` calls `Orders`.
+        error (str or None): The error in their place, in one line.
+    """
+
+    image: str
+    model: str
+    method: str
+    metric: str
+    target: int | None = None
+    other_target: int | None = None
+    right: dict[str, list[float | None]] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """The key of its metric's row."""
+        return Key(self.image, self.model, self.method, self.metric)
+
+
+_KINDS = [[field.name for field in fields(of)] for of in (Row, Curve, JudgedMap)]
 
 
 def image_key(name: str) -> str:
@@ -194,7 +222,7 @@ def image_key(name: str) -> str:
 
 
 def rank_file(folder: Path, kind: str, rank: int) -> Path:
-    """Returns the file of `ROWS` or `CURVES` that a process writes."""
+    """Returns the file of `ROWS`, `CURVES` or `ORDERS` that a process writes."""
     return folder / kind / f"rank{rank}.jsonl"
 
 
@@ -208,7 +236,7 @@ def image_file(folder: Path, key: str) -> Path:
     return folder / IMAGES / f"{key}.jpg"
 
 
-def to_line(record: Row | Curve) -> bytes:
+def to_line(record: Row | Curve | JudgedMap) -> bytes:
     """Returns a record as one line of JSON.
 
     Raises:
@@ -232,11 +260,23 @@ def read_rows(folder: Path) -> list[Row]:
 
 def read_curves(folder: Path) -> list[Curve]:
     """Returns the curves of all processes, the first where two have the same key."""
-    curves: dict[Key, Curve] = {}
-    for record in read_lines(folder / CURVES):
-        curve = Curve(**record)
-        curves.setdefault(curve.key, curve)
-    return list(curves.values())
+    return _first_of_each(Curve(**record) for record in read_lines(folder / CURVES))
+
+
+def read_orders(folder: Path) -> list[JudgedMap]:
+    """Returns the judged maps of all processes, the first where two have one key."""
+    records = read_lines(folder / ORDERS)
+    return _first_of_each(JudgedMap(**record) for record in records)
+
+
+_Keyed = TypeVar("_Keyed", Curve, JudgedMap)
+
+
+def _first_of_each(records: Iterable[_Keyed]) -> list[_Keyed]:
+    found: dict[Key, _Keyed] = {}
+    for record in records:
+        found.setdefault(record.key, record)
+    return list(found.values())
 
 
 def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
@@ -246,7 +286,7 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
         with file.open("rb") as stream:
             for line in stream:
                 if line.endswith(b"\n"):
-                    yield parse_line(line, file, _ROW, _CURVE)
+                    yield parse_line(line, file, *_KINDS)
 
 
 Cell = tuple[str | None, str | None, str | None]
@@ -265,8 +305,9 @@ class Store:
 
     def __init__(self, folder: Path, rank: int) -> None:
         self._folder, self._rank = folder, rank
-        self._rows = _Lines(rank_file(folder, ROWS, rank))
-        self._curves = _Lines(rank_file(folder, CURVES, rank))
+        self._rows = Lines(rank_file(folder, ROWS, rank))
+        self._curves = Lines(rank_file(folder, CURVES, rank))
+        self._orders: Lines | None = None
 
     def __enter__(self) -> Store:
         """Returns itself; leaving the block closes the files."""
@@ -279,8 +320,8 @@ class Store:
         trace: TracebackType | None,
     ) -> None:
         """Closes the files."""
-        self._rows.close()
-        self._curves.close()
+        for lines in self._files():
+            lines.close()
 
     def add_row(self, row: Row) -> None:
         """Appends a row, which is kept even if the process is killed afterwards."""
@@ -290,10 +331,20 @@ class Store:
         """Appends a curve; call it before the row it belongs to is appended."""
         self._curves.append(to_line(curve))
 
+    def add_orders(self, judged: JudgedMap) -> None:
+        """Appends a judged map; without any there is no file."""
+        if self._orders is None:
+            self._orders = Lines(rank_file(self._folder, ORDERS, self._rank))
+        self._orders.append(to_line(judged))
+
     def sync(self) -> None:
-        """Waits until all rows and curves are on the disk."""
-        self._curves.sync()
-        self._rows.sync()
+        """Waits until everything that was appended is on the disk."""
+        for lines in self._files():
+            lines.sync()
+
+    def _files(self) -> list[Lines]:
+        files = [self._curves, self._rows, self._orders]
+        return [lines for lines in files if lines is not None]
 
     def save_image(self, key: str, jpeg: bytes) -> None:
         """Writes the thumbnail of an image, if it is missing."""
@@ -307,96 +358,22 @@ class Store:
         write_whole(file, as_png(maps), self._rank)
 
 
-class _Lines:
-    """A file to which lines are appended; a failed write leaves no incomplete line."""
-
-    def __init__(self, file: Path) -> None:
-        file.parent.mkdir(exist_ok=True)
-        check_is_file(file)
-        self._file = file
-        self._stream = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        self._end = _end_of_last_line(self._stream)
-        os.ftruncate(self._stream, self._end)
-
-    def append(self, line: bytes) -> None:
-        try:
-            written = os.pwrite(self._stream, line, self._end)
-            while written < len(line):
-                written += os.pwrite(self._stream, line[written:], self._end + written)
-        except OSError as error:
-            os.ftruncate(self._stream, self._end)
-            raise not_written(error, self._file) from error
-        self._end += len(line)
-
-    def sync(self) -> None:
-        try:
-            os.fsync(self._stream)
-        except OSError as error:
-            raise not_written(error, self._file) from error
-
-    def close(self) -> None:
-        os.close(self._stream)
-
-
 def count_incomplete_lines(folder: Path) -> int:
     """Returns the number of files whose last line is incomplete."""
-    files = [f for kind in (ROWS, CURVES) for f in (folder / kind).glob("rank*.jsonl")]
-    return sum(_ends_incomplete(file) for file in files)
+    kinds = (ROWS, CURVES, ORDERS)
+    files = [f for kind in kinds for f in (folder / kind).glob("rank*.jsonl")]
+    return sum(ends_incomplete(file) for file in files)
 
 
-def done_cells(folder: Path) -> dict[str, set[Cell]]:
-    """Returns the rows that exist, by image, whichever process wrote them."""
+def done_cells(folder: Path, kind: str = ROWS) -> dict[str, set[Cell]]:
+    """Returns the rows or `ORDERS` that exist, by image, of all processes."""
     done: dict[str, set[Cell]] = {}
-    for record in read_lines(folder / ROWS):
+    for record in read_lines(folder / kind):
         model, method, metric = (
             _interned(record[name]) for name in ("model", "method", "metric")
         )
         done.setdefault(record["image"], set()).add((model, method, metric))
     return done
-
-
-def as_jpeg(image: Image.Image, side: int) -> bytes:
-    """Returns an image of at most `side` pixels as the bytes of a JPEG file."""
-    small = image.copy()
-    small.thumbnail((side, side))
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=80)
-    return stream.getvalue()
-
-
-def as_png(maps: Tensor) -> bytes:
-    """Returns a map `(1, 1, h, w)` as the bytes of a grey PNG; its maximum is white."""
-    values = maps.detach().float().cpu().nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
-    height, width = values.shape[2:]
-    scale = MAP_SIZE / max(height, width)
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    # With antialiasing where the map shrinks, so that no peak is lost between pixels.
-    small = F.interpolate(
-        values, size, mode="bilinear", align_corners=False, antialias=scale < 1
-    )[0, 0]
-    largest = float(small.max())
-    levels = (small / largest if largest > 0 else small).mul(255).round().byte()
-    stream = io.BytesIO()
-    Image.fromarray(np.asarray(levels)).save(stream, "PNG", optimize=True)
-    return stream.getvalue()
-
-
-def _end_of_last_line(stream: int) -> int:
-    """Returns the length of a file up to the end of its last complete line."""
-    size = os.fstat(stream).st_size
-    while size > 0:
-        start = max(0, size - 4096)
-        at = os.pread(stream, size - start, start).rfind(b"\n")
-        if at >= 0:
-            return start + at + 1
-        size = start
-    return 0
-
-
-def _ends_incomplete(file: Path) -> bool:
-    check_is_file(file)
-    with file.open("rb") as stream:
-        return _end_of_last_line(stream.fileno()) < os.fstat(stream.fileno()).st_size
 
 
 def _interned(name: str | None) -> str | None:

@@ -55,8 +55,8 @@ class Summary:
         folder (Path): The benchmark's folder.
         content (dict): The content of `summary.json`: "run", "bootstrap", "reference",
             "citation", "titles", "images", "models", "decimals", "tests", and the lists
-            "claims", "means", "pairs", "costs", "curves" and "failures", one entry per
-            claim, or per model, metric and method.
+            "claims", "metric_tests", "means", "pairs", "costs", "curves" and
+            "failures", one entry per claim, or per model, metric and method.
         results (Results): The rows it was computed from.
     """
 
@@ -130,10 +130,6 @@ def _as_json(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _key(entry: dict[str, Any]) -> tuple[str, str, str]:
-    return entry["model"], entry["metric"], entry["method"]
-
-
 def contents(results: Results, reference: str) -> dict[str, Any]:
     """Returns the content of `summary.json`.
 
@@ -164,6 +160,12 @@ def contents(results: Results, reference: str) -> dict[str, Any]:
         "models": {model: _model(results, model) for model in results.models},
         "decimals": {model: {} for model in results.models},
         "claims": [],
+        "metric_tests": [
+            _test(results, model, metric)
+            for model in results.models
+            for metric in results.metrics(model)
+            if (model, metric) in results.tests
+        ],
         "means": [],
         "pairs": [],
         "costs": [],
@@ -173,7 +175,7 @@ def contents(results: Results, reference: str) -> dict[str, Any]:
             for failure, count in sorted(results.failures.items())
         ],
     }
-    content["claims"] = [_verdict(content, v) for v in verdicts_of(results)]
+    content["claims"] = [_verdict(content, results, v) for v in verdicts_of(results)]
     version = version_of(content)
     content["citation"] = {"text": citation(version), "bibtex": bibtex(version)}
     chances = comparisons(results)
@@ -187,10 +189,33 @@ def contents(results: Results, reference: str) -> dict[str, Any]:
     return content
 
 
-def _verdict(content: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
-    found = {**asdict(verdict.claim), **verdict._asdict()}
+def _verdict(
+    content: dict[str, Any], results: Results, verdict: Verdict
+) -> dict[str, Any]:
+    claim = verdict.claim
+    found = {**asdict(claim), **verdict._asdict()}
     numbers = {k: _number(v) for k, v in found.items() if isinstance(v, float)}
-    return {**found, **numbers, "claim": claim_text(content, verdict.claim)}
+    test = results.tests.get((claim.model, claim.metric))
+    return {
+        **found,
+        **numbers,
+        "claim": claim_text(content, claim),
+        "metric_can_judge": None if test is None else test.can_judge,
+    }
+
+
+def _test(results: Results, model: str, metric: str) -> dict[str, Any]:
+    test = results.tests[model, metric]
+    return {
+        "model": model,
+        "metric": metric,
+        "method": results.run["settings"]["metric_test"]["method"],
+        "maps": test.maps,
+        "right_orders": None if test.share is None else _number(test.share),
+        "kinds": {kind: _number(share) for kind, share in test.shares.items()},
+        "undefined": _number(test.undefined),
+        "can_judge": test.can_judge,
+    }
 
 
 def _model(results: Results, model: str) -> dict[str, Any]:
@@ -225,6 +250,9 @@ def _compare(
     )
     found = bootstrap(values)
     best = best_methods(values, results.methods, about["higher_is_better"])
+    if results.cannot_judge(model, metric):  # so it decides nothing
+        best = set()
+        differences = [{**pair, "distinct": False} for pair in differences]
     level = {
         pair["method"]
         for pair in differences
@@ -338,36 +366,6 @@ def _mean_curves(results: Results, model: str, metric: str) -> list[dict[str, An
         for i, method in enumerate(results.methods)
         if n[i] > 0
     ]
-
-
-def describe_without_value(content: dict[str, Any]) -> list[str]:
-    """Returns a line for each method on each network of which all images failed.
-
-    It fails where a metric, or the map itself, has errors and no value at all.
-
-    Args:
-        content (dict): The content of `summary.json`.
-    """
-    images = content["images"]
-    if images["total"] == len(images["unreadable"]):
-        return [f"none of the {images['total']} images could be read"]
-    valued = {_key(e) for e in (*content["means"], *content["costs"]) if e["n"]}
-    found: dict[tuple[str, str], list[str]] = {}
-    errors: dict[tuple[str, str], str] = {}
-    for failure in content["failures"]:
-        model, metric, method = _key(failure)
-        names = found.setdefault((model, method), [])
-        if (model, metric, method) not in valued and metric not in names:
-            names.append(metric)
-            errors.setdefault((model, method), failure["error"])
-    lines = []
-    for of, names in found.items():
-        # Without its cost there is no map.
-        whole = set(storage.COSTS) <= set(names)
-        if names:
-            what = "every image has an error" if whole else f"no {', '.join(names)}"
-            lines.append(f"{', '.join(of)}: {what} ({errors[of]})")
-    return lines
 
 
 def _median(values: Array) -> float:

@@ -39,6 +39,44 @@ def direction(content: dict[str, Any], metric: str) -> str:
     return "" if higher is None else "↑" if higher else "↓"
 
 
+def test_of(content: dict[str, Any], model: str, metric: str) -> dict[str, Any] | None:
+    """Returns the entry of a metric's test on a network, None without one.
+
+    Args:
+        content (dict): The content of `summary.json`.
+        model (str): The network.
+        metric (str): The metric.
+    """
+    for entry in content["metric_tests"]:
+        if (entry["model"], entry["metric"]) == (model, metric):
+            return dict(entry)
+    return None
+
+
+def right_orders(content: dict[str, Any], model: str, metric: str) -> str:
+    """Returns a metric's share of right orders, a dash where it has none.
+
+    It is rounded down, so that what is below the limit is shown below it.
+    """
+    test = test_of(content, model, metric)
+    share = None if test is None else test["right_orders"]
+    return "-" if share is None else f"{int(100 * share + 1e-4)}%"
+
+
+def judging_mark(content: dict[str, Any], model: str, metric: str) -> str:
+    """Returns the mark of a metric that cannot judge on a network, nothing for others.
+
+    Args:
+        content (dict): The content of `summary.json`.
+        model (str): The network.
+        metric (str): The metric.
+    """
+    test = test_of(content, model, metric)
+    if test is None or test["can_judge"] is not False:
+        return ""
+    return f"cannot judge here ({right_orders(content, model, metric)})"
+
+
 def unit_of(content: dict[str, Any], metric: str) -> str:
     """Returns the sign or the name of a metric's unit."""
     unit = str(content["run"]["metrics"][metric]["unit"])
@@ -115,6 +153,12 @@ def claim_text(content: dict[str, Any], claim: Claim) -> str:
     if claim.direction == "better":
         return f"{first} is better than {second}: {what}, {where}"
     return f"{first} is {claim.direction} than {second}: {what}, {where}"
+
+
+def claim_marks(entry: dict[str, Any]) -> str:
+    """Returns what stands behind a claim's verdict: what would decide, and a doubt."""
+    doubt = ", metric cannot judge here" if entry["metric_can_judge"] is False else ""
+    return images_needed(entry) + doubt
 
 
 def images_needed(entry: dict[str, Any]) -> str:

@@ -34,8 +34,7 @@ from captum_iscam.benchmark.storage import (
     SUMMARY_LATEX,
     SUMMARY_MARKDOWN,
 )
-from captum_iscam.benchmark.summary import describe_without_value
-from captum_iscam.benchmark.terminal import as_text
+from captum_iscam.benchmark.terminal import as_text, describe_without_value
 from captum_iscam.cli.explain import check_score, choose_device, network_options
 from captum_iscam.cli.output import make_folder, print_line
 from captum_iscam.cli.parser import METHODS, PRESETS
@@ -190,6 +189,7 @@ def _experiment(args: argparse.Namespace, group: Group) -> Experiment:
         args.autocast,
         device,
         args.workers if data.kind != "scenes" else 0,
+        args.test_metrics,
     )
 
 

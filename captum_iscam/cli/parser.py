@@ -286,6 +286,17 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "these are not given",
     )
     group.add_argument(
+        "--test-metrics",
+        type=not_negative,
+        default=0,
+        metavar="N",
+        help="on the first N images, test on each network which metrics can judge: "
+        "whether they put a map of the first method, controls ignored, before copies "
+        "that are worse by construction. An image costs one map and nine values of "
+        "each metric: 729 passes with the default metrics and no boxes. Use 10 or more "
+        "(default: 0, no test)",
+    )
+    group.add_argument(
         "--preset",
         choices=sorted(PRESETS),
         help="poster: VGG-16 features, ResNet-18 layer4 and SqueezeNet 1.0 features, "

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_iscam._utils.files import as_json, write_folder
-from captum_iscam.benchmark.storage import as_jpeg, as_png
+from captum_iscam.benchmark.thumbnails import as_jpeg, as_png
 from captum_iscam.cli.output import ARRAYS, RECORD
 from captum_iscam.cli.record import Explanation, Target, versions
 from captum_iscam.methods import METHODS

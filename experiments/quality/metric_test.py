@@ -1,21 +1,26 @@
 """Which metrics can judge maps: do they put maps that are made worse in order?
 
-    python -m experiments.quality.metric_test MAPS.pt --photographs 10
+    python -m experiments.quality.metric_test MAPS.pt
+    python -m experiments.quality.metric_test MAPS.pt --networks squeezenet1_1
 
-makes IS-CAM's maps of each object of the bundled scenes and, with photographs, of the
-predicted class of each, and keeps them in MAPS.pt: where that file is, only the metrics
-run. The other class is that of another object of the scene, the most probable one where
-there is no other object, and on photographs the least probable class, since the next
-one often is a kind of the same thing. Writes `metric_test.md` and `metric_test.csv.gz`.
+makes IS-CAM's maps of each object of the bundled scenes or, for other networks, of the
+predicted class of photographs, and keeps them in MAPS.pt: where that file is, only the
+metrics run. The other class is that of another object of the scene, the most probable
+one where there is no other object, and on photographs the least probable class, since
+the next one often is a kind of the same thing. Writes `metric_test.md` and
+`metric_test.csv.gz`; networks that are not named keep what these have of them.
 Metrics that call the method judge a method, not a map, and are excluded, as are
 attainable insertion and deletion on photographs. On scenes these have 4 x 4 patches,
-for 153 passes instead of 1275.
+for 153 passes instead of 1275. `captum-iscam benchmark --test-metrics` does the same
+with networks and images of your own.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+import csv
+import gzip
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +30,12 @@ from torch import Tensor, nn
 
 from captum_iscam import LayerIntegratedScoreCAM
 from captum_iscam.benchmark.degradation import (
-    ABLE,
-    Order,
+    KINDS,
+    Orders,
+    ability,
     degraded_maps,
-    orders,
-    share_of_right_orders,
+    judges_maps,
+    orders_of,
 )
 from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.benchmark.metric_registry import METRICS
@@ -39,7 +45,7 @@ from experiments._common import save_rows
 from experiments.quality.photographs import as_input, network, photographs
 
 OUT = Path(__file__).parents[1] / "results" / "metric_test"
-KINDS = ("noise", "shift", "flip", "other class", "constant", "all")
+SCENES = "scene-net"
 
 
 class Row(NamedTuple):
@@ -98,7 +104,7 @@ def on_scenes() -> Iterator[tuple[str, str, nn.Module, MetricContext]]:
                 interventions=without.unsqueeze(0),
                 object_masks=scene.masks.unsqueeze(0),
             )
-            yield "scene-net", f"scene_{number}", model.features, context
+            yield SCENES, f"scene_{number}", model.features, context
 
 
 def on_photographs(
@@ -130,15 +136,12 @@ def explained(
         yield Case(name, image, replace(context, attributions=maps[:, :1]), maps[:, 1:])
 
 
-def tested(context: MetricContext) -> dict[str, MetricSpec]:
-    """Returns the metrics of the table that judge this map."""
-    scene = context.masks is not None
+def tested(scene: bool) -> dict[str, MetricSpec]:
+    """Returns the metrics of the table that judge a map of a scene or photograph."""
     return {
         name: replace(spec, chosen={"patches": 4}) if spec.group == "named" else spec
         for name, spec in METRICS.items()
-        if spec.metric.higher_is_better is not None
-        and "attributions" in spec.parameters
-        and "explanation_func" not in spec.parameters
+        if judges_maps(spec)
         and (scene or not (spec.needs_regions or spec.needs_interventions))
         and (scene or spec.group != "named")
     }
@@ -146,20 +149,14 @@ def tested(context: MetricContext) -> dict[str, MetricSpec]:
 
 def judge(case: Case) -> Iterator[Row]:
     """Yields the orders in which each metric puts a map and its worse copies."""
-    noise = torch.Generator().manual_seed(0)
-    maps = degraded_maps(case.context.attributions, case.other, noise)
-    for metric, spec in tested(case.context).items():
-        higher = spec.metric.higher_is_better
-        for order in orders(_values(spec, case), maps, higher_is_better=higher):
-            about = (case.network, case.image, case.context.target, metric)
-            yield Row(*about, order.kind, order.step, order.right)
-
-
-def _values(spec: MetricSpec, case: Case) -> Callable[[Tensor], float | None]:
-    def value(maps: Tensor) -> float | None:
-        return spec.evaluate(replace(case.context, attributions=maps)).value
-
-    return value
+    context = case.context
+    noise = torch.Generator().manual_seed(context.seed)
+    maps = degraded_maps(context.attributions, case.other, noise)
+    for metric, spec in tested(case.network == SCENES).items():
+        about = (case.network, case.image, context.target, metric)
+        for kind, steps in orders_of(spec, context, maps).items():
+            for step, right in enumerate(steps, 1):
+                yield Row(*about, kind, step, right)
 
 
 def table(rows: list[Row]) -> str:
@@ -170,42 +167,66 @@ def table(rows: list[Row]) -> str:
         maps = len({(row.image, row.target) for row in own})
         lines = sorted(_lines(own), key=lambda line: -line[1])
         cells = [cells for cells, _ in lines]
-        heads = ["metric", *KINDS, "undefined", "can judge"]
+        heads = ["metric", *KINDS, "all", "undefined", "can judge"]
         blocks += [f"### {name}, {maps} maps", markdown_table(heads, cells, left=1)]
     return "\n\n".join(blocks)
 
 
 def _lines(rows: list[Row]) -> Iterator[tuple[list[str], float]]:
-    for metric in dict.fromkeys(row.metric for row in rows):
-        own = [Order(r.kind, r.step, r.right) for r in rows if r.metric == metric]
-        shares = share_of_right_orders(own)
-        undefined = sum(order.right is None for order in own) / len(own)
-        found = [
-            f"{100 * shares[kind]:.0f}" if kind in shares else "" for kind in KINDS
-        ]
-        able = "yes" if shares.get("all", 0) >= ABLE else "**no**"
-        words = [metric.replace("_", " "), *found, f"{100 * undefined:.0f}", able]
-        yield words, shares.get("all", 0)
+    found: dict[str, dict[tuple[str, int], Orders]] = {}
+    for row in rows:
+        of_map = found.setdefault(row.metric, {}).setdefault(
+            (row.image, row.target), {}
+        )
+        of_map.setdefault(row.kind, []).append(row.right)
+    for metric, by_map in found.items():
+        test = ability(by_map.values())
+        shares = [test.shares.get(kind) for kind in KINDS]
+        cells = ["" if x is None else f"{100 * x:.0f}" for x in (*shares, test.share)]
+        able = "yes" if test.can_judge else "**no**"
+        title = metric.replace("_", " ")
+        yield [title, *cells, f"{100 * test.undefined:.0f}", able], test.share or 0
+
+
+def kept_rows(networks: list[str]) -> list[Row]:
+    """Returns the rows of before of all networks but these."""
+    file = OUT.with_suffix(".csv.gz")
+    if not file.exists():
+        return []
+    with gzip.open(file, "rt") as stream:
+        _, *lines = csv.reader(stream)
+    return [
+        Row(
+            *names,
+            int(target),
+            metric,
+            kind,
+            int(step),
+            float(right) if right else None,
+        )
+        for *names, target, metric, kind, step, right in lines
+        if names[0] not in networks
+    ]
 
 
 def main() -> None:
     """Makes or reads the maps, runs the metrics, and writes table and rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("maps", type=Path)
-    parser.add_argument("--photographs", type=int, default=0)
-    parser.add_argument("--networks", nargs="+", default=["squeezenet1_1"])
+    parser.add_argument("--photographs", type=int, default=10)
+    parser.add_argument("--networks", nargs="+", default=[SCENES])
     args = parser.parse_args()
     kept = torch.load(args.maps) if args.maps.exists() else {}
-    sources = [on_scenes()]
-    if args.photographs:
-        sources += [on_photographs(name, args.photographs) for name in args.networks]
-    rows = []
-    for case in (case for source in sources for case in explained(source, kept)):
-        rows += judge(case)
-        torch.save(kept, args.maps)
-        print(case.network, case.image, case.context.target, flush=True)
-    save_rows(OUT, rows)
-    OUT.with_suffix(".md").write_text(table(rows) + "\n")
+    rows = kept_rows(args.networks)
+    for name in args.networks:
+        scene = name == SCENES
+        source = on_scenes() if scene else on_photographs(name, args.photographs)
+        for case in explained(source, kept):
+            torch.save(kept, args.maps)
+            rows += judge(case)
+            save_rows(OUT, rows)
+            OUT.with_suffix(".md").write_text(table(rows) + "\n")
+            print(case.network, case.image, case.context.target, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from captum_iscam.benchmark import storage
-from captum_iscam.benchmark.storage import Curve, Row
+from captum_iscam.benchmark.storage import Curve, JudgedMap, Row
 
 METHODS = {
     "is-cam": "IS-CAM",
@@ -105,6 +105,24 @@ def rows_folder(folder, values, **settings):
         rows += image_rows(run, i, {m: table[i] for m, table in values.items()})
     write_records(folder, storage.ROWS, rows)
     return run, rows
+
+
+def write_tests(folder, run, shares):
+    """Adds a test of metrics: `shares` is {metric: right orders of ten maps}."""
+    method = next(iter(run["methods"]))
+    run["settings"]["metric_test"] = {"images": 10, "method": method}
+    write_run(folder, run)
+    images = [image["id"] for image in run["data"]["images"][:10]]
+    model = next(iter(run["models"]))
+    write_records(
+        folder,
+        storage.ORDERS,
+        [
+            JudgedMap(image, model, method, metric, 0, 1, {"flip": [float(i < right)]})
+            for metric, right in shares.items()
+            for i, image in enumerate(images)
+        ],
+    )
 
 
 def full_folder(

@@ -55,4 +55,5 @@ def result(folder):
         if file.is_file() and not file.name.startswith(".")
     }
     curves = {curve.key: curve for curve in storage.read_curves(folder)}
-    return without_time, means, pictures, curves
+    orders = {judged.key: judged for judged in storage.read_orders(folder)}
+    return without_time, means, pictures, curves, orders

@@ -15,7 +15,8 @@
 //    function is a listener, `true` an attribute without value, `false` and `null` none)
 //    and children (nodes, texts, lists of both; `null` is skipped).
 // 3. It writes means by `fixed` and `decimalsOf`, other numbers by `number`, `quantity` and
-//    `count`, and names by `words`, `unitOf` and `titleOf`.
+//    `count`, and names by `words`, `unitOf` and `titleOf`. Where `cannotJudge`, nothing of
+//    a metric is bold; `judgingNote` says so.
 // 4. It has the colours of methods from `colourOf`, `dashOf` and `swatch`, so that a method
 //    looks the same everywhere.
 // 5. It takes the ticks of an axis from `evenTicks` and `tickText`.
@@ -148,6 +149,30 @@ function entriesOf(list, model, metric) {
       .filter((e) => e.model === model && e.metric === metric)
       .map((e) => [e.method, e]),
   );
+}
+
+// The test of a metric on a network: its share of right orders, rounded down, so that what
+// is below the limit is shown below it; null where it was not tested.
+function testOf(model, metric) {
+  return report.metric_tests.find((e) => e.model === model && e.metric === metric) ?? null;
+}
+
+function cannotJudge(model, metric) {
+  return testOf(model, metric)?.can_judge === false;
+}
+
+function judgingText(model, metric) {
+  const share = testOf(model, metric)?.right_orders ?? null;
+  if (share === null) return null;
+  const percent = `${Math.floor(100 * share + 1e-4)}%`;
+  return cannotJudge(model, metric) ? `cannot judge here (${percent})` : `right orders ${percent}`;
+}
+
+// The same, for a table's head or a line of its own.
+function judgingNote(model, metric) {
+  const doubt = cannotJudge(model, metric) ? "unit doubt" : "unit";
+  const text = judgingText(model, metric);
+  return text && element("span", { class: doubt }, text);
 }
 
 // Colours that differ in hue and lightness on light and dark paper. The eighth method has

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from captum_iscam._utils.files import safe_name, write_whole
 from captum_iscam.benchmark import storage
-from captum_iscam.benchmark.markdown import decided
+from captum_iscam.benchmark.markdown import decided, metric_test_text
 from captum_iscam.benchmark.report.parts import (
     as_script,
     colour_filters,
@@ -106,6 +106,8 @@ def write_report(folder: Path | str, summary: Summary | None = None) -> Path:
     page = folder / REPORT
     extras = {**_extras(summary.results), "files": _files(summary.content)}
     extras["decided"] = decided(summary.content)
+    if summary.content["metric_tests"]:
+        extras["tested"] = metric_test_text(summary.content)
     html = _page({**summary.content, **extras})
     write_whole(page, html.encode())
     for old in set(data.glob("*.js")) - written:

@@ -1,7 +1,8 @@
 // A table that a click on a column's title sorts, and what columns of methods share.
 
 // A column has a title, a unit, value(row) to sort by, cell(row), and whether the first
-// click puts high values on top. Missing values stay at the end.
+// click puts high values on top. Missing values stay at the end. It may have a note below
+// the unit, and its cells may be muted.
 function sortableTable(place, columns, rows, footer = []) {
   const body = element("tbody");
   const heads = columns.map((column, i) =>
@@ -10,12 +11,19 @@ function sortableTable(place, columns, rows, footer = []) {
       { scope: "col" },
       element("button", { type: "button", click: () => sort(i) }, column.title),
       column.unit ? element("span", { class: "unit" }, column.unit) : null,
+      column.note ?? null,
     ),
   );
 
+  function cellOf(column, row) {
+    const cell = column.cell(row);
+    if (column.muted) cell.classList.add("muted");
+    return cell;
+  }
+
   function fill(ordered) {
     body.replaceChildren(
-      ...ordered.map((row) => element("tr", {}, columns.map((column) => column.cell(row)))),
+      ...ordered.map((row) => element("tr", {}, columns.map((column) => cellOf(column, row)))),
     );
   }
 

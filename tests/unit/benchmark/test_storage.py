@@ -2,8 +2,10 @@
 
 import errno
 import io
+import json
 import os
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +14,15 @@ from PIL import Image
 from captum_iscam._utils.files import write_whole
 from captum_iscam.benchmark import storage
 from captum_iscam.benchmark.evaluation import CachedExplainer
-from captum_iscam.benchmark.storage import Curve, Key, Row, Store, done_cells
+from captum_iscam.benchmark.storage import (
+    Curve,
+    JudgedMap,
+    Key,
+    Row,
+    Store,
+    done_cells,
+)
+from captum_iscam.benchmark.thumbnails import as_jpeg
 
 ROW = Row("a/b.jpg", "net", "grad-cam", "insertion", 0.1 + 0.2, 3, 3, 3, 0.5, "cat")
 
@@ -31,6 +41,47 @@ def test_rows_come_back_as_they_were(tmp_path):
     assert storage.read_curves(tmp_path) == [curve]
     assert storage.rank_file(tmp_path, storage.ROWS, 2).read_bytes().count(b"\n") == 3
     assert done_cells(tmp_path)["a/b.jpg"] == {("net", "grad-cam", "insertion")}
+
+
+def test_judged_maps_come_back_as_they_were(tmp_path):
+    about = ("a/b.jpg", "net", "grad-cam", "insertion")
+    right = {"noise": [1.0, 0.5], "flip": [None]}
+    judged = JudgedMap(*about, target=3, other_target=7, right=right)
+    failed = JudgedMap(*about[:3], "deletion", error="no value")
+
+    with Store(tmp_path, 2) as opened:
+        assert not (tmp_path / storage.ORDERS).exists()
+        opened.add_orders(judged)
+        opened.add_orders(failed)
+        opened.sync()
+    file = storage.rank_file(tmp_path, storage.ORDERS, 2)
+    with file.open("ab") as stream:
+        stream.write(storage.to_line(replace(judged, right={})) + b'{"image":"a/b')
+
+    assert storage.read_orders(tmp_path) == [judged, failed]
+    assert storage.count_incomplete_lines(tmp_path) == 1
+    cells = {("net", "grad-cam", "insertion"), ("net", "grad-cam", "deletion")}
+    assert done_cells(tmp_path, storage.ORDERS) == {"a/b.jpg": cells}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"right": {"noise": [float("inf")]}},
+        {"right": {"noise": 1.0}},
+        {"right": [1.0]},
+        {"method": None},
+        {"value": 1.0},
+    ],
+)
+def test_a_damaged_judged_map_is_named(tmp_path, change):
+    about = {"image": "a", "model": "net", "method": "grad-cam", "metric": "insertion"}
+    file = storage.rank_file(tmp_path, storage.ORDERS, 0)
+    file.parent.mkdir()
+    file.write_text(json.dumps({**about, "right": {}, **change}) + "\n")
+
+    with pytest.raises(ValueError, match="a folder with unchanged rows"):
+        storage.read_orders(tmp_path)
 
 
 def test_numbers_that_json_does_not_know_are_refused():
@@ -143,7 +194,7 @@ def test_maps_without_a_maximum_are_black(tmp_path, value):
 
 
 def test_thumbnails_are_at_most_so_large():
-    jpeg = storage.as_jpeg(Image.new("RGB", (224, 200)), 160)
+    jpeg = as_jpeg(Image.new("RGB", (224, 200)), 160)
 
     with Image.open(io.BytesIO(jpeg)) as picture:
         assert picture.size == (160, 143)

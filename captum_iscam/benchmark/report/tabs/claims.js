@@ -49,7 +49,12 @@ function claimColumns() {
       title: "Verdict",
       value: (claim) => claim.verdict,
       cell: (claim) =>
-        element("td", {}, element("span", { class: "best" }, claim.verdict), neededText(claim)),
+        element(
+          "td", {}, element("span", { class: "best" }, claim.verdict), neededText(claim),
+          claim.metric_can_judge === false
+            ? element("span", { class: "unit doubt" }, "metric cannot judge here")
+            : null,
+        ),
     },
     numeric("Images", (c) => c.n, (c) => String(c.n)),
     numeric("Difference", (c) => c.mean, (c) => [

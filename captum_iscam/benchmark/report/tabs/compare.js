@@ -22,6 +22,7 @@ registerTab({
         { class: "controls" },
         element("label", {}, "Metric ", element("select", { id: "metric", change: redraw })),
       ),
+      element("div", { id: "judging" }),
       element(
         "div",
         { class: "columns" },
@@ -48,6 +49,7 @@ registerTab({
     offerMetrics(byId("metric"), model);
     const metric = byId("metric").value;
     if (!metric) return;
+    byId("judging").replaceChildren(judgingNote(model, metric) ?? "");
     const found = entriesOf("means", model, metric);
     const higher = report.run.metrics[metric].higher_is_better;
     const ordered = sorted(methods, (method) => found.get(method).mean, !higher);

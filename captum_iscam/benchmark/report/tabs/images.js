@@ -134,7 +134,7 @@ function card(model, image, seen, values, enlarge) {
   const at = metricsOf(model).indexOf(metric);
   const figures = methods.map((method, j) =>
     figure(
-      model, image, method, metric, values?.[j]?.[at] ?? null, bestOf(values, at, metric),
+      model, image, method, metric, values?.[j]?.[at] ?? null, bestOf(model, values, at, metric),
       seen !== null && !seen.without.includes(method) ? enlarge : null,
     ),
   );
@@ -207,9 +207,9 @@ function figure(model, image, method, metric, value, best, enlarge) {
   );
 }
 
-function bestOf(values, at, metric) {
+function bestOf(model, values, at, metric) {
   const known = (values ?? []).map((row) => row[at]).filter((v) => v !== null && v !== undefined);
-  if (!metric || !known.length) return null;
+  if (!metric || !known.length || cannotJudge(model, metric)) return null;
   const higher = report.run.metrics[metric].higher_is_better;
   return higher ? Math.max(...known) : Math.min(...known);
 }

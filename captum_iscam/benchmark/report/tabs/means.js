@@ -24,6 +24,7 @@ registerTab({
       element("p", { class: "controls" }, element("label", {}, "Show ", select)),
       scrolling("means-table", "Means"),
       element("p", { class: "key", id: "means-key" }),
+      ...(report.tested ? [element("p", { class: "key" }, report.tested)] : []),
       element(
         "div",
         { id: "notes" },
@@ -36,11 +37,15 @@ registerTab({
     const other = byId("show").value;
     const metrics = metricsOf(model);
     const metricColumn = other ? differenceColumn : meanColumn;
-    const columns = [methodColumn(), ...metrics.map((m) => metricColumn(model, m, other))];
+    const columns = metrics.map((metric) => ({
+      ...metricColumn(model, metric, other),
+      note: judgingNote(model, metric),
+      muted: cannotJudge(model, metric),
+    }));
     const footer = ["n", "missing", "undefined"]
       .map((field) => countsRow(model, metrics, field))
       .filter((row) => row !== null);
-    sortableTable(byId("means-table"), columns, methods, footer);
+    sortableTable(byId("means-table"), [methodColumn(), ...columns], methods, footer);
     byId("means-key").textContent = other
       ? `Mean of the method minus that of ${titleOf(other)} on the same images, with the ` +
         "paired interval. Shaded where the difference is decided: green is better " +
