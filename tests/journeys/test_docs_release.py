@@ -87,8 +87,12 @@ def test_the_changelog_has_a_place_for_what_is_new():
     )
 
 
+def workflow_of(name):
+    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
+
+
 def jobs_of(name):
-    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())["jobs"]
+    return workflow_of(name)["jobs"]
 
 
 def commands_of(job):
