@@ -377,7 +377,7 @@ def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
 
 
 def rectified(attributions: Tensor, relu: bool, reason: str) -> Tensor:
-    """Returns maps, rectified on request, and warns of zero ones: if so, by `reason`."""
+    """Returns maps, rectified on request, and warns of zero ones, with a reason."""
     if relu:
         return warn_of_zero_maps(attributions.relu(), reason)
     return warn_of_zero_maps(
