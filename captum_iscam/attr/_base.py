@@ -257,7 +257,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             weights = channels.to_dense(found.values)
             if task.channel_softmax:
                 weights = softmax_over_channels(weights)
-            maps.append(combine(weights, activations, task.relu_attributions))
+            maps.append(self._combine(weights, activations, task.relu_attributions))
             delta = found.squared_error
             if not task.channel_softmax:
                 delta = delta + squared_rounding(channels, found.values)
@@ -269,6 +269,10 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             cast(Attributions, format_output(several, tuple(maps))),
             cast(Attributions, format_output(several, tuple(deltas))),
         )
+
+    def _combine(self, weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
+        """Returns the maps, and warns of those that are zero."""
+        return combine(weights, activations, relu)
 
 
 def progress_bar(name: str, shown: bool, passes: int) -> tqdm[Any]:
@@ -354,14 +358,18 @@ def softmax_over_channels(weights: Tensor) -> Tensor:
     return shares
 
 
-def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
+def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     """Returns `sum_k a_k A_k`, `(N, T, *spatial)`, for weights `(N, T, K)`."""
     flat = activations.flatten(2)
     with torch.autocast(activations.device.type, enabled=False):
         summed = torch.bmm(weights.to(flat.dtype), flat)
-    attributions = summed.view(*weights.shape[:2], *activations.shape[2:])
+    return summed.view(*weights.shape[:2], *activations.shape[2:])
+
+
+def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
+    """Returns the map `(N, T, *spatial)`, rectified on request, and warns of zeros."""
     return rectified(
-        attributions,
+        weighted_sum(weights, activations),
         relu,
         "what supports the target is in no channel. relu_attributions=False shows what "
         "opposes it.",
@@ -369,19 +377,13 @@ def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
 
 
 def rectified(attributions: Tensor, relu: bool, reason: str) -> Tensor:
-    """Returns maps, rectified on request, and warns of those that are zero.
-
-    Args:
-        attributions (Tensor): The signed maps `(N, T, *spatial)`.
-        relu (bool): Whether they are rectified.
-        reason (str): What is so where a rectified map is zero everywhere.
-    """
+    """Returns maps, rectified on request, and warns of zero ones, with a reason."""
     if relu:
         return warn_of_zero_maps(attributions.relu(), reason)
     return warn_of_zero_maps(
         attributions,
-        "the layer gives zeros, or nothing in it changes the score, as where a softmax "
-        'is saturated. Explain another layer, or pass score="identity".',
+        "the layer gives zeros, or no channel has a weight. Explain another layer or "
+        'target, or pass score="identity".',
     )
 
 

@@ -15,7 +15,7 @@ from captum_iscam._utils.forward import Baselines
 from captum_iscam._utils.interpolate import upsample
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_choice
-from captum_iscam.attr._base import LayerScoreMethod, Seen, warn_of_zero_maps
+from captum_iscam.attr._base import LayerScoreMethod, Seen, rectified, weighted_sum
 from captum_iscam.attr._engine import Channels, Prepared, Request, Weights
 from captum_iscam.attr._regression import screened
 
@@ -255,7 +255,7 @@ class LayerPolyCAM(LayerScoreMethod):
             target,
             additional_forward_args,
             attribute_to_layer_input,
-            # Once more at the end, where the warning is of the map that is returned.
+            # At the end, where the warning is of the map that is returned.
             relu_attributions=False,
             baselines=baselines,
             channel_softmax=False,
@@ -264,13 +264,17 @@ class LayerPolyCAM(LayerScoreMethod):
             scheme=screened(_InsertionAndDeletion(variant), screening, False),
         )
         maps = cast(list[Tensor], found if isinstance(found, list) else [found])
-        if not relu_attributions:
-            return maps[0]
-        return warn_of_zero_maps(
-            multiplied([one.relu() for one in maps]),
+        product = multiplied([one.relu() for one in maps])
+        return rectified(
+            product if relu_attributions else maps[0],
+            relu_attributions,
             "no position supports the target in all layers. Explain fewer layers, or "
             "each with LayerScoreCAM.",
         )
+
+    def _combine(self, weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
+        """Returns the signed map of one layer, of which nothing is said."""
+        return weighted_sum(weights, activations)
 
     @property
     def _layers(self) -> list[nn.Module]:

@@ -10,7 +10,7 @@ from reference.methods import GRADIENT_METHODS, METHODS, SCORE_METHODS, attribut
 from reference.networks import CONVOLUTION, ConvNet, images
 from torch import nn
 
-from captum_iscam import RISE, metrics
+from captum_iscam import RISE, LayerPolyCAM, metrics
 from captum_iscam.attr import ChannelMean, fuse
 from captum_iscam.attr.grad_cam import TokenGradCAM
 from captum_iscam.methods import METHODS as TABLE
@@ -97,6 +97,9 @@ OTHERS = {
     "Grad-CAM of tokens": lambda net, x: TokenGradCAM(net, net.features).attribute(
         x, 0, relu_attributions=True
     ),
+    "Poly-CAM": lambda net, x: LayerPolyCAM(
+        net, net.features, score="identity"
+    ).attribute(x, 0, variant="deletion"),
     "channel mean": lambda net, x: ChannelMean(net, net.features).attribute(-x),
     "signed channel mean": lambda net, x: ChannelMean(net, net.features).attribute(
         0 * x, relu_attributions=False
