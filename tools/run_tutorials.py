@@ -3,8 +3,8 @@
     python tools/run_tutorials.py [NOTEBOOK ...]
 
 `jupyter nbconvert --execute --inplace` does the same, but the pictures of photographs
-are several times as large. Here they get 100 dots per inch and are stored as JPEG, and
-plots with 256 colours. torchvision's weights are in its usual folder, below TORCH_HOME.
+are several times as large. Here they get 100 dots per inch and become JPEG, and plots
+get 256 colours. torchvision's weights are in its usual folder, below TORCH_HOME.
 Needs ipywidgets: without it Captum's progress bars warn in every notebook.
 """
 
@@ -30,14 +30,15 @@ def encoded(picture, form, **options):
 
 
 def shrink(data):
-    """Replaces a PNG by a JPEG of less than half its size, or by 256 colours."""
+    """Replaces a picture by the smaller of a JPEG and a PNG of 256 colours."""
     png = data.pop("image/png")
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-    jpeg = encoded(picture, "jpeg", quality=75)
-    if 2 * len(jpeg) < len(png):
-        data["image/jpeg"] = jpeg
-    else:
-        data["image/png"] = encoded(picture.quantize(256), "png")
+    forms = {
+        "image/jpeg": encoded(picture, "jpeg", quality=75),
+        "image/png": encoded(picture.quantize(256), "png"),
+    }
+    smaller = min(forms, key=lambda form: len(forms[form]))
+    data[smaller] = forms[smaller]
 
 
 def run(path):
