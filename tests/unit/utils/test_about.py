@@ -1,8 +1,10 @@
 """The address, the authors and the version are the same everywhere."""
 
 import configparser
+import json
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -51,3 +53,18 @@ def test_the_citation_file_agrees():
 @pytest.mark.parametrize("name", ["README.md", "docs/citing.md"])
 def test_the_docs_have_the_entry_that_reports_print(name):
     assert bibtex(VERSION) in (ROOT / name).read_text()
+
+
+@needs_repository
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("tutorials/*.ipynb")), ids=lambda path: path.stem
+)
+def test_a_tutorial_links_to_itself_and_installs_from_the_address(path):
+    cells = json.loads(path.read_text())["cells"]
+    first, install = ("".join(cell["source"]) for cell in cells[:2])
+    # Colab opens what is on GitHub, where the path is owner and name.
+    colab = "https://colab.research.google.com/github"
+    place = f"{urlsplit(URL).path}/blob/main/tutorials/{path.name}"
+
+    assert f"[Open in Colab]({colab}{place})" in first
+    assert f"%pip install -q git+{URL}" in install
