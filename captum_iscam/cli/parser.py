@@ -293,7 +293,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         help="on the first N images, test on each network which metrics can judge: "
         "whether they put a map of the first method, controls ignored, before copies "
         "that are worse by construction. An image costs one map and nine values of "
-        "each metric: 729 passes with the default metrics and no boxes. Use 10 or more "
+        "each metric: 729 passes with the default metrics and no boxes. Use 40 or more "
         "(default: 0, no test)",
     )
     group.add_argument(
