@@ -26,7 +26,7 @@ NAME = "squeezenet1_1"
 # Methods that take a score, by their default.
 TAKING = {
     **dict.fromkeys(
-        ["is-cam", "ss-cam", "score-cam", "recipro-cam", "rise"], "softmax"
+        ["is-cam", "ss-cam", "score-cam", "poly-cam", "recipro-cam", "rise"], "softmax"
     ),
     **dict.fromkeys(
         [

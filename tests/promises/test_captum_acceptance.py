@@ -15,6 +15,7 @@ LayerGradCam = pytest.importorskip("captum.attr").LayerGradCam
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",
+    "ignore:The scores of masked inputs differ by little",
     "ignore:The score of example",
     "ignore:Channels that support",
     "ignore:The noise",

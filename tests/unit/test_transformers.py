@@ -9,6 +9,7 @@ from captum_iscam.reshape_transforms import maxvit_grid, maxvit_windows, swin, v
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",
+    "ignore:The scores of masked inputs differ by little",
     "ignore:The score of example",
     "ignore:Channels that support",
     "ignore:The noise",
