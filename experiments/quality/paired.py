@@ -181,4 +181,4 @@ def _cell(outcome: Outcome) -> str:
     if outcome.n >= MIN_IMAGES and outcome.corrected_p <= ALPHA:
         mean = f"**{mean}**"
     chance = f"{outcome.corrected_p:.2g}"
-    return f"{mean} [{low}, {high}], p {chance}, n {outcome.n}"
+    return f"{mean} [{low}, {high}], corrected p {chance}, n {outcome.n}"

@@ -236,7 +236,8 @@ def baselines_table(rows: Sequence[Row]) -> str:
                     _percent(found[name, baseline, f"below {share:g}"][0])
                     for share in SHARES
                 ]
-                lines.append([name, str(count), baseline, _percent(left), *cells])
+                which = f"{name}, {SCREENING.get(name, 1):.0%} of the channels"
+                lines.append([which, str(count), baseline, _percent(left), *cells])
     heads = [f"below {share:.0%}" for share in SHARES]
     heads = ["network", "photographs", "baseline", "score of the baseline, %", *heads]
     return markdown_table(heads, lines, left=3)
