@@ -592,6 +592,7 @@ def test_warnings_point_at_the_callers_line(net):
     assert caught[0].filename == __file__
 
 
+@pytest.mark.filterwarnings("ignore:The map is zero")
 def test_noise_that_leaves_no_signal_is_noticed():
     class Delicate(nn.Module):
         def __init__(self):
