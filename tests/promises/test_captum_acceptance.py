@@ -99,6 +99,8 @@ def test_score_methods_refuse_layers_without_maps(name):
 @pytest.mark.parametrize(
     "target", [1, [0, 1, 1, 0], torch.tensor([0, 1, 1, 0])], ids=str
 )
+# These models end in a softmax that is saturated for such inputs.
+@pytest.mark.filterwarnings("ignore:The scores of masked inputs differ by little")
 def test_conv_twins_of_the_target_cases(name, model, layer, size, target):
     net = getattr(models, model)().eval()
     x = 100 * torch.randn(size)

@@ -69,6 +69,8 @@ def test_behind_the_last_attention_the_patches_do_not_matter():
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("kind", MODELS)
+# Without training, MaxViT gives all images the same score but for rounding.
+@pytest.mark.filterwarnings("ignore:The scores of masked inputs differ by little")
 def test_every_method_of_the_table_explains_transformers(name, kind):
     model, side = MODELS[kind](), SIZES[kind]
     x = torch.rand(2, 3, side, side)
