@@ -5,11 +5,13 @@ A number may be Python's, NumPy's or a tensor without dimensions.
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,6 +74,25 @@ def as_sequence(
             f"{name} must be a sequence of {rule}, got {values!r}. {repair}"
         )
     return cast(tuple[_T, ...], tuple(found))
+
+
+def require_flags(**flags: object) -> None:
+    """Raises unless every value is Python's or NumPy's True or False.
+
+    A string such as "no" is true, an array of one zero false: neither says what is
+    meant.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(
+                f"{name} must be True or False, got {value!r}. Pass one of the two."
+            )
+
+
+def flags_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Returns the names of the parameters that are annotated as `bool`."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.annotation in (bool, "bool"))
 
 
 def check_generator(generator: object) -> None:
