@@ -120,6 +120,20 @@ def require_floating(name: str, tensor: Tensor, repair: str) -> None:
         raise TypeError(f"{name} must be floating point, got {tensor.dtype}. {repair}")
 
 
+def require_dense(name: str, tensor: Tensor) -> None:
+    """Raises unless every value of the tensor is one number with a place of its own."""
+    variable = name.rpartition(" ")[2]
+    got, repair = str(tensor.layout), f"Convert it with {variable}.to_dense()."
+    if tensor.is_nested:
+        got = "a nested tensor"
+        repair = "Pad it with torch.nested.to_padded_tensor, or pass one example alone."
+    elif tensor.is_quantized:
+        got, repair = str(tensor.dtype), f"Convert it with {variable}.dequantize()."
+    elif tensor.layout == torch.strided:
+        return
+    raise TypeError(f"{name} must be a dense tensor, got {got}. {repair}")
+
+
 def require_finite(scores: Tensor, name_of: Callable[[int], str]) -> None:
     """Raises for the first row of scores that holds NaN or infinity.
 

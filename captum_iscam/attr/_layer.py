@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from captum_iscam._utils.captum_compat import (
 )
 from captum_iscam._utils.forward import alike, copied
 from captum_iscam._utils.hooks import eager_passes, thread_local_layer
-from captum_iscam._utils.validation import require_floating
+from captum_iscam._utils.validation import require_dense, require_floating
 from captum_iscam._utils.warn import warn_user
 from captum_iscam.layers import default_layer
 from captum_iscam.reshape_transforms import ReshapeTransform
@@ -149,14 +149,14 @@ def _recurrent(layer: nn.RNNBase) -> TypeError:
 
 def reshaped(transform: ReshapeTransform | None, activations: Tensor) -> Tensor:
     """Returns what the transform makes of the layer's output, if there is one."""
-    if transform is None:
-        return activations
-    maps: Any = transform(activations)
+    maps: Any = activations if transform is None else transform(activations)
     if not isinstance(maps, Tensor):
         raise TypeError(
             "reshape_transform must return a tensor (N, K, *spatial), got "
             f"{type(maps).__name__}. Return the maps alone."
         )
+    if not maps.is_quantized:  # named with its transform by `require_floating_maps`
+        require_dense("layer's output", maps)
     return maps
 
 
@@ -307,6 +307,21 @@ def layer_did_not_run(layer: nn.Module) -> ValueError:
     )
 
 
+@contextmanager
+def _inference_named() -> Iterator[None]:
+    """Says so where a model has parameters without gradients for good."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "nference tensor" not in str(error):
+            raise
+        raise RuntimeError(
+            "forward_func must have no tensors made in torch.inference_mode where "
+            "gradients are needed, got a model with some. Build or load the model "
+            "outside of it, or take copy.deepcopy(model), or a score method."
+        ) from error
+
+
 class LayerPass:
     """One forward pass, of which each target's gradients at the layer are asked.
 
@@ -328,7 +343,7 @@ class LayerPass:
     ) -> None:
         self._layer = layer
         self._device_ids = device_ids
-        with torch.enable_grad(), eager_passes:
+        with torch.enable_grad(), eager_passes, _inference_named():
             saved, scores = forward_layer_distributed_eval(
                 score,
                 inputs,

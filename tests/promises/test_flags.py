@@ -46,7 +46,7 @@ def attribute(method, **options):
 @pytest.mark.parametrize(("method", "name"), FLAGS)
 @every_wrong
 def test_flags_of_methods_are_true_or_false(method, name, value):
-    with pytest.raises(TypeError, match=f"^{name} must be True or False, got "):
+    with pytest.raises(TypeError, match=rf"^{name} must be True or False, got "):
         attribute(method, **{name: value})
 
 
@@ -69,7 +69,7 @@ def seeded(method):
 def test_flags_by_position_are_checked_too():
     net = ConvNet().float().eval()
 
-    with pytest.raises(TypeError, match="^attribute_to_layer_input must be"):
+    with pytest.raises(TypeError, match=r"^attribute_to_layer_input must be"):
         attr.LayerCAM(net, net.features).attribute(images(1).float(), 1, None, "no")
 
 
@@ -79,7 +79,7 @@ def test_flags_of_metrics_are_true_or_false(metric, name, value):
     net, x = ConvNet().float().eval(), images(1).float()
     options = {"rival": x[:, :1]} if metric is metrics.win_rate else {}
 
-    with pytest.raises(TypeError, match=f"^{name} must be True or False, got "):
+    with pytest.raises(TypeError, match=rf"^{name} must be True or False, got "):
         metric(net, x, x[:, :1], 1, **{name: value}, **options)
 
 
@@ -87,7 +87,7 @@ def test_flags_of_metrics_are_true_or_false(metric, name, value):
 def test_flags_of_functions_are_true_or_false(value):
     x = torch.rand(1, 3, 8, 8)
 
-    with pytest.raises(TypeError, match="^scaled must be True or False, got "):
+    with pytest.raises(TypeError, match=r"^scaled must be True or False, got "):
         fuse([x[:, :1]], scaled=value)
-    with pytest.raises(TypeError, match="^show_colorbar must be True or False, got "):
+    with pytest.raises(TypeError, match=r"^show_colorbar must be True or False, got "):
         visualize(x, {"a": x[:, :1]}, show_colorbar=value)
