@@ -71,12 +71,13 @@ class _EagerPasses:
 
     def __enter__(self) -> None:
         with self._lock:
-            self._inside += 1
             known = hasattr(torch.compiler, "set_stance")
             if known and self._stance is None and "torch._dynamo" in sys.modules:
                 # Inside of code that is being compiled it cannot be set.
                 with suppress(RuntimeError):
                     self._stance = torch.compiler.set_stance("force_eager")
+            # Last: after Ctrl-C in here nobody leaves, and the next one who does resets.
+            self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
