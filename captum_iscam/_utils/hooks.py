@@ -76,7 +76,7 @@ class _EagerPasses:
                 # Inside of code that is being compiled it cannot be set.
                 with suppress(RuntimeError):
                     self._stance = torch.compiler.set_stance("force_eager")
-            # Last: after Ctrl-C in here nobody leaves, and the next one who does resets.
+            # Last: after Ctrl-C above nobody leaves, and the next to leave resets it.
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:

@@ -40,14 +40,15 @@ from captum_iscam.attr._engine import Channels
 from captum_iscam.attr._error import relative_error, squared_rounding
 from captum_iscam.attr._layer import (
     check_layer,
+    check_outputs,
     check_rows,
     eager,
     evaluate_layer,
     one_position,
     require_floating_maps,
     reshaped,
-    warn_of_layout,
 )
+from captum_iscam.attr._layout import warn_of_layout
 from captum_iscam.attr._masking import masked_inputs
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
@@ -234,7 +235,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                     task.attribute_to_layer_input,
                 )
             score.check(output, batch.inputs)
-            shaped = [reshaped(self.reshape_transform, value) for value in evals]
+            shaped = check_outputs([reshaped(self.reshape_transform, x) for x in evals])
             maps = [check_activations(value, batch, own) for value in shaped]
         read = layer if self.reshape_transform is None else None
         for value in maps:

@@ -48,8 +48,8 @@ from captum_iscam.attr._layer import (
     evaluate_layer,
     require_floating_maps,
     reshaped,
-    warn_of_layout,
 )
+from captum_iscam.attr._layout import warn_of_layout
 from captum_iscam.attr._perturbations import (
     Chunk,
     IdentityPerturbation,

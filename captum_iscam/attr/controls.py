@@ -25,13 +25,14 @@ from captum_iscam.attr._base import (
 )
 from captum_iscam.attr._layer import (
     check_layer,
+    check_outputs,
     check_rows,
     eager,
     evaluate_layer,
     require_floating_maps,
     reshaped,
-    warn_of_layout,
 )
+from captum_iscam.attr._layout import warn_of_layout
 from captum_iscam.reshape_transforms import ReshapeTransform
 
 
@@ -113,7 +114,9 @@ class _Control(NamedLayerAttribution, ABC):
                     self.device_ids,
                     attribute_to_layer_input,
                 )
-                shaped = [reshaped(self.reshape_transform, x) for x in outputs]
+                shaped = check_outputs(
+                    [reshaped(self.reshape_transform, x) for x in outputs]
+                )
                 checked = [_checked(x, batch) for x in shaped]
             read = layer if self.reshape_transform is None else None
             for activations in checked:
