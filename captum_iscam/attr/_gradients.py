@@ -10,7 +10,9 @@ A method says how each example is perturbed and what becomes of the gradients
    model once and keeps the graph from the layer to the score.
 3. Each target takes one backward pass over that graph; the last one frees it.
 4. Gradients and activations go to the accumulators, rows of one perturbation at a time.
-5. After the last pass everything is checked for NaN and infinity in one go, since a
+5. Scores of these passes are compared with those of the first pass, and with that of
+   the last row alone (`_steady_gradients.py`).
+6. After the last pass everything is checked for NaN and infinity in one go, since a
    check in each pass would wait for the device. The pass at fault is named.
 """
 
@@ -56,6 +58,7 @@ from captum_iscam.attr._perturbations import (
     Perturbations,
     Totals,
 )
+from captum_iscam.attr._steady_gradients import Steadiness
 from captum_iscam.attr._weightings import WEIGHTINGS
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
@@ -175,6 +178,8 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             hooked, self.score, target, additional_forward_args, count, batch.device
         )
 
+        steady = Steadiness(score, batch, perturbations)
+
         def attribute(layer: nn.Module) -> Attributions:
             with batch_axis_named(hooked, batch.inputs, score.additional):
                 evals, output = evaluate_layer(
@@ -186,7 +191,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                     attribute_to_layer_input,
                 )
                 score.check(output, batch.inputs)
-                score.of_output(output, torch.arange(count, device=batch.device))
+                steady.note_first(output)
                 for value in evals:
                     require_floating_maps(value)
                 first = [self._maps(value, batch, count) for value in evals]
@@ -206,9 +211,12 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                     attribute_to_layer_input,
                 )
                 self._accumulate(totals, chunk, seen, batch)
+                steady.note(chunk, seen.scores)
 
             chunks.run(count * len(perturbations), body)
+            steady.score_alone()
             maps = totals.maps()
+            steady.check()
             return cast(Attributions, format_output(len(maps) > 1, maps))
 
         return self._each_layer(attribute)
