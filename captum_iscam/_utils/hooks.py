@@ -61,12 +61,14 @@ class _EagerPasses:
     compiled with it, which takes seconds and makes Dynamo warn. The stance of the
     compiler is that of all threads: the first one that enters sets it, the last one
     that leaves resets it. Without Dynamo nothing is compiled. Before torch 2.6 there is
-    no stance; then a layer in compiled code may be one that did not run.
+    no stance; then a layer in compiled code may be one that did not run. A block holds
+    no other of the same thread. So threads are noted, not counted: what Ctrl-C leaves
+    inside is gone when its thread has left the next block.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
+        self._inside: set[int] = set()
         self._stance: Any = None
 
     def __enter__(self) -> None:
@@ -76,13 +78,12 @@ class _EagerPasses:
                 # Inside of code that is being compiled it cannot be set.
                 with suppress(RuntimeError):
                     self._stance = torch.compiler.set_stance("force_eager")
-            # Last: after Ctrl-C above nobody leaves, and the next to leave resets it.
-            self._inside += 1
+            self._inside.add(threading.get_ident())
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0 and self._stance is not None:
+            self._inside.discard(threading.get_ident())
+            if not self._inside and self._stance is not None:
                 stance, self._stance = self._stance, None
                 stance.__exit__(None, None, None)
 

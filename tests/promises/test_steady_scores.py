@@ -36,8 +36,6 @@ UNSTEADY = r"The score of example.* changes from call to call, .*internal_batch_
 GRADIENT = [n for n in LAYERED if "grad" in n or n in ("layer-cam", "hires-cam")]
 SEVERAL_PASSES = ("integrated grad-cam", "smooth grad-cam++")
 ONE_PASS = [name for name in GRADIENT if name not in SEVERAL_PASSES]
-    n for n in GRADIENT if n not in ("integrated grad-cam", "smooth grad-cam++")
-]
 SCORING = [*SCORE_METHODS, *GRADIENT, "rise"]
 every_scoring = pytest.mark.parametrize("name", SCORING)
 
