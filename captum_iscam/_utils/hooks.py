@@ -124,7 +124,64 @@ def record_conv_outputs(model: object) -> Iterator[list[int]]:
             handle.remove()
 
 
+@dataclass
+class Taken:
+    """What the first module with a number of channels takes in a pass.
+
+    Attributes:
+        name (str): The type of the module; "" before one has run.
+        channels (int): The size of the axis that it reads as channels.
+        positions (tuple[int, ...]): The sizes of the others but the first, in order.
+    """
+
+    name: str = ""
+    channels: int = 0
+    positions: tuple[int, ...] = ()
+
+
+@contextmanager
+def record_first_taken(models: Sequence[nn.Module]) -> Iterator[Taken]:
+    """Records what the first convolution or linear layer takes, in this thread.
+
+    Args:
+        models (Sequence[torch.nn.Module]): Where they are looked for.
+
+    Yields:
+        *Taken*, filled in by the pass.
+    """
+    taken, here = Taken(), threading.get_ident()
+
+    def record(module: nn.Module, values: tuple[Any, ...]) -> None:
+        if taken.name or torch.compiler.is_compiling():
+            return
+        tensor = values[0] if values else None
+        if threading.get_ident() != here or not isinstance(tensor, Tensor):
+            return
+        taken.name = type(module).__name__
+        sizes = tuple(tensor.shape[1:])
+        if len(sizes) > 1:
+            axis = len(sizes) - 1 if isinstance(module, nn.Linear) else 0
+            taken.channels = sizes[axis]
+            taken.positions = sizes[:axis] + sizes[axis + 1 :]
+
+    kinds = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear)
+    handles: list[RemovableHandle] = []
+    try:
+        for module in (m for model in models for m in _written(model, kinds)):
+            with REGISTERING:
+                handles.append(module.register_forward_pre_hook(record))
+        yield taken
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _convolutions(model: object) -> list[nn.Module]:
+    return _written(model, (*_CONVOLUTIONS, *_TRANSPOSED))
+
+
+def _written(model: object, kinds: tuple[type[nn.Module], ...]) -> list[nn.Module]:
+    """Returns the modules of some types that do not run compiled."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     compiled = {
         part
@@ -132,7 +189,6 @@ def _convolutions(model: object) -> list[nn.Module]:
         if _runs_compiled(module)
         for part in module.modules()
     }
-    kinds = (*_CONVOLUTIONS, *_TRANSPOSED)
     return [m for m in modules if isinstance(m, kinds) and m not in compiled]
 
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from captum_iscam._utils.captum_compat import run_forward
 from captum_iscam._utils.forward import Baselines
 from captum_iscam._utils.further_arguments import OF_SHAPES
+from captum_iscam._utils.hooks import Taken, record_first_taken
+from captum_iscam._utils.training import models_of
 from captum_iscam._utils.validation import as_number, require_dense
 
 _OF_ROWS = re.compile("(layer must keep|forward_func must return) one row per example")
@@ -106,15 +108,16 @@ def batch_axis_named(
     forward_func: Callable[..., Any],
     inputs: tuple[Tensor, ...],
     additional_forward_args: object,
-) -> Iterator[None]:
+) -> Iterator[Taken]:
     """Says so where a first pass fails since the inputs have no axis for examples.
 
     The model knows: it is shown the inputs with that axis, after a failure alone, and
     after none that speaks of anything but shapes. Says too where the inputs have
-    another type than the model's parameters.
+    another type than the model's parameters. Yields what the first module took.
     """
     try:
-        yield
+        with record_first_taken(models_of(forward_func)) as taken:
+            yield taken
     except Exception as error:
         text = str(error)
         if re.search("type|Double|Half|BFloat16", text):

@@ -48,7 +48,7 @@ from captum_iscam.attr._layer import (
     require_floating_maps,
     reshaped,
 )
-from captum_iscam.attr._layout import warn_of_layout
+from captum_iscam.attr._layout import warn_of_axes
 from captum_iscam.attr._masking import masked_inputs
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
@@ -224,7 +224,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         """Returns `s(x)` and what the layer gives for the inputs."""
         batch, score = task.batch, task.score
         model, own = eager(score.forward_func), eager(self.forward_func)
-        with batch_axis_named(model, batch.inputs, score.additional):
+        with batch_axis_named(model, batch.inputs, score.additional) as taken:
             with task.chunks.fitted_to(own, batch.num_examples):
                 evals, output = evaluate_layer(
                     model,
@@ -238,8 +238,8 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             shaped = check_outputs([reshaped(self.reshape_transform, x) for x in evals])
             maps = [check_activations(value, batch, own) for value in shaped]
         read = layer if self.reshape_transform is None else None
-        for value in maps:
-            warn_of_layout(value, batch.inputs, read, task.attribute_to_layer_input)
+        of_input = task.attribute_to_layer_input
+        warn_of_axes(taken, batch.inputs, maps, read, of_input)
         if task.return_convergence_delta:
             parts = [m for m in (layer, own) if isinstance(m, nn.Module)]
             _check_precision(parts, batch.inputs, (*evals, output))

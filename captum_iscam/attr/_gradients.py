@@ -51,7 +51,7 @@ from captum_iscam.attr._layer import (
     require_floating_maps,
     reshaped,
 )
-from captum_iscam.attr._layout import warn_of_layout
+from captum_iscam.attr._layout import warn_of_axes
 from captum_iscam.attr._perturbations import (
     Chunk,
     IdentityPerturbation,
@@ -181,7 +181,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         steady = Steadiness(score, batch, perturbations)
 
         def attribute(layer: nn.Module) -> Attributions:
-            with batch_axis_named(hooked, batch.inputs, score.additional):
+            with batch_axis_named(hooked, batch.inputs, score.additional) as taken:
                 evals, output = evaluate_layer(
                     hooked,
                     layer,
@@ -196,8 +196,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                     require_floating_maps(value)
                 first = [self._maps(value, batch, count) for value in evals]
             read = layer if self.reshape_transform is None else None
-            for value in first:
-                warn_of_layout(value, batch.inputs, read, attribute_to_layer_input)
+            warn_of_axes(taken, batch.inputs, first, read, attribute_to_layer_input)
             totals = Totals(perturbations, first, score.num_targets or 1)
 
             def body(start: int, stop: int) -> None:

@@ -32,7 +32,7 @@ from captum_iscam.attr._layer import (
     require_floating_maps,
     reshaped,
 )
-from captum_iscam.attr._layout import warn_of_layout
+from captum_iscam.attr._layout import warn_of_axes
 from captum_iscam.reshape_transforms import ReshapeTransform
 
 
@@ -104,7 +104,7 @@ class _Control(NamedLayerAttribution, ABC):
                 torch.no_grad(),
                 batch_axis_named(
                     eager(forward_func), batch.inputs, additional_forward_args
-                ),
+                ) as taken,
             ):
                 outputs, _ = evaluate_layer(
                     forward_func,
@@ -119,10 +119,7 @@ class _Control(NamedLayerAttribution, ABC):
                 )
                 checked = [_checked(x, batch) for x in shaped]
             read = layer if self.reshape_transform is None else None
-            for activations in checked:
-                warn_of_layout(
-                    activations, batch.inputs, read, attribute_to_layer_input
-                )
+            warn_of_axes(taken, batch.inputs, checked, read, attribute_to_layer_input)
             with torch.no_grad():
                 maps = tuple(map(self._map, checked))
             maps = tuple(self._rectified(x, relu_attributions) for x in maps)
