@@ -276,6 +276,8 @@ METHODS: dict[str, Method] = {
     "integrated-grad-cam": Method(
         "Integrated Grad-CAM", LayerIntegratedGradCAM, _GRADIENTS
     ),
+    # Captum's, of one pass: to see whether a score changes from call to call would
+    # double its cost. All methods of the package warn of that.
     "grad-cam": Method(
         "Grad-CAM",
         LayerGradCam,

@@ -3,8 +3,12 @@
 Everything here exists with one signature in Captum 0.8 and 0.9.
 """
 
+import inspect
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar, cast
+
+from captum_iscam._utils.validation import flags_of, require_flags
 
 try:
     from captum._utils.common import (
@@ -42,8 +46,19 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def log_usage(function: _F) -> _F:
-    """Wraps `attribute` as Captum does: `NoiseTunnel` asks for its `__wrapped__`."""
-    return cast(_F, untyped_log_usage()(function))
+    """Wraps `attribute` as Captum does: `NoiseTunnel` asks for its `__wrapped__`.
+
+    Before the method begins, arguments annotated as `bool` are checked to be that.
+    """
+    signature, flags = inspect.signature(function), flags_of(function)
+
+    @wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        require_flags(**{name: given[name] for name in flags if name in given})
+        return function(*args, **kwargs)
+
+    return cast(_F, untyped_log_usage()(checked))
 
 
 __all__ = [

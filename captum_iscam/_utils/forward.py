@@ -19,6 +19,7 @@ from captum_iscam._utils.captum_compat import (
     run_forward,
     select_targets,
 )
+from captum_iscam._utils.further_arguments import check_arrays, named
 from captum_iscam._utils.target import (
     Target,
     as_table,
@@ -28,7 +29,11 @@ from captum_iscam._utils.target import (
     in_integers,
     several_targets,
 )
-from captum_iscam._utils.validation import require_finite, require_floating
+from captum_iscam._utils.validation import (
+    require_dense,
+    require_finite,
+    require_floating,
+)
 from captum_iscam._utils.warn import warn_user
 
 Score: TypeAlias = str | Callable[[Tensor], Tensor]
@@ -145,6 +150,7 @@ class TargetScore:
         table = as_table(target, num_examples) if several is None else several
         self._table = None if table is None else table.to(device or table.device)
         self.additional = format_additional_forward_args(additional_forward_args)
+        check_arrays(self.additional, num_examples)
         self.num_examples = num_examples
         self._shape: torch.Size | None = None
         self._checked = False
@@ -156,9 +162,10 @@ class TargetScore:
         They are `(rows,)`, or `(rows, T)` where each example has `T` targets.
         """
         additional = self.additional_of(examples)
-        output = run_forward(
-            self.forward_func, inputs, additional_forward_args=additional
-        )
+        with named(additional, len(examples), self.num_examples):
+            output = run_forward(
+                self.forward_func, inputs, additional_forward_args=additional
+            )
         self.check(output, inputs)
         return self.of_output(output, examples)
 
@@ -220,9 +227,18 @@ class TargetScore:
             raise ValueError(
                 "forward_func must return one shape in every pass, got "
                 f"{tuple(scored.shape[1:])} after {tuple(self._shape)} for an example. "
-                "Give score a function that brings the output to one shape."
+                f"{self._repair_of_shape()}"
             )
         return scored
+
+    def _repair_of_shape(self) -> str:
+        if self.additional:
+            return (
+                "If a tensor of additional_forward_args has as many rows as there are "
+                "examples, but not one for each, pass the function lambda x: model(x, "
+                "value) as forward_func."
+            )
+        return "Give score a function that brings the output to one shape."
 
     def _selected(self, scored: Tensor, examples: Tensor) -> Tensor:
         if self._table is not None:
@@ -259,6 +275,8 @@ class TargetScore:
                 f"{name} must return a tensor, got {type(output).__name__}. Wrap it in "
                 "a function that returns the tensor to be explained."
             )
+        if not output.is_quantized:  # said below, if it is no score's matter
+            require_dense(f"{name}'s output", output)
         if output.dim() == 0 or output.shape[0] != rows:
             raise ValueError(
                 f"{name} must return one row per example, got an output of shape "

@@ -61,27 +61,29 @@ class _EagerPasses:
     compiled with it, which takes seconds and makes Dynamo warn. The stance of the
     compiler is that of all threads: the first one that enters sets it, the last one
     that leaves resets it. Without Dynamo nothing is compiled. Before torch 2.6 there is
-    no stance; then a layer in compiled code may be one that did not run.
+    no stance; then a layer in compiled code may be one that did not run. A block holds
+    no other of the same thread. So threads are noted, not counted: what Ctrl-C leaves
+    inside is gone when its thread has left the next block.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
+        self._inside: set[int] = set()
         self._stance: Any = None
 
     def __enter__(self) -> None:
         with self._lock:
-            self._inside += 1
             known = hasattr(torch.compiler, "set_stance")
             if known and self._stance is None and "torch._dynamo" in sys.modules:
                 # Inside of code that is being compiled it cannot be set.
                 with suppress(RuntimeError):
                     self._stance = torch.compiler.set_stance("force_eager")
+            self._inside.add(threading.get_ident())
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0 and self._stance is not None:
+            self._inside.discard(threading.get_ident())
+            if not self._inside and self._stance is not None:
                 stance, self._stance = self._stance, None
                 stance.__exit__(None, None, None)
 
@@ -122,7 +124,64 @@ def record_conv_outputs(model: object) -> Iterator[list[int]]:
             handle.remove()
 
 
+@dataclass
+class Taken:
+    """What the first module with a number of channels takes in a pass.
+
+    Attributes:
+        name (str): The type of the module; "" before one has run.
+        channels (int): The size of the axis that it reads as channels.
+        positions (tuple[int, ...]): The sizes of the others but the first, in order.
+    """
+
+    name: str = ""
+    channels: int = 0
+    positions: tuple[int, ...] = ()
+
+
+@contextmanager
+def record_first_taken(models: Sequence[nn.Module]) -> Iterator[Taken]:
+    """Records what the first convolution or linear layer takes, in this thread.
+
+    Args:
+        models (Sequence[torch.nn.Module]): Where they are looked for.
+
+    Yields:
+        *Taken*, filled in by the pass.
+    """
+    taken, here = Taken(), threading.get_ident()
+
+    def record(module: nn.Module, values: tuple[Any, ...]) -> None:
+        if taken.name or torch.compiler.is_compiling():
+            return
+        tensor = values[0] if values else None
+        if threading.get_ident() != here or not isinstance(tensor, Tensor):
+            return
+        taken.name = type(module).__name__
+        sizes = tuple(tensor.shape[1:])
+        if len(sizes) > 1:
+            axis = len(sizes) - 1 if isinstance(module, nn.Linear) else 0
+            taken.channels = sizes[axis]
+            taken.positions = sizes[:axis] + sizes[axis + 1 :]
+
+    kinds = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear)
+    handles: list[RemovableHandle] = []
+    try:
+        for module in (m for model in models for m in _written(model, kinds)):
+            with REGISTERING:
+                handles.append(module.register_forward_pre_hook(record))
+        yield taken
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _convolutions(model: object) -> list[nn.Module]:
+    return _written(model, (*_CONVOLUTIONS, *_TRANSPOSED))
+
+
+def _written(model: object, kinds: tuple[type[nn.Module], ...]) -> list[nn.Module]:
+    """Returns the modules of some types that do not run compiled."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     compiled = {
         part
@@ -130,7 +189,6 @@ def _convolutions(model: object) -> list[nn.Module]:
         if _runs_compiled(module)
         for part in module.modules()
     }
-    kinds = (*_CONVOLUTIONS, *_TRANSPOSED)
     return [m for m in modules if isinstance(m, kinds) and m not in compiled]
 
 

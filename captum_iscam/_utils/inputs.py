@@ -13,14 +13,12 @@ from torch import Tensor, nn
 
 from captum_iscam._utils.captum_compat import run_forward
 from captum_iscam._utils.forward import Baselines
-from captum_iscam._utils.validation import as_number
+from captum_iscam._utils.further_arguments import OF_SHAPES
+from captum_iscam._utils.hooks import Taken, record_first_taken
+from captum_iscam._utils.training import models_of
+from captum_iscam._utils.validation import as_number, require_dense
 
-# What torch, Python and einops say of tensors of a wrong number of dimensions.
 _OF_ROWS = re.compile("(layer must keep|forward_func must return) one row per example")
-_OF_SHAPES = re.compile(
-    r"row per example|shape|size|\bdim|expected|indices|index out of range|to unpack",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,7 @@ def check_inputs(
                 "inputs must be a tensor or a tuple of tensors, got "
                 f"{type(tensor).__name__}. {_repair(tensor)}"
             )
-        if tensor.layout != torch.strided:
-            raise TypeError(
-                f"inputs must be dense tensors, got the layout {tensor.layout}. "
-                "Convert them with inputs.to_dense()."
-            )
+        require_dense("inputs", tensor)
     sizes = {tuple(tensor.shape[:1]) for tensor in tensors}
     if len(sizes) != 1 or sizes & {(), (0,)}:
         shapes = [tuple(tensor.shape) for tensor in tensors]
@@ -66,6 +60,12 @@ def check_inputs(
             "inputs must share a first dimension of at least one example, got shapes "
             f"{shapes}. Add it with unsqueeze(0)."
         )
+    for tensor in tensors:
+        if not tensor.numel():
+            raise ValueError(
+                "inputs must have at least one value, got the shape "
+                f"{tuple(tensor.shape)}. No side of an image may be 0."
+            )
     _check_device(tensors, forward_func)
     # One number serves all inputs, one tensor fits one input alone.
     number = not isinstance(baselines, (Tensor, tuple))
@@ -108,22 +108,23 @@ def batch_axis_named(
     forward_func: Callable[..., Any],
     inputs: tuple[Tensor, ...],
     additional_forward_args: object,
-) -> Iterator[None]:
+) -> Iterator[Taken]:
     """Says so where a first pass fails since the inputs have no axis for examples.
 
     The model knows: it is shown the inputs with that axis, after a failure alone, and
     after none that speaks of anything but shapes. Says too where the inputs have
-    another type than the model's parameters.
+    another type than the model's parameters. Yields what the first module took.
     """
     try:
-        yield
+        with record_first_taken(models_of(forward_func)) as taken:
+            yield taken
     except Exception as error:
         text = str(error)
         if re.search("type|Double|Half|BFloat16", text):
             _check_types(inputs, forward_func, error)
         # Of the package's own errors two may come from it.
         own = " must " in text and ", got " in text and not _OF_ROWS.match(text)
-        if own or not _OF_SHAPES.search(text) or re.search("memory|target", text):
+        if own or not OF_SHAPES.search(text) or re.search("memory|target", text):
             raise
         with torch.no_grad(), suppress(Exception):
             output = run_forward(
@@ -148,6 +149,7 @@ def _check_types(
     held = parameters() if callable(parameters) else ()
     homes = {p.dtype for p in held if p.is_floating_point()}
     given = {x.dtype for x in inputs if x.is_floating_point()}
+    given = given or {x.dtype for x in inputs}
     if len(homes) == 1 and given - homes:
         (home,), got = homes, ", ".join(sorted(map(str, given - homes)))
         raise ValueError(
@@ -180,6 +182,7 @@ def check_baseline(
     """Returns a baseline that broadcasts to its input; None is 0."""
     number = None if isinstance(value, Tensor) else as_number(value)
     if value is None or number is not None:
+        _check_range(number or 0.0, like.dtype, name)
         shape = (1,) * like.dim()
         return torch.full(shape, number or 0, dtype=like.dtype, device=like.device)
     if not isinstance(value, Tensor):
@@ -188,6 +191,7 @@ def check_baseline(
             "Use 0 for the usual baseline, or for a colour "
             "torch.tensor(values).view(1, -1, 1, 1).expand(1, -1, H, W)."
         )
+    require_dense(name, value)
     fits = value.dim() == like.dim() and value.shape[1:] == like.shape[1:]
     if not fits or value.shape[0] not in (1, like.shape[0]):
         shapes = dict.fromkeys((tuple(like.shape), (1, *like.shape[1:])))
@@ -201,7 +205,24 @@ def check_baseline(
             f"{name} must be on the device of the inputs, {like.device}, got "
             f"{value.device}. Move it with {name}.to(inputs.device)."
         )
-    return value.detach().to(like.dtype)
+    converted = value.detach().to(like.dtype)
+    if not bool(converted.isfinite().all().item()):
+        raise ValueError(
+            f"{name} must be finite and in the range of {like.dtype}, got a tensor "
+            "with values that are not. Replace them, as torch.nan_to_num does."
+        )
+    return converted
+
+
+def _check_range(number: float, kind: torch.dtype, name: str) -> None:
+    """Raises unless a number is one of a type."""
+    ends = torch.finfo if kind.is_floating_point or kind.is_complex else torch.iinfo
+    # NaN is in no range; of bool nothing is known.
+    if kind != torch.bool and not abs(number) <= ends(kind).max:
+        raise ValueError(
+            f"{name} must be finite and in the range of {kind}, got {number!r}. Use 0 "
+            "for the usual baseline."
+        )
 
 
 def rows_of(tensor: Tensor, examples: Tensor) -> Tensor:

@@ -260,6 +260,14 @@ def _matters(module: nn.Module) -> bool:
     return isinstance(share, Real) and float(share) > 0
 
 
+def models_of(forward_func: Callable[..., Any]) -> list[nn.Module]:
+    """Returns the model, or those that a function refers to."""
+    if isinstance(forward_func, _Keeping):
+        forward_func = forward_func._forward_func
+    behind = _modules_behind(forward_func, _DEPTH)
+    return [found for found in behind if isinstance(found, nn.Module)]
+
+
 def _modules_behind(function: Any, depth: int) -> Iterator[Any]:
     """Yields a callable and what it refers to, modules among it."""
     yield function

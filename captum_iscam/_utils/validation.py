@@ -5,11 +5,13 @@ A number may be Python's, NumPy's or a tensor without dimensions.
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,6 +76,25 @@ def as_sequence(
     return cast(tuple[_T, ...], tuple(found))
 
 
+def require_flags(**flags: object) -> None:
+    """Raises unless every value is Python's or NumPy's True or False.
+
+    A string such as "no" is true, an array of one zero false: neither says what is
+    meant.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(
+                f"{name} must be True or False, got {value!r}. Pass one of the two."
+            )
+
+
+def flags_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Returns the names of the parameters that are annotated as `bool`."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.annotation in (bool, "bool"))
+
+
 def check_generator(generator: object) -> None:
     """Raises unless it is a generator or None."""
     if generator is not None and not isinstance(generator, torch.Generator):
@@ -97,6 +118,20 @@ def require_floating(name: str, tensor: Tensor, repair: str) -> None:
     """Raises unless the tensor is floating point."""
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {tensor.dtype}. {repair}")
+
+
+def require_dense(name: str, tensor: Tensor) -> None:
+    """Raises unless every value of the tensor is one number with a place of its own."""
+    variable = name.rpartition(" ")[2]
+    got, repair = str(tensor.layout), f"Convert it with {variable}.to_dense()."
+    if tensor.is_nested:
+        got = "a nested tensor"
+        repair = "Pad it with torch.nested.to_padded_tensor, or pass one example alone."
+    elif tensor.is_quantized:
+        got, repair = str(tensor.dtype), f"Convert it with {variable}.dequantize()."
+    elif tensor.layout == torch.strided:
+        return
+    raise TypeError(f"{name} must be a dense tensor, got {got}. {repair}")
 
 
 def require_finite(scores: Tensor, name_of: Callable[[int], str]) -> None:

@@ -40,14 +40,15 @@ from captum_iscam.attr._engine import Channels
 from captum_iscam.attr._error import relative_error, squared_rounding
 from captum_iscam.attr._layer import (
     check_layer,
+    check_outputs,
     check_rows,
     eager,
     evaluate_layer,
     one_position,
     require_floating_maps,
     reshaped,
-    warn_of_layout,
 )
+from captum_iscam.attr._layout import warn_of_axes
 from captum_iscam.attr._masking import masked_inputs
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
@@ -223,7 +224,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         """Returns `s(x)` and what the layer gives for the inputs."""
         batch, score = task.batch, task.score
         model, own = eager(score.forward_func), eager(self.forward_func)
-        with batch_axis_named(model, batch.inputs, score.additional):
+        with batch_axis_named(model, batch.inputs, score.additional) as taken:
             with task.chunks.fitted_to(own, batch.num_examples):
                 evals, output = evaluate_layer(
                     model,
@@ -234,11 +235,11 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                     task.attribute_to_layer_input,
                 )
             score.check(output, batch.inputs)
-            shaped = [reshaped(self.reshape_transform, value) for value in evals]
+            shaped = check_outputs([reshaped(self.reshape_transform, x) for x in evals])
             maps = [check_activations(value, batch, own) for value in shaped]
         read = layer if self.reshape_transform is None else None
-        for value in maps:
-            warn_of_layout(value, batch.inputs, read, task.attribute_to_layer_input)
+        of_input = task.attribute_to_layer_input
+        warn_of_axes(taken, batch.inputs, maps, read, of_input)
         if task.return_convergence_delta:
             parts = [m for m in (layer, own) if isinstance(m, nn.Module)]
             _check_precision(parts, batch.inputs, (*evals, output))

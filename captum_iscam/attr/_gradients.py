@@ -10,7 +10,9 @@ A method says how each example is perturbed and what becomes of the gradients
    model once and keeps the graph from the layer to the score.
 3. Each target takes one backward pass over that graph; the last one frees it.
 4. Gradients and activations go to the accumulators, rows of one perturbation at a time.
-5. After the last pass everything is checked for NaN and infinity in one go, since a
+5. Scores of these passes are compared with those of the first pass, and with that of
+   the last row alone (`_steady_gradients.py`).
+6. After the last pass everything is checked for NaN and infinity in one go, since a
    check in each pass would wait for the device. The pass at fault is named.
 """
 
@@ -48,14 +50,15 @@ from captum_iscam.attr._layer import (
     evaluate_layer,
     require_floating_maps,
     reshaped,
-    warn_of_layout,
 )
+from captum_iscam.attr._layout import warn_of_axes
 from captum_iscam.attr._perturbations import (
     Chunk,
     IdentityPerturbation,
     Perturbations,
     Totals,
 )
+from captum_iscam.attr._steady_gradients import Steadiness
 from captum_iscam.attr._weightings import WEIGHTINGS
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
@@ -175,8 +178,10 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             hooked, self.score, target, additional_forward_args, count, batch.device
         )
 
+        steady = Steadiness(score, batch, perturbations)
+
         def attribute(layer: nn.Module) -> Attributions:
-            with batch_axis_named(hooked, batch.inputs, score.additional):
+            with batch_axis_named(hooked, batch.inputs, score.additional) as taken:
                 evals, output = evaluate_layer(
                     hooked,
                     layer,
@@ -186,13 +191,12 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                     attribute_to_layer_input,
                 )
                 score.check(output, batch.inputs)
-                score.of_output(output, torch.arange(count, device=batch.device))
+                steady.note_first(output)
                 for value in evals:
                     require_floating_maps(value)
                 first = [self._maps(value, batch, count) for value in evals]
             read = layer if self.reshape_transform is None else None
-            for value in first:
-                warn_of_layout(value, batch.inputs, read, attribute_to_layer_input)
+            warn_of_axes(taken, batch.inputs, first, read, attribute_to_layer_input)
             totals = Totals(perturbations, first, score.num_targets or 1)
 
             def body(start: int, stop: int) -> None:
@@ -206,9 +210,12 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                     attribute_to_layer_input,
                 )
                 self._accumulate(totals, chunk, seen, batch)
+                steady.note(chunk, seen.scores)
 
             chunks.run(count * len(perturbations), body)
+            steady.score_alone()
             maps = totals.maps()
+            steady.check()
             return cast(Attributions, format_output(len(maps) > 1, maps))
 
         return self._each_layer(attribute)

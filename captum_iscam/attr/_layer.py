@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 
 from captum_iscam._utils.captum_compat import (
     format_additional_forward_args,
@@ -19,9 +17,9 @@ from captum_iscam._utils.captum_compat import (
     forward_layer_eval,
     gather_distributed_tensors,
 )
-from captum_iscam._utils.forward import alike, copied
+from captum_iscam._utils.forward import copied
 from captum_iscam._utils.hooks import eager_passes, thread_local_layer
-from captum_iscam._utils.validation import require_floating
+from captum_iscam._utils.validation import require_dense, require_floating
 from captum_iscam._utils.warn import warn_user
 from captum_iscam.layers import default_layer
 from captum_iscam.reshape_transforms import ReshapeTransform
@@ -120,14 +118,31 @@ def evaluate_layer(
 
 def _check_tensors(of_input: bool, values: Any) -> None:
     """Raises unless a layer is given, or gives, what can be kept."""
-    each = values if isinstance(values, (tuple, list)) else (values,)
-    if each and all(isinstance(value, Tensor) for value in each):
+    several = isinstance(values, (tuple, list))
+    each = values if several else (values,)
+    # A number, alone or for each example, is no map: a further loss, for instance.
+    kept = [isinstance(value, Tensor) and value.dim() > several for value in each]
+    if kept and all(kept):
         return
     got = type(values).__name__
-    if isinstance(values, (tuple, list)):
-        got += f" of {', '.join(type(x).__name__ for x in values) or 'nothing'}"
+    if several:
+        got += f" of {', '.join(map(_kind, values)) or 'nothing'}"
     rule = "be given tensors alone, by position" if of_input else _GIVES_TENSORS
     raise _no_tensors(rule, got)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor) and value.dim() < 2:
+        return "a vector" if value.dim() else "a number"
+    return type(value).__name__
+
+
+def check_outputs(maps: list[Tensor]) -> list[Tensor]:
+    """Returns what a layer gives, or raises where only a part of it is maps."""
+    if len({value.dim() > 2 for value in maps}) > 1:
+        shapes = ", ".join(str(tuple(value.shape)) for value in maps)
+        raise _no_tensors("give maps alone", f"the shapes {shapes}")
+    return maps
 
 
 def _no_tensors(rule: str, got: object) -> TypeError:
@@ -149,14 +164,14 @@ def _recurrent(layer: nn.RNNBase) -> TypeError:
 
 def reshaped(transform: ReshapeTransform | None, activations: Tensor) -> Tensor:
     """Returns what the transform makes of the layer's output, if there is one."""
-    if transform is None:
-        return activations
-    maps: Any = transform(activations)
+    maps: Any = activations if transform is None else transform(activations)
     if not isinstance(maps, Tensor):
         raise TypeError(
             "reshape_transform must return a tensor (N, K, *spatial), got "
             f"{type(maps).__name__}. Return the maps alone."
         )
+    if not maps.is_quantized:  # named with its transform by `require_floating_maps`
+        require_dense("layer's output", maps)
     return maps
 
 
@@ -168,101 +183,6 @@ def check_rows(activations: Tensor, count: int) -> None:
             f"{tuple(activations.shape)} for {count} examples. Choose a layer that "
             "keeps them apart, or pass reshape_transform."
         )
-
-
-def warn_of_layout(
-    activations: Tensor,
-    inputs: tuple[Tensor, ...],
-    layer: nn.Module | None,
-    of_input: bool,
-) -> None:
-    """Warns of a layer whose axes are probably not `(N, K, *spatial)`.
-
-    1. It has more positions than any input that it can be a map of.
-    2. The last module inside that has a number of channels puts them on the last axis.
-    3. Its positions have the proportions of no input as they are, and those of one if
-       the channels are last, or the spatial axes reversed.
-
-    Args:
-        activations (Tensor): The layer's maps.
-        inputs (tuple[Tensor, ...]): The inputs.
-        layer (torch.nn.Module or None): The layer where its output is read as it is,
-            None where a `reshape_transform` says how.
-        of_input (bool): Whether the maps are the layer's input.
-    """
-    axes: list[tuple[int, int, int]] = []
-    if activations.dim() < 3:  # channels alone, of which gradients can be taken
-        return
-    alikes = [x for x in inputs if x.dim() == activations.dim()]
-    for x in alikes:
-        sizes = zip(activations.shape[2:], x.shape[2:], strict=True)
-        more = [(axis, a, b) for axis, (a, b) in enumerate(sizes, 2) if a > b]
-        if not more:
-            axes = []
-            break
-        axes += more
-    if axes:
-        axis, ours, theirs = axes[0]
-        warn_user(
-            f"The layer has {ours} positions along axis {axis}, where the input has "
-            f"{theirs}. Both are read as (N, C, *spatial). For a model with another "
-            "order use captum_iscam.reshape_transforms.channels_first(model, "
-            '"NHWC"), for a layer with the channels last reshape_transform=swin.'
-        )
-        return
-    shape = tuple(activations.shape)
-    found = (
-        alikes and layer is not None and _other_order(layer, shape, alikes, of_input)
-    )
-    if found:
-        order, transform = found
-        warn_user(
-            f"The layer, a {type(layer).__name__}, has the shape {shape}, probably "
-            f"{order}, and is read as (N, K, *spatial). Pass reshape_transform="
-            f"{transform}, or torch.nn.Identity() if axis 1 holds the channels."
-        )
-
-
-def _other_order(
-    layer: nn.Module, shape: tuple[int, ...], inputs: Sequence[Tensor], of_input: bool
-) -> tuple[str, str] | None:
-    """Returns the axes that a layer probably has, and the transform that suits them."""
-    last = "(N, *spatial, K)", "captum_iscam.reshape_transforms.swin"
-    leaf = next(layer.children(), None) is None
-    width = _channels_of_last_axis(layer, of_input)
-    if shape[-1] == width and (leaf or shape[1] != width):
-        if len(shape) == 3 and getattr(layer, "batch_first", True) is False:
-            return "(positions, N, K)", "lambda maps: maps.permute(1, 2, 0)"
-        return last
-    spatial = [tuple(x.shape[2:]) for x in inputs]
-    if len(shape) == 3 or any(alike(shape[2:], size) for size in spatial):
-        return None
-    if any(alike(shape[1:-1], size) for size in spatial):
-        return last
-    if any(alike(shape[:1:-1], size) for size in spatial):
-        axes = ", ".join(map(str, (0, 1, *range(len(shape) - 1, 1, -1))))
-        return "with the spatial axes reversed", f"lambda maps: maps.permute({axes})"
-    return None
-
-
-def _channels_of_last_axis(layer: nn.Module, of_input: bool) -> int | None:
-    """Returns how many channels the last module inside puts on the last axis.
-
-    Of the layer's input, how many the first one takes from it. None where they are on
-    axis 1, or no module inside has a number of them.
-    """
-    modules = [*layer.modules()]
-    for module in modules if of_input else reversed(modules):
-        if isinstance(module, (_ConvNd, _NormBase, nn.GroupNorm)):
-            return None
-        if type(module) is nn.LayerNorm:  # a subclass may well be one for images
-            sizes = module.normalized_shape
-            return sizes[0] if len(sizes) == 1 else None
-        names = ("in_features", "input_size") if of_input else ("out_features",)
-        for name in (*names, "embedding_dim"):
-            if isinstance(width := getattr(module, name, None), int):
-                return width
-    return None
 
 
 def require_floating_maps(activations: Tensor) -> None:
@@ -307,6 +227,21 @@ def layer_did_not_run(layer: nn.Module) -> ValueError:
     )
 
 
+@contextmanager
+def _inference_named() -> Iterator[None]:
+    """Says so where a model has parameters without gradients for good."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "nference tensor" not in str(error):
+            raise
+        raise RuntimeError(
+            "forward_func must have no tensors made in torch.inference_mode where "
+            "gradients are needed, got a model with some. Build or load the model "
+            "outside of it, or take copy.deepcopy(model), or a score method."
+        ) from error
+
+
 class LayerPass:
     """One forward pass, of which each target's gradients at the layer are asked.
 
@@ -328,7 +263,7 @@ class LayerPass:
     ) -> None:
         self._layer = layer
         self._device_ids = device_ids
-        with torch.enable_grad(), eager_passes:
+        with torch.enable_grad(), eager_passes, _inference_named():
             saved, scores = forward_layer_distributed_eval(
                 score,
                 inputs,
@@ -363,15 +298,22 @@ class LayerPass:
             # Autograd's words for it, of which neither names the layer.
             if not re.search("used in the graph|does not require grad", str(error)):
                 raise
-            raise ValueError(
-                "layer must lead to the score by gradients, got a "
-                f"{type(self._layer).__name__} that the target does not depend on, or "
-                "only through code without gradients. Choose another layer, or a score "
-                "method, which needs none."
-            ) from error
+            raise self._without_gradients() from error
         each = iter(grads)
         return self._gathered(
             {key: tuple(next(each) for _ in of) for key, of in self._saved.items()}
+        )
+
+    def _without_gradients(self) -> ValueError:
+        name, of = type(self._layer).__name__, "that the target does not depend on"
+        repair = "Choose another layer"
+        if len(self.values()) > 1:
+            of = f"of whose {len(self.values())} outputs one is no part of the target"
+            repair = "Let the model pass the one you mean through a torch.nn.Identity"
+        return ValueError(
+            f"layer must lead to the score by gradients, got a {name} {of}, or only "
+            f"through code without gradients. {repair}, or choose a score method, "
+            "which needs none."
         )
 
     def _gathered(

@@ -40,7 +40,13 @@ class GradientAccumulator(Protocol):
 
 
 class Perturbations(Protocol):
-    """The perturbed inputs of each example, one perturbation after the other."""
+    """The perturbed inputs of each example, one perturbation after the other.
+
+    Attributes:
+        shows_first (bool): Whether the only perturbation shows what the first pass did.
+    """
+
+    shows_first: bool
 
     @property
     def first(self) -> tuple[Tensor, ...]:
@@ -70,6 +76,8 @@ class IdentityPerturbation:
         weighting (GradientWeighting): What becomes of the gradients.
         relu (bool): Whether the maps are rectified.
     """
+
+    shows_first = True
 
     def __init__(self, batch: Batch, weighting: GradientWeighting, relu: bool) -> None:
         self._batch = batch

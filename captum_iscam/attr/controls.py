@@ -25,13 +25,14 @@ from captum_iscam.attr._base import (
 )
 from captum_iscam.attr._layer import (
     check_layer,
+    check_outputs,
     check_rows,
     eager,
     evaluate_layer,
     require_floating_maps,
     reshaped,
-    warn_of_layout,
 )
+from captum_iscam.attr._layout import warn_of_axes
 from captum_iscam.reshape_transforms import ReshapeTransform
 
 
@@ -103,7 +104,7 @@ class _Control(NamedLayerAttribution, ABC):
                 torch.no_grad(),
                 batch_axis_named(
                     eager(forward_func), batch.inputs, additional_forward_args
-                ),
+                ) as taken,
             ):
                 outputs, _ = evaluate_layer(
                     forward_func,
@@ -113,13 +114,12 @@ class _Control(NamedLayerAttribution, ABC):
                     self.device_ids,
                     attribute_to_layer_input,
                 )
-                shaped = [reshaped(self.reshape_transform, x) for x in outputs]
+                shaped = check_outputs(
+                    [reshaped(self.reshape_transform, x) for x in outputs]
+                )
                 checked = [_checked(x, batch) for x in shaped]
             read = layer if self.reshape_transform is None else None
-            for activations in checked:
-                warn_of_layout(
-                    activations, batch.inputs, read, attribute_to_layer_input
-                )
+            warn_of_axes(taken, batch.inputs, checked, read, attribute_to_layer_input)
             with torch.no_grad():
                 maps = tuple(map(self._map, checked))
             maps = tuple(self._rectified(x, relu_attributions) for x in maps)

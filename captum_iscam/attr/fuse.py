@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.interpolate import upsample
-from captum_iscam._utils.validation import require_choice
+from captum_iscam._utils.validation import require_choice, require_flags
 from captum_iscam.attr._base import warn_of_zero_maps
 
 _RULES = ("mean", "max", "product")
@@ -60,6 +60,7 @@ def fuse(
         >>> fuse([torch.rand(2, 1, 7, 7), torch.rand(2, 1, 14, 14)]).shape
         torch.Size([2, 1, 14, 14])
     """
+    require_flags(scaled=scaled)
     maps = _check(attributions, how, size)
     sides = tuple(
         size or (max(each) for each in zip(*(m.shape[2:] for m in maps), strict=True))

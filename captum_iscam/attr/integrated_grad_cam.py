@@ -24,7 +24,9 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
     GAP is the mean over the map. With one point at `t = 1`
     (`method="riemann_right", n_steps=1`) and a baseline whose activations are zero it
     is Grad-CAM with `relu_attributions=True`. The cost is `n_steps` forward passes per
-    example, each with a backward pass for each of its `T` targets.
+    example, each with a backward pass for each of its `T` targets. Of all points the
+    last is passed once more, alone, which shows whether scores depend on anything but
+    the input.
 
     Source: S. Sattarzadeh, M. Sudhakar, K. N. Plataniotis, J. Jang, Y. Jeong, H. Kim,
     "Integrated Grad-CAM: Sensitivity-Aware Visual Explanation of Deep Convolutional
@@ -152,6 +154,8 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
 
 class _Path:
     """The points between baselines and inputs, one perturbation each."""
+
+    shows_first = False
 
     def __init__(
         self, batch: Batch, points: list[tuple[float, float]], relu: bool

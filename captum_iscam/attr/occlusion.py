@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from captum_iscam._utils.forward import Baselines
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import without_traces
+from captum_iscam._utils.validation import require_flags
 
 
 class WindowOcclusion:
@@ -57,6 +58,7 @@ class WindowOcclusion:
             show_progress (bool, optional): Show a progress bar on standard error.
                 Default: False
         """
+        require_flags(show_progress=show_progress)
         channels, *sides = inputs.shape[1:]
         sizes = (channels, *(max(1, round(window * side)) for side in sides))
         steps = (channels, *(max(1, round(stride * side)) for side in sides))

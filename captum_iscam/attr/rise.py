@@ -47,6 +47,7 @@ from captum_iscam._utils.validation import (
 )
 from captum_iscam.attr._base import Attributions, progress_bar, warn_of_zero_maps
 from captum_iscam.attr._layer import eager
+from captum_iscam.attr._layout import warn_of_inputs
 
 
 class RISE(PerturbationAttribution):
@@ -221,7 +222,7 @@ class RISE(PerturbationAttribution):
         # Copies, since a model may well prepare its input in place.
         inputs = tuple(x.clone() for x in batch.inputs)
         model, additional = eager(score.forward_func), score.additional
-        with batch_axis_named(model, batch.inputs, additional):
+        with batch_axis_named(model, batch.inputs, additional) as taken:
             with chunks.fitted_to(eager(self.forward_func), batch.num_examples):
                 output = run_forward(
                     score.forward_func,
@@ -229,6 +230,7 @@ class RISE(PerturbationAttribution):
                     additional_forward_args=copied(additional),
                 )
             score.check(output, inputs)
+        warn_of_inputs(taken, batch.inputs)
         return score.of_inputs(output).to(batch.device)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_iscam._utils.forward import Baselines, Score, at_least_single
 from captum_iscam._utils.inputs import rows_of
 from captum_iscam._utils.target import Target
-from captum_iscam._utils.validation import as_number
+from captum_iscam._utils.validation import as_number, require_flags
 from captum_iscam.metrics._base import (
     Inputs,
     MetricInputs,
@@ -135,6 +135,7 @@ def average_drop(
     """
     model = ScoredModel(forward_func, target, additional_forward_args, score)
     data = MetricInputs(model, inputs, attributions, internal_batch_size, baselines)
+    require_flags(absolute=absolute)
     input_score, masked_score = input_and_masked_scores(data, keep, binary)
     if absolute:
         return 100 * (input_score - masked_score).clamp_min(0)
@@ -524,6 +525,7 @@ def check_keep(keep: float | None, binary: bool) -> None:
             f"keep must be a share of the pixels above 0 and at most 1, got {keep!r}. "
             "Pass 0.5 to mute the lower half, or None to mute nothing."
         )
+    require_flags(binary=binary)
     if binary and keep is None:
         raise ValueError(
             "binary must come with keep, got binary=True and keep=None. "

@@ -12,7 +12,11 @@ from torch import Tensor
 from captum_iscam._utils.forward import Baselines, Score
 from captum_iscam._utils.inputs import rows_of
 from captum_iscam._utils.target import Target
-from captum_iscam._utils.validation import as_number, check_generator
+from captum_iscam._utils.validation import (
+    as_number,
+    check_generator,
+    require_flags,
+)
 from captum_iscam.metrics._base import (
     Inputs,
     MetricInputs,
@@ -132,6 +136,7 @@ def infidelity(
         >>> bool(infidelity(model, image, image, score="identity") < 1e-8)
         True
     """
+    require_flags(normalize=normalize)
     side = as_number(patch)
     if side is None or not 0 < side <= 1:
         raise ValueError(

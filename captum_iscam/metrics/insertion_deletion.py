@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_iscam._utils.forward import Baselines, Score, at_least_single
 from captum_iscam._utils.inputs import check_baseline, rows_of
 from captum_iscam._utils.target import Target
-from captum_iscam._utils.validation import as_integer
+from captum_iscam._utils.validation import as_integer, require_flags
 from captum_iscam.metrics._base import Inputs, MetricInputs, ScoredModel, metric
 from captum_iscam.metrics._maps import Attributions, ranks, resize
 
@@ -218,6 +218,7 @@ def deletion(
         >>> curves.auc
         tensor([2.5000])
     """
+    require_flags(return_curves=return_curves)
     model = ScoredModel(forward_func, target, additional_forward_args, score)
     data = MetricInputs(model, inputs, attributions, internal_batch_size)
     curves = score_curves(data, substrate, steps, pixels_per_step, inserting=False)
@@ -328,6 +329,7 @@ def insertion(
         >>> insertion(model, image, image, score="identity", steps=4)
         tensor([5.5000])
     """
+    require_flags(return_curves=return_curves)
     model = ScoredModel(forward_func, target, additional_forward_args, score)
     data = MetricInputs(model, inputs, attributions, internal_batch_size)
     curves = score_curves(data, substrate, steps, pixels_per_step, inserting=True)

@@ -24,6 +24,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
 
+from captum_iscam._utils.validation import require_flags
 from captum_iscam.visualization.arrays import Array, ImageLike
 from captum_iscam.visualization.heat import ALPHA, Style
 from captum_iscam.visualization.rows import Drawable, Frame, Row, prepare
@@ -181,6 +182,7 @@ def visualize_rows(
         >>> [panel.get_title() for panel in figure.axes[:4]]
         ['a cat', 'IS-CAM', 'a cup', 'IS-CAM']
     """
+    require_flags(show_colorbar=show_colorbar)
     if not rows:
         raise ValueError("rows must hold at least one row, got none. Add an image.")
     style = Style(sign, vmin, vmax, outlier_perc, cmap, alpha_overlay)

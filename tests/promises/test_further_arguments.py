@@ -2,9 +2,11 @@
 
 from collections import OrderedDict, UserDict, namedtuple
 
+import numpy as np
 import pytest
 import torch
 from reference.every_call import ALL, explain
+from reference.methods import SCORE_METHODS
 from reference.networks import ConvNet, images
 from torch import nn
 
@@ -126,3 +128,87 @@ def test_sensitivity_repeats_what_has_a_row_per_example_alone(form, size):
     found = value(x, both, size)
 
     torch.testing.assert_close(found[1:], value(x[1:], second, None))
+
+
+# Rows that do not follow, and values that follow though they should not.
+
+
+class Conditional(nn.Module):
+    """Logits times whatever comes as further argument."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = ConvNet().double()
+        self.features = self.net.features
+        self.eval()
+
+    def forward(self, x, *args):
+        (value,) = args[0].values() if isinstance(args[0], dict) else args
+        return self.net(x) * torch.as_tensor(value, dtype=torch.double)
+
+
+@pytest.mark.parametrize("name", [n for n in ALL if n != "channel mean"])
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (2, 5)])
+@pytest.mark.parametrize("pack", [lambda a: a, lambda a: {"value": a}])
+def test_arrays_with_a_row_per_example_are_named(name, shape, pack):
+    model, rows = Conditional(), pack(np.ones(shape))
+
+    with pytest.raises(TypeError, match=r"tensors for rows.*torch\.as_tensor"):
+        explain(name, model, model.features, images(2), 1, additional_forward_args=rows)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "value", [np.ones(5), np.float64(2), torch.ones(1), np.ones((1, 5)), 2.0]
+)
+def test_values_that_all_examples_share_are_taken(name, value):
+    model = Conditional()
+    given = {"additional_forward_args": value}
+    expected = explain(name, lambda x: model(x, value), model.features, images(3), 1)
+
+    found = explain(name, model, model.features, images(3), 1, **given)
+
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", [*SCORE_METHODS, "rise"])
+@pytest.mark.parametrize("value", [torch.ones(1), [torch.ones(1)]])
+def test_a_value_that_follows_the_only_example_names_the_function(name, value):
+    model = Conditional()
+    model.forward = lambda x, v: model.net(x) * (v[0] if isinstance(v, list) else v)
+    given = {"additional_forward_args": (value,)}
+
+    with pytest.raises(ValueError, match=r"must fit passes of any .* lambda x: model"):
+        explain(name, model, model.features, images(1), 1, **given)
+
+    # The way that is named.
+    explain(name, lambda x: model(x, value), model.features, images(1), 1)
+
+
+@pytest.mark.parametrize("name", SCORE_METHODS)
+def test_vectors_of_classes_as_many_as_examples_name_the_function(name):
+    net, texts = ConvNet().double(), torch.rand(2, 5).double()
+
+    with pytest.raises(ValueError, match=r"as many rows as there are exam.*lambda x"):
+        explain(
+            name,
+            lambda x, t: net(x) @ t.T,
+            net.features,
+            images(2),
+            1,
+            additional_forward_args=texts,
+        )
+
+
+def test_errors_of_the_model_that_are_of_no_shape_pass_as_they_are():
+    net = ConvNet().double()
+
+    def tired(x, value):
+        if len(x) > 1:
+            raise RuntimeError("the model is tired")
+        return net(x)
+
+    with pytest.raises(RuntimeError, match=r"^the model is tired$"):
+        LayerScoreCAM(tired, net.features).attribute(
+            images(1), 1, additional_forward_args=torch.ones(1)
+        )

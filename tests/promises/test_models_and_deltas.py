@@ -218,6 +218,17 @@ def test_compiled_code_stays_compiled_after_an_error():
 
 
 @needs_a_stance
+def test_the_stance_is_reset_after_an_interrupt_that_kept_a_block_from_leaving():
+    torch._dynamo.reset()
+    eager_passes.__enter__()
+
+    with eager_passes:
+        assert eval_frame._stance.stance == "force_eager"
+
+    assert eval_frame._stance.stance == "default"
+
+
+@needs_a_stance
 def test_threads_leave_the_stance_of_the_compiler_as_it_was():
     torch._dynamo.reset()
     started = threading.Barrier(2)

@@ -182,7 +182,20 @@ def test_integrated_grad_cam_takes_one_pass_per_step(net):
         internal_batch_size=5,
     )
 
-    assert model.rows == [2, 5, 5, 2]
+    # The first pass, the points, and the last of them alone.
+    assert model.rows == [2, 5, 5, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["grad-cam++", "layer-cam", "hires-cam", "xgrad-cam"])
+@pytest.mark.parametrize(("count", "rows"), [(1, [1, 1]), (3, [3, 3, 1])])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_one_input_costs_gradient_methods_two_passes(net, name, count, rows, layers):
+    model = Calls(net)
+    layer = [net.features, net.mix][:layers] if layers > 1 else net.features
+
+    attribute(name, model, layer, images(count), 1)
+
+    assert model.rows == rows + rows[:2] * (layers - 1)
 
 
 def test_a_layer_without_varying_channels_costs_the_ends_alone(net):

@@ -207,8 +207,8 @@ def test_one_forward_and_t_backward_passes(name, count):
         targets = [row[:count] for row in TARGETS]
         explain(name, net, net.features, x, targets, internal_batch_size=2)
 
-    # The first pass is without gradients.
-    assert (passes.calls, passes.rows) == (1 + views, 2 + 2 * views)
+    # The first pass is without gradients, and so is the last one, of one row.
+    assert (passes.calls, passes.rows) == (2 + views, 3 + 2 * views)
     assert passes.backward_rows == 2 * views * count
 
 
@@ -429,8 +429,9 @@ def test_nothing_waits_between_two_passes(name, target):
     with Waits() as waits:
         explain(name, model, net.features, images(), target, internal_batch_size=2)
 
-    # The first pass checks the target; whether all was finite is asked in the end.
-    assert len(counts) == 1 + VIEWS.get(name, 1)
+    # The first pass checks the target, the last one shows an input alone; whether all
+    # was finite is asked in the end.
+    assert len(counts) == 2 + VIEWS.get(name, 1)
     assert counts[1] == counts[-1]
     assert waits.count > counts[-1]
     if target == 1:

@@ -1,0 +1,65 @@
+"""What further arguments of a model must be, so that they fit passes of any size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from captum_iscam._utils.batching import is_out_of_memory
+
+OF_SHAPES = re.compile(
+    r"row per example|shape|size|\bdim|expected|indices|index out of range|to unpack",
+    re.IGNORECASE,
+)
+"""What torch, Python and einops say of tensors of a wrong shape."""
+
+
+def check_arrays(values: Any, count: int) -> None:
+    """Raises for arrays with a row for each of several examples.
+
+    Tensors follow their example, and nothing else does: from the first pass of other
+    rows on the model would take those of other examples.
+    """
+    if isinstance(values, np.ndarray) and count > 1 and values.shape[:1] == (count,):
+        raise TypeError(
+            "additional_forward_args must hold tensors for rows of examples, got an "
+            f"array of shape {values.shape} for {count} examples. Convert it with "
+            "torch.as_tensor; if its rows are of no examples, pass the function "
+            "lambda x: model(x, value) as forward_func."
+        )
+    if isinstance(values, Mapping):
+        values = values.values()
+    if isinstance(values, Iterable) and not isinstance(
+        values, (str, bytes, np.ndarray, torch.Tensor, Iterator)
+    ):
+        for value in values:
+            check_arrays(value, count)
+
+
+@contextmanager
+def named(additional: object, rows: int, count: int) -> Iterator[None]:
+    """Says so where a pass of other rows than the examples fails by its shapes.
+
+    The pass of the examples themselves did not, so what does not fit is probably a
+    further argument: one that was given a row for each row, or one that was not.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError) as error:
+        text = str(error)
+        own = " must " in text and ", got " in text
+        known = own or is_out_of_memory(error) or not OF_SHAPES.search(text)
+        if known or not additional or rows == count:
+            raise
+        raise ValueError(
+            "additional_forward_args must fit passes of any number of rows, got some "
+            f"that do not fit {rows} for {count} examples ({text.splitlines()[0]}). "
+            "A tensor whose first dimension is the number of examples follows them; "
+            "for one that must not, or for rows in anything but tensors, pass the "
+            "function lambda x: model(x, value) as forward_func."
+        ) from error

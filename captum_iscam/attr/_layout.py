@@ -1,0 +1,173 @@
+"""Inputs and layers whose axes are probably not where they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import le
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from captum_iscam._utils.forward import alike
+from captum_iscam._utils.hooks import Taken
+from captum_iscam._utils.warn import warn_user
+
+_SPATIAL = {1: "T", 2: "HW", 3: "THW"}
+
+
+def warn_of_axes(
+    taken: Taken,
+    inputs: tuple[Tensor, ...],
+    maps: Sequence[Tensor],
+    layer: nn.Module | None,
+    of_input: bool,
+) -> None:
+    """Warns of inputs, or else of a layer, whose axes are probably others.
+
+    Args:
+        taken (Taken): What the first module of the model took.
+        inputs (tuple[Tensor, ...]): The inputs.
+        maps (Sequence[Tensor]): The layer's maps.
+        layer (torch.nn.Module or None): The layer where its output is read as it is,
+            None where a `reshape_transform` says how.
+        of_input (bool): Whether the maps are the layer's input.
+    """
+    if not warn_of_inputs(taken, inputs):
+        for value in maps:
+            warn_of_layout(value, inputs, layer, of_input)
+
+
+def warn_of_inputs(taken: Taken, inputs: Sequence[Tensor]) -> bool:
+    """Warns of inputs whose channels the first module finds on another axis than 1.
+
+    The model then moves the axes of its inputs itself. What that module takes tells
+    which: it has the sizes of an input in another order. Returns whether it does.
+    """
+    alike = [x for x in inputs if x.dim() == len(taken.positions) + 2 > 2]
+    found = []
+    for x in alike:
+        sizes = tuple(x.shape)
+        for axis in range(1, x.dim()):
+            if sizes[axis] == taken.channels and (
+                sizes[1:axis] + sizes[axis + 1 :] == taken.positions
+            ):
+                found.append((axis, sizes))
+                break
+    if not found or min(found)[0] == 1:
+        return False
+    axis, shape = min(found)
+    letters = _SPATIAL[len(shape) - 2]
+    order = f"N{letters[: axis - 1]}C{letters[axis - 1 :]}"
+    warn_user(
+        f"The inputs have the shape {shape}, probably {order}: the model's first "
+        f"{taken.name} takes its {taken.channels} channels from axis {axis}. They are "
+        "read as (N, C, *spatial). Use captum_iscam.reshape_transforms.channels_first("
+        f'model, "{order}") with inputs.movedim({axis}, 1).'
+    )
+    return True
+
+
+def warn_of_layout(
+    activations: Tensor,
+    inputs: tuple[Tensor, ...],
+    layer: nn.Module | None,
+    of_input: bool,
+) -> None:
+    """Warns of a layer whose axes are probably not `(N, K, *spatial)`.
+
+    1. It has more positions than any input that it can be a map of.
+    2. The last module inside that has a number of channels puts them on the last axis,
+       or on axis 1, where there are others, and as many are on the last one.
+    3. Its positions have the proportions of no input as they are, and those of one if
+       the channels are last, or the spatial axes reversed.
+
+    Args:
+        activations (Tensor): The layer's maps.
+        inputs (tuple[Tensor, ...]): The inputs.
+        layer (torch.nn.Module or None): The layer where its output is read as it is,
+            None where a `reshape_transform` says how.
+        of_input (bool): Whether the maps are the layer's input.
+    """
+    axes: list[tuple[int, int, int]] = []
+    if activations.dim() < 3:  # channels alone, of which gradients can be taken
+        return
+    alikes = [x for x in inputs if x.dim() == activations.dim()]
+    for x in alikes:
+        sizes = zip(activations.shape[2:], x.shape[2:], strict=True)
+        more = [(axis, a, b) for axis, (a, b) in enumerate(sizes, 2) if a > b]
+        if not more:
+            axes = []
+            break
+        axes += more
+    if axes:
+        axis, ours, theirs = axes[0]
+        warn_user(
+            f"The layer has {ours} positions along axis {axis}, where the input has "
+            f"{theirs}. Both are read as (N, C, *spatial). For a model with another "
+            "order use captum_iscam.reshape_transforms.channels_first(model, "
+            '"NHWC"), for a layer with the channels last reshape_transform=swin.'
+        )
+        return
+    shape = tuple(activations.shape)
+    found = (
+        alikes and layer is not None and _other_order(layer, shape, alikes, of_input)
+    )
+    if found:
+        order, transform = found
+        warn_user(
+            f"The layer, a {type(layer).__name__}, has the shape {shape}, probably "
+            f"{order}, and is read as (N, K, *spatial). Pass reshape_transform="
+            f"{transform}, or torch.nn.Identity() if axis 1 holds the channels."
+        )
+
+
+def _other_order(
+    layer: nn.Module, shape: tuple[int, ...], inputs: Sequence[Tensor], of_input: bool
+) -> tuple[str, str] | None:
+    """Returns the axes that a layer probably has, and the transform that suits them."""
+    last = "(N, *spatial, K)", "captum_iscam.reshape_transforms.swin"
+    leaf = next(layer.children(), None) is None
+    spatial = [tuple(x.shape[2:]) for x in inputs]
+    width, by_itself = _declared(layer, of_input)
+    if not by_itself:
+        # Blocks that concatenate give other channels than their last module, on axis 1.
+        # Their positions would have to fit an input on the axes in front of the last.
+        small = any(all(map(le, shape[1:-1], size)) for size in spatial)
+        width, leaf = width * small, False
+    if shape[-1] == width and (leaf or shape[1] != width):
+        if len(shape) == 3 and getattr(layer, "batch_first", True) is False:
+            return "(positions, N, K)", "lambda maps: maps.permute(1, 2, 0)"
+        return last
+    if len(shape) == 3 or any(alike(shape[2:], size) for size in spatial):
+        return None
+    if any(alike(shape[1:-1], size) for size in spatial):
+        return last
+    if any(alike(shape[:1:-1], size) for size in spatial):
+        axes = ", ".join(map(str, (0, 1, *range(len(shape) - 1, 1, -1))))
+        return "with the spatial axes reversed", f"lambda maps: maps.permute({axes})"
+    return None
+
+
+def _declared(layer: nn.Module, of_input: bool) -> tuple[int, bool]:
+    """Returns the channels that the last module inside gives, and if on the last axis.
+
+    Of the layer's input, those that the first one takes. 0 where no module inside has a
+    number of them.
+    """
+    modules = [*layer.modules()]
+    for module in modules if of_input else reversed(modules):
+        if isinstance(module, _ConvNd):
+            return (module.in_channels if of_input else module.out_channels), False
+        if isinstance(module, _NormBase):
+            return module.num_features, False
+        if isinstance(module, nn.GroupNorm):
+            return module.num_channels, False
+        if type(module) is nn.LayerNorm:  # a subclass may well be one for images
+            sizes = module.normalized_shape
+            return (sizes[0] if len(sizes) == 1 else 0), True
+        names = ("in_features", "input_size") if of_input else ("out_features",)
+        for name in (*names, "embedding_dim"):
+            if isinstance(width := getattr(module, name, None), int):
+                return width, True
+    return 0, True

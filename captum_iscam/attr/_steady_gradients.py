@@ -1,0 +1,99 @@
+"""Whether the scores of gradient passes depend on anything but the input.
+
+Score methods show each input once more (`_utils/steadiness.py`). That would double the
+cost of a method of one pass, so gradient methods compare what they have:
+
+1. The first pass, without gradients, shows the inputs as they are, and so does the pass
+   with gradients of all methods but two. Their scores must be the same.
+2. Where a row has others beside it, the last one is scored alone, once for each call of
+   `attribute`. It is the only pass that is there for this check: one row of, with 50
+   points on a path, 51, or of 2 N for N examples. One input of a method of one pass has
+   none beside it and costs nothing more.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_iscam._utils.batching import is_out_of_memory
+from captum_iscam._utils.forward import TargetScore, at_least_single
+from captum_iscam._utils.hooks import eager_passes
+from captum_iscam._utils.inputs import Batch
+from captum_iscam._utils.steadiness import differ, warn_of_unsteady
+from captum_iscam._utils.warn import warn_user
+from captum_iscam.attr._perturbations import Chunk, Perturbations
+
+
+class Steadiness:
+    """The scores of one call of `attribute`, compared once, at its first layer.
+
+    Args:
+        score (TargetScore): Scores the inputs.
+        batch (Batch): The inputs.
+        perturbations (Perturbations): What becomes of them.
+    """
+
+    def __init__(
+        self, score: TargetScore, batch: Batch, perturbations: Perturbations
+    ) -> None:
+        self._score = score
+        self._batch = batch
+        self._perturbations = perturbations
+        self._done = False
+        self._last: Tensor | None = None
+
+    def note_first(self, output: Tensor) -> None:
+        """Keeps the scores of the first pass, in copies: models reuse their memory."""
+        count = self._batch.num_examples
+        examples = torch.arange(count, device=self._batch.device)
+        found = self._score.of_output(output, examples).detach()
+        self._first = found.clone().view(count, -1)
+        size = self._first
+        if self._score.score == "identity":  # rounded as the largest logit is
+            size = at_least_single(output.detach()).reshape(count, -1)
+        # A baseline may give NaN, which is no size.
+        size = size.abs().amax(1, keepdim=True).nan_to_num(0, 0)
+        self._size = size.to(self._first).expand_as(self._first)
+        rows = count * len(self._perturbations)
+        self._found = self._first.new_zeros(rows, self._first.shape[1])
+
+    def note(self, chunk: Chunk, scores: Tensor) -> None:
+        """Keeps the scores of a pass with gradients."""
+        found = scores.view(chunk.stop - chunk.start, -1)
+        self._found[chunk.start : chunk.stop] = found.to(self._found)
+
+    def score_alone(self) -> None:
+        """Scores the last row alone, unless the first pass did, or it was warned of."""
+        training = getattr(self._score.forward_func, "in_training_mode", False)
+        self._done = self._done or self._score.warned or training
+        if self._done or (len(self._found) == 1 and self._perturbations.shows_first):
+            return
+        rows = len(self._found)
+        chunk = Chunk(self._perturbations, rows - 1, rows, self._batch.num_examples)
+        try:
+            with torch.no_grad(), eager_passes:
+                alone = self._score(chunk.inputs(), chunk.examples(self._batch.device))
+        except (RuntimeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
+            first_line = str(error).partition("\n")[0]
+            warn_user(
+                "Whether scores depend on the inputs beside them in a forward pass is "
+                f"not known: forward_func fails for one input alone ({first_line})."
+            )
+            return
+        self._last = alone.view(1, -1).to(self._found)
+
+    def check(self) -> None:
+        """Warns of scores that are not of their input alone; this waits."""
+        if self._done:
+            return
+        self._done = True
+        which = torch.zeros_like(self._first, dtype=torch.bool)
+        if self._perturbations.shows_first:
+            which = differ(self._first, self._found, self._size, self._batch)
+        if self._last is not None:
+            last = self._found[-1:]
+            which[-1] |= differ(self._last, last, self._size[-1:], self._batch)[0]
+        warn_of_unsteady(self._score, which)
