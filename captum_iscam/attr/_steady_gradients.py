@@ -40,6 +40,7 @@ class Steadiness:
         self._score = score
         self._batch = batch
         self._perturbations = perturbations
+        self._rows = batch.num_examples * len(perturbations)
         self._done = False
         self._last: Tensor | None = None
 
@@ -55,22 +56,24 @@ class Steadiness:
         # A baseline may give NaN, which is no size.
         size = size.abs().amax(1, keepdim=True).nan_to_num(0, 0)
         self._size = size.to(self._first).expand_as(self._first)
-        rows = count * len(self._perturbations)
-        self._found = self._first.new_zeros(rows, self._first.shape[1])
+        self._found = torch.zeros_like(self._first)
 
     def note(self, chunk: Chunk, scores: Tensor) -> None:
-        """Keeps the scores of a pass with gradients."""
-        found = scores.view(chunk.stop - chunk.start, -1)
-        self._found[chunk.start : chunk.stop] = found.to(self._found)
+        """Keeps the scores of a pass with gradients, those of the last perturbation."""
+        before = self._rows - len(self._found)
+        start, stop = (max(0, row - before) for row in (chunk.start, chunk.stop))
+        if stop > start:
+            found = scores.view(chunk.stop - chunk.start, -1)
+            self._found[start:stop] = found[start - stop :].to(self._found)
 
     def score_alone(self) -> None:
         """Scores the last row alone, unless the first pass did, or it was warned of."""
         training = getattr(self._score.forward_func, "in_training_mode", False)
         self._done = self._done or self._score.warned or training
-        if self._done or (len(self._found) == 1 and self._perturbations.shows_first):
+        if self._done or (self._rows == 1 and self._perturbations.shows_first):
             return
-        rows = len(self._found)
-        chunk = Chunk(self._perturbations, rows - 1, rows, self._batch.num_examples)
+        count = self._batch.num_examples
+        chunk = Chunk(self._perturbations, self._rows - 1, self._rows, count)
         try:
             with torch.no_grad(), eager_passes:
                 alone = self._score(chunk.inputs(), chunk.examples(self._batch.device))

@@ -341,6 +341,7 @@ def test_looking_for_a_layer_restores_buffers():
     assert_same_buffers(before, net)
 
 
+@pytest.mark.filterwarnings("ignore:Whether scores depend on the inputs beside")
 @pytest.mark.parametrize("name", [*ALL, *METRICS])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("at", [0, 1, 2])
