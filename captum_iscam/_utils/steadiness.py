@@ -87,7 +87,13 @@ def require_finite_ends(baselines: Tensor, inputs: Tensor) -> None:
     require_finite(torch.cat([baselines, inputs]), name_of)
 
 
-def differ(first: Tensor, second: Tensor, scale: Tensor, batch: Batch) -> Tensor:
+def differ(
+    first: Tensor,
+    second: Tensor,
+    scale: Tensor,
+    batch: Batch,
+    at_least: float = 0.0,
+) -> Tensor:
     """Returns which scores differ by more than rounding, bool, NaN always.
 
     Args:
@@ -95,6 +101,8 @@ def differ(first: Tensor, second: Tensor, scale: Tensor, batch: Batch) -> Tensor
         second (Tensor): The same scores again.
         scale (Tensor): Further scores, whose size counts as well.
         batch (Batch): The inputs.
+        at_least (float, optional): What rounding may change a score by at least, as a
+            share of it, but in double precision. Default: 0
     """
     share = _ROUNDING
     if batch.device.type != "cpu":
@@ -102,6 +110,8 @@ def differ(first: Tensor, second: Tensor, scale: Tensor, batch: Batch) -> Tensor
     kinds = {x.dtype for x in batch.inputs if x.is_floating_point()}
     if autocasts(batch.device) or any(torch.finfo(kind).bits < 32 for kind in kinds):
         share = _ROUNDING_OF_HALF
+    if kinds != {torch.double}:
+        share = max(share, at_least)
     sizes = torch.stack([first.abs(), second.abs(), scale.abs()]).amax(0)
     return ~((first - second).abs() <= share * sizes)
 

@@ -180,6 +180,17 @@ def test_scores_of_gradient_passes_are_compared_for_each_target(name, kind, targ
 
 
 @pytest.mark.parametrize("name", GRADIENT)
+@pytest.mark.parametrize("change", [normalised, centred, dropped])
+def test_single_precision_is_enough_to_notice_what_others_change(name, change):
+    model = Changed(lambda x: change(3 * x)).float()
+    options = {"constructor": {"score": "identity"}}
+    torch.manual_seed(0)
+
+    with pytest.warns(UserWarning, match=UNSTEADY):
+        explain(name, model, model.features, images(2).float(), 1, **options)
+
+
+@pytest.mark.parametrize("name", GRADIENT)
 def test_a_model_of_whole_batches_is_said_not_to_be_compared(name):
     net = ConvNet().double()
 

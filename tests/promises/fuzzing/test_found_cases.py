@@ -79,7 +79,7 @@ def own(name):
 @every_method
 def test_inputs_that_are_not_dense(name, net):
     with pytest.raises(
-        TypeError, match="inputs must be a dense tensor, got torch.sparse_coo"
+        TypeError, match=r"inputs must be a dense tensor, got torch\.sparse_coo"
     ):
         attribute(name, net, net.features, images(2).to_sparse(), 1)
 
