@@ -1,0 +1,76 @@
+"""The tables of results are made of their rows, and pages say what the tables say."""
+
+import csv
+import gzip
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "experiments" / "results"
+PAGES = ROOT / "docs" / "results"
+
+
+def words(name):
+    return " ".join((PAGES / f"{name}.md").read_text().split())
+
+
+def cells(name, *starts):
+    """The cells of the first line of a table that starts with these."""
+    for line in (RESULTS / f"{name}.md").read_text().splitlines():
+        found = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        if found[: len(starts)] == list(starts):
+            return found
+    raise AssertionError(starts)
+
+
+def test_the_variants_are_as_close_as_the_page_says():
+    assert "differ by about 1 %" in words("variants")
+    assert "rank correlations above 0.99" in words("variants")
+    for network in ("squeezenet1_1", "resnet18", "mobilenet_v2"):
+        of_sum = cells("readings", network, "IS-CAM, authors' sum")[4]
+        assert float(of_sum.split(",")[0]) <= 1.2
+        assert float(cells("readings", network, "IS-CAM")[3].split(",")[1]) > 0.99
+
+
+def test_only_the_channel_softmax_of_probabilities_is_decided():
+    text = (RESULTS / "readings.md").read_text()
+    decided = [line for line in text.splitlines() if "**" in line]
+
+    assert len(decided) == 2
+    assert all("probability and channel softmax" in line for line in decided)
+    assert "**" not in (RESULTS / "starved_views.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [("squeezenet1_1", r"95 % .* less than 1 %"), ("resnet18", r"62 % .* a tenth")],
+)
+def test_the_scores_are_as_starved_as_the_page_says(network, said):
+    found = re.search(said, words("starved"))[0]
+    share = re.match(r"\d+", found)[0]
+    column = 3 if network == "squeezenet1_1" else 4
+    text = (RESULTS / "starved_views.md").read_text()
+    line = next(
+        one for one in text.splitlines() if one.startswith(f"| {network} | 40 | 1 |")
+    )
+    assert f"{float(line.strip('| ').split(' | ')[column]):.0f}" == share
+
+
+@pytest.mark.parametrize("name", ["readings", "starved_views"])
+def test_a_table_is_made_of_its_rows(name, tmp_path, monkeypatch):
+    module = import_module(f"experiments.quality.{name}")
+    paired = import_module("experiments.quality.paired")
+    with gzip.open(RESULTS / f"{name}.csv.gz", "rt", newline="") as stream:
+        rows = [
+            paired.Row(**{**row, "value": float(row["value"])})
+            for row in csv.DictReader(stream)
+        ]
+    monkeypatch.setattr(module, "OUT", tmp_path / name)
+
+    module.save(rows)
+
+    made = (tmp_path / f"{name}.md").read_text()
+    assert made == (RESULTS / f"{name}.md").read_text()
