@@ -1,6 +1,6 @@
 """Which axioms of attribution hold for which method, and by how much others fail?
 
-    python -m experiments.quality.axioms VALUES.pt --photographs 3
+    python -m experiments.quality.axioms VALUES.pt --photographs 5
 
 asks every method the axioms of Sundararajan, Taly, Yan 2017 (arXiv 1703.01365) on the
 bundled scenes and, where `CAPTUM_ISCAM_REALDATA` has ResNet-18's weights, at its
@@ -60,7 +60,7 @@ PER_CHANNEL = (IntegratedGradients, WindowOcclusion)
 
 
 class Row(NamedTuple):
-    """How far a map is from an axiom on an image; empty where it cannot be asked."""
+    """How far a map is from an axiom; None where it cannot be asked, or is zero."""
 
     network: str
     image: str
@@ -152,12 +152,12 @@ def first(function: Change, part: nn.Module) -> nn.Sequential:
     return nn.Sequential(Apply(function), part)
 
 
-def over(part: Tensor, whole: Tensor) -> float:
-    """Returns the norm of a part over that of the whole, 0 for nothing of nothing."""
-    return float(part.norm() / whole.norm()) if part.any() else 0.0
+def over(part: Tensor, whole: Tensor) -> float | None:
+    """Returns the norm of a part over that of the whole, None where that is zero."""
+    return float(part.norm() / whole.norm()) if whole.any() else None
 
 
-def in_shape(found: Tensor, expected: Tensor) -> float:
+def in_shape(found: Tensor, expected: Tensor) -> float | None:
     """Returns the relative difference after the best common factor, 0 to 1.
 
     A factor changes no picture and no ranking.
@@ -167,7 +167,7 @@ def in_shape(found: Tensor, expected: Tensor) -> float:
     return over(factor * found - expected, expected)
 
 
-def _rewritten(explain: Explainer, change: Change, undo: Change) -> float:
+def _rewritten(explain: Explainer, change: Change, undo: Change) -> float | None:
     """The same function with another layer's output: no map may change."""
     case = explain.case
     found = explain.maps(then(case.front, change), first(undo, case.head))
@@ -180,7 +180,7 @@ def _channels(explain: Explainer) -> tuple[int, torch.Generator]:
     return count, torch.Generator().manual_seed(0)
 
 
-def rescaled(explain: Explainer) -> float:
+def rescaled(explain: Explainer) -> float | None:
     """Each channel times a power of two, 1/4 to 4, which the head takes back."""
     count, generator = _channels(explain)
     # Powers of two, so that not even rounding distinguishes the two functions.
@@ -188,7 +188,7 @@ def rescaled(explain: Explainer) -> float:
     return _rewritten(explain, lambda a: a * factors, lambda a: a / factors)
 
 
-def permuted(explain: Explainer) -> float:
+def permuted(explain: Explainer) -> float | None:
     """The channels in another order."""
     count, generator = _channels(explain)
     order = torch.randperm(count, generator=generator)
@@ -196,7 +196,7 @@ def permuted(explain: Explainer) -> float:
     return _rewritten(explain, lambda a: a[:, order], lambda a: a[:, back])
 
 
-def split(explain: Explainer) -> float:
+def split(explain: Explainer) -> float | None:
     """Half of the channels in two halves, which the head adds."""
     count = _channels(explain)[0]
     half = count // 2
@@ -210,7 +210,7 @@ def split(explain: Explainer) -> float:
     return _rewritten(explain, halves, joined)
 
 
-def dummy_channels(explain: Explainer) -> float:
+def dummy_channels(explain: Explainer) -> float | None:
     """A quarter more channels, which the head ignores: the map may not change."""
     count = _channels(explain)[0]
 
@@ -220,7 +220,7 @@ def dummy_channels(explain: Explainer) -> float:
     return _rewritten(explain, more, lambda a: a[:, :count])
 
 
-def unseen_region(explain: Explainer) -> float:
+def unseen_region(explain: Explainer) -> float | None:
     """The share of the map on the right quarter of an input that is hidden there."""
     case = explain.case
     width = case.inputs.shape[-1]
@@ -233,7 +233,7 @@ def unseen_region(explain: Explainer) -> float:
     return over((energy * (1 - seen)).sum(), energy.sum())
 
 
-def constant(explain: Explainer) -> float:
+def constant(explain: Explainer) -> float | None:
     """The map of a model with the same output for all inputs, over that of the case."""
     case = explain.case
     with torch.no_grad():
@@ -263,7 +263,7 @@ def _gap(explain: Explainer, baseline: Tensor) -> float:
     return abs(explain.raw_sum - gain) / abs(gain)
 
 
-def linear(explain: Explainer) -> float:
+def linear(explain: Explainer) -> float | None:
     """The map of `2 f - 3 g` against `2 L_f - 3 L_g`, for the scores of two classes."""
     case = explain.case
     f, g = case.target, case.other
@@ -272,10 +272,11 @@ def linear(explain: Explainer) -> float:
         return torch.stack([y[:, f], y[:, g], 2 * y[:, f] - 3 * y[:, g]], 1)
 
     maps = explain.raw(then(case.head, chosen), [0, 1, 2])
-    return over(maps[:, 2] - 2 * maps[:, 0] + 3 * maps[:, 1], maps[:, 2])
+    expected = 2 * maps[:, 0] - 3 * maps[:, 1]
+    return over(maps[:, 2] - expected, expected)
 
 
-def symmetric(explain: Explainer) -> float:
+def symmetric(explain: Explainer) -> float | None:
     """A model and an input that are their own mirror images: so must be the map."""
     case = explain.case
 
@@ -378,7 +379,7 @@ def main() -> None:
     """Asks what is not kept yet, and writes table and rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("values", type=Path)
-    parser.add_argument("--photographs", type=int, default=3)
+    parser.add_argument("--photographs", type=int, default=5)
     args = parser.parse_args()
     # Of zero maps and negative scores, which some axioms ask for.
     warnings.simplefilter("ignore")
