@@ -64,12 +64,19 @@ def confidence_metric(name, row, maps, own, number):
             return drop
         return drop / before if before else NAN
     if name == "average_increase":
-        return 100.0 * (after > before)
+        return 100.0 * above(after, before, max(abs(after), abs(before)))
     if name == "average_gain":
         return 100 * max(0.0, after - before) / (1 - before) if before < 1 else 0.0
     other = left(row, own["rival"][number], own, baseline)
     ours, theirs = max(0.0, before - after), max(0.0, before - other)
-    return 100.0 * (ours < theirs) + 50.0 * (ours == theirs)
+    largest = max(abs(before), abs(after), abs(other))
+    won, lost = above(theirs, ours, largest), above(ours, theirs, largest)
+    return 50.0 * (1 + won - lost)
+
+
+def above(high, low, largest):
+    """Whether a score is higher by more than rounding."""
+    return high - low > 1e-5 * largest
 
 
 def curve_metric(name, row, maps, own):
