@@ -44,9 +44,10 @@ def warn_of_inputs(taken: Taken, inputs: Sequence[Tensor]) -> bool:
     The model then moves the axes of its inputs itself. What that module takes tells
     which: it has the sizes of an input in another order. Returns whether it does.
     """
-    alike = [x for x in inputs if x.dim() == len(taken.positions) + 2 > 2]
     found = []
-    for x in alike:
+    for x in inputs:
+        if not x.dim() == len(taken.positions) + 2 > 2:
+            continue
         sizes = tuple(x.shape)
         for axis in range(1, x.dim()):
             if sizes[axis] == taken.channels and (

@@ -14,13 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from captum_iscam.metrics.faithfulness import ROUNDING
+
 Array = npt.NDArray[np.float64]
 
 N_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 SEED = 0
 _MOST_DRAWS = 4_000_000  # images drawn at once: 32 MB
-_ROUNDING = 1e-5
 
 
 class Interval(NamedTuple):
@@ -141,7 +142,7 @@ def win_shares(values: Array, higher_is_better: bool | None) -> Array:
     for a, b in combinations(range(n_columns), 2):
         difference = signed[:, a] - signed[:, b]
         largest = np.maximum(np.abs(signed[:, a]), np.abs(signed[:, b]))
-        difference[np.abs(difference) <= _ROUNDING * largest] = 0
+        difference[np.abs(difference) <= ROUNDING * largest] = 0
         difference = difference[~np.isnan(difference)]
         if len(difference):
             shares[a, b] = float(np.mean((np.sign(difference) + 1) / 2))

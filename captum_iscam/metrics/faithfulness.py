@@ -565,14 +565,15 @@ def input_and_masked_scores(
     return input_score.squeeze(1), masked_score.squeeze(1)
 
 
-# Two masks that differ by the rounding of their scaling alone changed the scores of
-# photographs by up to 2e-6 of their size.
-_ROUNDING = 1e-5
+ROUNDING = 1e-5
+"""Share of the larger of two values up to which they are equal but for rounding: two
+masks that differ by that of their scaling alone changed the scores of photographs by up
+to 2e-6 of their size."""
 
 
 def _exceeds(high: Tensor, low: Tensor, largest: Tensor) -> Tensor:
     """Returns where `high` exceeds `low` by more than the rounding of the scores."""
-    return high - low > _ROUNDING * largest
+    return high - low > ROUNDING * largest
 
 
 def relative_drop(input_score: Tensor, masked_score: Tensor, repair: str) -> Tensor:

@@ -124,9 +124,6 @@ def state_of(model):
 @pytest.mark.filterwarnings(
     # Without training, some networks give all images the same score but for rounding.
     "ignore:The scores of masked inputs differ by little more than their last digit",
-    # And an EfficientNet makes of noise logits of thousands, off by a thousandth of
-    # that with other inputs beside it.
-    "ignore:The score of example",
 )
 def test_every_method_explains_the_default_layer(family):
     model, side = build(family), FAMILIES[family]
