@@ -98,6 +98,11 @@ def choose(page, label, option):
 def upload_scene(page, number):
     """Uploads a bundled scene and waits until its classes are known."""
     upload(page, SCENES / f"scene_{number}.png")
+    wait_for_classes(page)
+
+
+def wait_for_classes(page):
+    """Waits for a class in its box, which stands there, empty, from the start."""
     page.wait_for_function(
         "label => [...document.querySelectorAll('input')]"
         ".some(i => i.ariaLabel?.startsWith(label) && i.value)",
@@ -223,7 +228,7 @@ def test_before_an_image_is_given_the_page_says_so(open_page):
 def test_an_example_is_explained_with_every_control_on_a_narrow_screen(open_page):
     page = open_page(width=360, height=740, has_touch=True, color_scheme="dark")
     page.locator(".gallery-item").nth(6).tap()
-    page.locator("input[aria-label^=Class]").wait_for()
+    wait_for_classes(page)
     press(page, "Explain")
     page.wait_for_selector(MAP.format(4))
 
