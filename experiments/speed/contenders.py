@@ -53,8 +53,10 @@ def ours(
     method: str,
     model: nn.Module,
     layer: nn.Module,
+    /,
     autocast: bool = False,
     compiled: bool = False,
+    score: str = "softmax",
     **options: Any,
 ) -> Explain:
     """Returns our method, under bfloat16 autocast or with a compiled model on request.
@@ -67,7 +69,7 @@ def ours(
         scored = torch.compile(model)
 
     def run(x: Tensor, target: int) -> Tensor:
-        explain = OURS[method](scored, layer)
+        explain = OURS[method](scored, layer, score=score)
         half = torch.autocast(x.device.type, torch.bfloat16)
         with half if autocast else nullcontext():
             return explain.attribute(x, target=target, **options)

@@ -33,6 +33,14 @@ from experiments.speed.contenders import (
 )
 
 METHODS = ("score-cam", "is-cam", "ss-cam")
+# What torch-cam computes as IS-CAM: ten passes for each channel, of other images.
+AS_TORCHCAM: dict[str, Any] = {
+    "score": "identity",
+    "n_steps": 10,
+    "method": "accumulated",
+    "channel_softmax": True,
+}
+SAME_READING = "torch-cam's variant by captum_iscam"
 
 
 def contenders(
@@ -51,6 +59,7 @@ def contenders(
     if method == "is-cam":
         three = ours(method, model, layer, n_steps=3)
         found.insert(1, Contender("captum_iscam, n_steps=3", three))
+        found.append(Contender(SAME_READING, ours(method, model, layer, **AS_TORCHCAM)))
     if method == "score-cam":
         found.append(Contender("grad-cam", grad_cam(model, layer)))
     if compiled:

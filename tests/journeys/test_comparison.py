@@ -54,6 +54,18 @@ def test_the_page_has_the_measured_shares_of_time():
         assert bool(found) == (other != "none")
 
 
+def test_the_same_variant_of_is_cam_has_its_measured_share():
+    measured = (ROOT / "experiments" / "results" / "speed.md").read_text()
+    pages = PAGE, (ROOT / "README.md").read_text()
+
+    for network in ("squeezenet1_1", "resnet18"):
+        row = (
+            rf"\| {network} \| is-cam \| torch-cam's variant by captum_iscam \| (\S+) "
+        )
+        share = re.search(row, measured)[1]
+        assert all(share in page for page in pages)
+
+
 def test_captum_has_no_score_cam_and_no_average_drop():
     import captum.attr
     import captum.metrics

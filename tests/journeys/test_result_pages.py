@@ -74,3 +74,12 @@ def test_a_table_is_made_of_its_rows(name, tmp_path, monkeypatch):
 
     made = (tmp_path / f"{name}.md").read_text()
     assert made == (RESULTS / f"{name}.md").read_text()
+
+
+def test_the_centre_of_the_image_is_in_as_many_small_boxes_as_the_page_says():
+    text = (RESULTS / "localisation_small_boxes.md").read_text()
+    hits = re.findall(r"^\| .* \| Centre map \| [^|]+ \| ([\d.]+)", text, re.M)
+    low, high = (100 * float(end(hits, key=float)) for end in (min, max))
+
+    assert len(hits) == 5
+    assert f"{low:.0f} to {high:.0f} % of these boxes" in words("localisation")
