@@ -13,9 +13,6 @@ the verdict of each question on each network (`OUT_short.md`).
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -30,23 +27,10 @@ from captum_iscam.benchmark.markdown import chance, markdown_table
 from captum_iscam.benchmark.metric_registry import METRICS
 from captum_iscam.benchmark.table_text import metric_title
 from captum_iscam.benchmark.verdicts import Verdict, verdicts
-from captum_iscam.methods import METHODS
 from experiments._common import save_rows
+from experiments.quality.published import NETWORKS, ROWS, Values, claimed_runs, title
 
 CLAIMS = Path(__file__).with_name("claims.toml")
-ROWS = Path(__file__).parents[1] / "results" / "rows"
-NETWORKS = {
-    "squeezenet1_1": "SqueezeNet 1.1",
-    "squeezenet1_0": "SqueezeNet 1.0",
-    "mobilenet_v2": "MobileNetV2",
-    "efficientnet": "EfficientNet-Lite0",
-    "resnet18": "ResNet-18",
-    "resnet50": "ResNet-50",
-}
-TITLES = {"ss-cam-0.1": "SS-CAM, deviation 0.1"}
-
-# The values of a run: by network and metric, then method, then image.
-Values = dict[tuple[str, str], dict[str, dict[str, float]]]
 
 
 class Row(NamedTuple):
@@ -69,17 +53,6 @@ class Row(NamedTuple):
     effect: float
     wins: float
     needed: float
-
-
-def read_run(file: Path) -> Values:
-    """Reads the table of a run."""
-    found: Values = defaultdict(lambda: defaultdict(dict))
-    with gzip.open(file, "rt", newline="") as stream:
-        for row in csv.DictReader(stream):
-            if row["value"]:
-                key = Path(row["model"]).stem, row["metric"]
-                found[key][row["method"]][row["image"]] = float(row["value"])
-    return found
 
 
 def values(claim: Claim, runs: Sequence[Values]) -> Array:
@@ -125,8 +98,7 @@ def row(verdict: Verdict) -> Row:
 
 def question(r: Row) -> str:
     """Returns which two methods a claim compares."""
-    names = (TITLES.get(name) or METHODS[name].title for name in (r.method, r.other))
-    return " against ".join(names)
+    return f"{title(r.method)} against {title(r.other)}"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -181,8 +153,7 @@ def main() -> None:
     claims = [
         replace(claim, images=args.images) for claim in read_claims(CLAIMS).claims
     ]
-    runs = [read_run(file) for file in sorted(args.rows.glob("claims_*.csv.gz"))]
-    rows = [row(verdict) for verdict in judged(claims, runs)]
+    rows = [row(verdict) for verdict in judged(claims, claimed_runs(args.rows))]
     save_rows(args.out, rows)
     args.out.with_suffix(".md").write_text(table(rows))
     short = args.out.with_name(f"{args.out.name}_short.md")
