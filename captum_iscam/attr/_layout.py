@@ -93,8 +93,8 @@ def warn_of_layout(
     axes: list[tuple[int, int, int]] = []
     if activations.dim() < 3:  # channels alone, of which gradients can be taken
         return
-    alikes = [x for x in inputs if x.dim() == activations.dim()]
-    for x in alikes:
+    same_rank = [x for x in inputs if x.dim() == activations.dim()]
+    for x in same_rank:
         sizes = zip(activations.shape[2:], x.shape[2:], strict=True)
         more = [(axis, a, b) for axis, (a, b) in enumerate(sizes, 2) if a > b]
         if not more:
@@ -112,7 +112,9 @@ def warn_of_layout(
         return
     shape = tuple(activations.shape)
     found = (
-        alikes and layer is not None and _other_order(layer, shape, alikes, of_input)
+        same_rank
+        and layer is not None
+        and _other_order(layer, shape, same_rank, of_input)
     )
     if found:
         order, transform = found

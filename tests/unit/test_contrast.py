@@ -228,7 +228,7 @@ def test_references_of_any_integer_type_and_device_form(net):
 def test_what_contrast_refuses(net):
     x = images(2)
 
-    with pytest.raises(ValueError, match="strength must be a finite number of at leas"):
+    with pytest.raises(ValueError, match="strength must be a finite number of at"):
         contrast(net, 1, -0.5)
     with pytest.raises(ValueError, match="reference must name at least one class"):
         contrast(net, [])
