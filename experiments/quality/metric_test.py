@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from captum_iscam import LayerIntegratedScoreCAM
 from captum_iscam.benchmark.degradation import (
     KINDS,
+    Ability,
     Orders,
     ability,
     degraded_maps,
@@ -172,15 +173,19 @@ def table(rows: list[Row]) -> str:
     return "\n\n".join(blocks)
 
 
-def _lines(rows: list[Row]) -> Iterator[tuple[list[str], float]]:
+def abilities(rows: list[Row]) -> dict[str, Ability]:
+    """Returns how well each metric judges, from the rows of one network."""
     found: dict[str, dict[tuple[str, int], Orders]] = {}
     for row in rows:
         of_map = found.setdefault(row.metric, {}).setdefault(
             (row.image, row.target), {}
         )
         of_map.setdefault(row.kind, []).append(row.right)
-    for metric, by_map in found.items():
-        test = ability(by_map.values())
+    return {metric: ability(by_map.values()) for metric, by_map in found.items()}
+
+
+def _lines(rows: list[Row]) -> Iterator[tuple[list[str], float]]:
+    for metric, test in abilities(rows).items():
         shares = [test.shares.get(kind) for kind in KINDS]
         cells = ["" if x is None else f"{100 * x:.0f}" for x in (*shares, test.share)]
         able = "yes" if test.can_judge else "**no**"

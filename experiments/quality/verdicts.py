@@ -7,13 +7,14 @@ reads the tables that `publish.py` has written, by default
 has its network and both of its methods. All claims are corrected for each other, those
 without rows too, which stay undecided. `--images` keeps images whose name fits a
 pattern, such as `*val*`. It writes `OUT.csv.gz`, a line for each claim (`OUT.md`), and
-the verdict of each question on each network (`OUT_short.md`).
+the verdict of each question on each network (`OUT_short.md`), with † where the metric
+failed its test on that network (`metric_test.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -28,6 +29,7 @@ from captum_iscam.benchmark.metric_registry import METRICS
 from captum_iscam.benchmark.table_text import metric_title
 from captum_iscam.benchmark.verdicts import Verdict, verdicts
 from experiments._common import save_rows
+from experiments.quality.metric_test import abilities, kept_rows
 from experiments.quality.published import NETWORKS, ROWS, Values, claimed_runs, title
 
 CLAIMS = Path(__file__).with_name("claims.toml")
@@ -124,23 +126,46 @@ def table(rows: Sequence[Row]) -> str:
     return markdown_table(heading, lines, left=4) + "\n"
 
 
-def short_table(rows: Sequence[Row]) -> str:
-    """Returns a line for each question, with its verdict on each network."""
-    cells = {(question(r), r.metric, r.network): _cell(r) for r in rows}
+def short_table(rows: Sequence[Row], able: Callable[[str, str], bool]) -> str:
+    """Returns a line for each question, with its verdict on each network that was run.
+
+    Args:
+        rows (Sequence[Row]): All verdicts.
+        able (Callable): Whether a network's metric can judge maps.
+    """
+    cells = {
+        (question(r), r.metric, r.network): _cell(r, able(r.network, r.metric))
+        for r in rows
+    }
     asked = dict.fromkeys((question(r), r.metric) for r in rows if r.n)
+    run = [name for name in NETWORKS if any(r.network == name and r.n for r in rows)]
     lines = [
         [of, metric_title(metric)]
-        + [cells.get((of, metric, network), "") for network in NETWORKS]
+        + [cells.get((of, metric, network), "") for network in run]
         for of, metric in asked
     ]
-    return markdown_table(["claim", "metric", *NETWORKS.values()], lines, left=2) + "\n"
+    heads = ["claim", "metric", *(NETWORKS[name] for name in run)]
+    return markdown_table(heads, lines, left=2) + "\n"
 
 
-def _cell(r: Row) -> str:
+def _cell(r: Row, able: bool) -> str:
     if not r.n:
         return "not run"
     word = f"**{r.verdict}**" if r.verdict != "undecided" else "undecided"
-    return f"{word} {r.mean:+.{1 if abs(r.mean) >= 1 else 3}f} ({r.n})"
+    mark = "" if able else "†"
+    return f"{word}{mark} {r.mean:+.{1 if abs(r.mean) >= 1 else 3}f} ({r.n})"
+
+
+def can_judge() -> Callable[[str, str], bool]:
+    """Returns whether a metric passed the test of metrics; untested ones count so."""
+    rows = kept_rows([])
+    tested = {
+        name: abilities([row for row in rows if row.network == name])
+        for name in {row.network for row in rows}
+    }
+    return lambda network, metric: (
+        metric not in tested.get(network, {}) or tested[network][metric].can_judge
+    )
 
 
 def main() -> None:
@@ -157,7 +182,7 @@ def main() -> None:
     save_rows(args.out, rows)
     args.out.with_suffix(".md").write_text(table(rows))
     short = args.out.with_name(f"{args.out.name}_short.md")
-    short.write_text(short_table(rows))
+    short.write_text(short_table(rows, can_judge()))
 
 
 if __name__ == "__main__":
