@@ -82,23 +82,24 @@ def read_points() -> list[Point]:
 
 
 def draw(points: Sequence[Point]) -> Figure:
-    """Returns a row of panels for each metric, with a column for each network."""
+    """Returns a row of panels for each network, with a column for each metric."""
     networks = [name for name in NETWORKS if any(p.network == name for p in points)]
-    shape = len(METRICS), len(networks)
-    figure = Figure(figsize=(1.2 + 3.2 * len(networks), 5.6), layout="constrained")
-    panels = figure.subplots(*shape, squeeze=False, sharex=True, sharey=True)
-    for row, metric in zip(panels, METRICS, strict=True):
-        for panel, network in zip(row, networks, strict=True):
+    shape = len(networks), len(METRICS)
+    figure = Figure(figsize=(9, 0.8 + 2.7 * len(networks)), layout="constrained")
+    panels = figure.subplots(*shape, squeeze=False, sharex=True, sharey="row")
+    for row, network in zip(panels, networks, strict=True):
+        for panel, metric in zip(row, METRICS, strict=True):
             here = [p for p in points if (p.network, p.metric) == (network, metric)]
             for method, colour in COLOURS.items():
                 curve = [(p.fraction, p.score) for p in here if p.method == method]
                 if curve:
                     panel.plot(*zip(*curve, strict=True), color=colour, label=method)
-            panel.set_title(f"{NETWORKS[network]}, {here[0].images} photographs")
+            of = f"{NETWORKS[network]}, {here[0].images} photographs"
+            panel.set_title(f"{metric}: {of}", fontsize=10)
             panel.grid(alpha=0.3)
-        row[0].set_ylabel(f"{metric}: probability left")
-    for panel in panels[-1]:
-        panel.set_xlabel("share of pixels changed")
+        row[0].set_ylabel("mean probability")
+    for panel, way in zip(panels[-1], ("shown", "removed"), strict=True):
+        panel.set_xlabel(f"share of pixels {way}")
     lines = {line.get_label(): line for p in panels.flat for line in p.get_lines()}
     names = [title(name) for name in COLOURS if name in lines]
     shown = [lines[name] for name in COLOURS if name in lines]

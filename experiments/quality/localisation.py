@@ -16,6 +16,7 @@ import numpy as np
 
 from captum_iscam.benchmark.bootstrap import bootstrap
 from captum_iscam.benchmark.markdown import markdown_table
+from captum_iscam.methods import METHODS
 from experiments.quality.published import (
     NETWORKS,
     Values,
@@ -31,7 +32,8 @@ def lines(run: Values, only: str) -> Iterator[list[str]]:
     """Yields a line for each method of each network of one run."""
     for network in dict.fromkeys(name for name, _ in run):
         tables = [run.get((network, metric), {}) for metric in METRICS]
-        methods = [name for name in tables[0] if all(name in of for of in tables)]
+        order = dict.fromkeys((*METHODS, *tables[0]))
+        methods = [name for name in order if all(name in of for of in tables)]
         if not methods:
             continue
         # Means of all methods are over the same images.
