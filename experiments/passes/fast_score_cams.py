@@ -247,7 +247,7 @@ def table(rows: list[Row]) -> str:
                     ]
                 )
     heading = ["network", "way", "passes", "error, median / 95th percentile, %"]
-    heading += ["the same without a common factor"]
+    heading += ["after the best common factor, %"]
     heading += ["insertion ↑", "deletion ↓", "energy in the box ↑"]
     return markdown_table(heading, lines, left=3) + "\n"
 

@@ -131,3 +131,49 @@ def test_the_curves_are_of_the_published_runs():
                 area = (scores[1:] + scores[:-1]).mean() / 2
                 assert area == pytest.approx(np.mean([*values]), abs=0.01)
                 assert points[0].images <= len(values)
+
+
+def fast_rows():
+    fast = import_module("experiments.passes.fast_score_cams")
+    kinds = (str, str, str, float, int, *[float] * 5)
+    with gzip.open(RESULTS / "fast_score_cams.csv.gz", "rt", newline="") as stream:
+        _, *lines = csv.reader(stream)
+    return fast, [
+        fast.Row(*(of(cell) for of, cell in zip(kinds, line, strict=True)))
+        for line in lines
+    ]
+
+
+def test_the_table_of_fast_score_cams_is_made_of_its_rows():
+    fast, rows = fast_rows()
+
+    assert fast.table(rows) == (RESULTS / "fast_score_cams.md").read_text()
+
+
+def test_screening_is_nearest_as_the_page_says():
+    fast, rows = fast_rows()
+    errors, differences = {}, []
+    whole = {(r.network, r.image): r for r in rows if r.way == "all"}
+    for network in fast.NETWORKS:
+        for way in fast.WAYS:
+            for share in fast.SHARES:
+                key = network, way, share
+                some = [r for r in rows if (r.network, r.way, r.share) == key]
+                errors[key] = np.quantile([r.error for r in some], [0.5, 0.95])
+                for metric in ("insertion", "deletion"):
+                    pairs = [(r, whole[r.network, r.image]) for r in some]
+                    found = [getattr(a, metric) - getattr(b, metric) for a, b in pairs]
+                    differences.append(abs(np.mean(found)))
+    others = [way for way in fast.WAYS if way not in ("screening", "groups")]
+    nearer = [
+        (network, way, share)
+        for network, way, share in errors
+        if way in others
+        and errors[network, way, share][0] < errors[network, "screening", share][0]
+    ]
+
+    assert nearer == [("resnet18", "clusters", 0.05)]
+    assert errors[nearer[0]][1] > errors["resnet18", "screening", 0.05][1]
+    assert max(differences) < 0.03
+    assert np.median(differences) < 0.01
+    assert errors["resnet18", "top channels", 0.1][0] > 0.5
