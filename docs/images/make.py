@@ -114,16 +114,16 @@ PICTURES = {
 }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def draw(description, pictures, save):
+    """Makes the pictures that the command line names, and saves each."""
+    parser = argparse.ArgumentParser(description=description.split("\n\n")[0])
     parser.add_argument("--weights", default="DEFAULT")
-    parser.add_argument("--only", default=",".join(PICTURES))
+    parser.add_argument("--only", default=",".join(pictures))
     arguments = parser.parse_args()
     for name in arguments.only.split(","):
-        figure = PICTURES[name](arguments.weights)
-        figure.savefig(HERE / f"{name}.png", dpi=100)
+        save(name, pictures[name](arguments.weights))
         print(name, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    draw(__doc__, PICTURES, lambda name, f: f.savefig(HERE / f"{name}.png", dpi=100))

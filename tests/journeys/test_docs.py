@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from reference.documented_networks import (
+    SmallDetector,
+    create_small_timm,
     get_small_model,
     load_small_classifier,
     small_densenet,
@@ -112,6 +115,12 @@ def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torchvision.models, "get_model", get_small_model)
     monkeypatch.setattr(networks, "load_classifier", load_small_classifier)
+    if "import timm" in page.read_text():
+        pytest.importorskip(
+            "transformers", reason="NOT TESTED: guides; transformers is missing"
+        )
+        timm = pytest.importorskip("timm", reason="NOT TESTED: guides; timm is missing")
+        monkeypatch.setattr(timm, "create_model", create_small_timm)
     if "from monai" in page.read_text():
         nets = pytest.importorskip(
             "monai.networks.nets", reason="NOT TESTED: 3-D networks; MONAI is missing"
@@ -131,6 +140,7 @@ def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     torchvision.utils.save_image(torch.rand(3, 48, 40), "cat.jpg")
     space = {"images": torch.rand(2, 3, 32, 32), "classes": [0, 1], "torch": torch}
     space["__file__"] = str(tmp_path / "page.py")
+    space["detector"] = SmallDetector().eval()
 
     for block in blocks(page, "python"):
         exec(compile(block, name_of(page), "exec"), space)
@@ -161,6 +171,21 @@ def test_the_links_of_a_page_lead_somewhere(page):
     ]
 
     assert missing == []
+
+
+def test_a_tile_of_the_gallery_has_a_small_picture_a_title_and_a_line():
+    text = (DOCS / "gallery.md").read_text()
+    tile = r"^- \[!\[.+?\]\((\S+)\) \*\*.+?\*\*\]\(\S+\)\n  \S"
+    shown = [DOCS / path for path in re.findall(tile, text, re.MULTILINE)]
+
+    assert len(shown) == len(re.findall("^- ", text, re.MULTILINE))
+    assert sorted(shown) == sorted((DOCS / "images" / "gallery").iterdir())
+    for path in shown:
+        with Image.open(path) as picture:
+            width, height = picture.size
+        assert width <= 640
+        assert 3 * width == 4 * height
+        assert path.stat().st_size < 80_000
 
 
 def test_blocks_are_in_a_language_that_is_checked():

@@ -1,10 +1,12 @@
 """Networks of a bearable size that take the places of those named in the docs."""
 
 import torch
+from reference.small_classifiers import HUGGING_FACE
 from reference.transformers import small_swin, small_vit
 from torch import nn
 
 from captum_iscam.networks import Network
+from captum_iscam.networks.network import LogitsOnly
 
 
 def small_resnet():
@@ -45,7 +47,30 @@ def small_faster_rcnn(box_score_thresh):
     )
 
 
+def small_hugging_face_vit():
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(**HUGGING_FACE["ViT"][2], num_labels=4)
+    return LogitsOnly(ViTForImageClassification(config))
+
+
+class SmallDetector(nn.Module):
+    """Two boxes and their scores, in a form that is not torchvision's."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Conv2d(3, 4, 3, stride=4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images):
+        halves = nn.functional.adaptive_avg_pool2d(self.backbone(images).relu(), (1, 2))
+        scores = self.head(halves.flatten(2).mT).softmax(2)
+        boxes = torch.tensor([[0.0, 0.0, 16.0, 32.0], [16.0, 0.0, 32.0, 32.0]])
+        return boxes.expand(len(images), -1, -1), scores
+
+
 SMALL = {
+    "hf:google/vit-base-patch16-224": small_hugging_face_vit,
     "resnet18": small_resnet,
     "vit_b_16": small_vit,
     "swin_t": small_swin,
@@ -71,6 +96,14 @@ def load_small_classifier(name):
     model = SMALL[name]().eval()
     said = {"mean": [0.0] * 3, "std": [1.0] * 3}
     return Network(name, model, transform, said, ("a", "b", "c", "d"), "small", "")
+
+
+def create_small_timm(name, pretrained):
+    """Stands in for `timm.create_model`."""
+    from timm.models import create_model
+
+    assert pretrained
+    return create_model(name, depth=2, embed_dim=24, num_heads=2, num_classes=4)
 
 
 def small_densenet(**options):
