@@ -81,10 +81,36 @@ def read_image(file: str | Path) -> Image.Image:
     with picture_in(file) as opened:
         check_shape(opened.size)
         stored = _how_stored(opened)
-        opened.load()
-        # Loading turns a TIFF, of which Pillow up to 9.3 keeps the entry.
-        turned = opened.format == "TIFF"
-        return _as_rgb(opened if turned else ImageOps.exif_transpose(opened), stored)
+        return _as_rgb(_turned(opened), stored)
+
+
+def not_black(opened: ImageFile.ImageFile) -> NDArray[np.bool_]:
+    """Returns which pixels of a picture are not black, `(H, W)`, after its EXIF entry.
+
+    Colours are those that one sees, whatever is stored for them: the index of a palette
+    or shares of ink. Transparent pixels are black. Single values need no white.
+
+    Raises:
+        UnreadableImageError: If it is a JPEG, which makes grey of black near edges, or
+            has CIE colours, of which none becomes black.
+    """
+    if opened.format in ("JPEG", "MPO") or opened.mode == "LAB":
+        kind = opened.format if opened.mode != "LAB" else opened.mode
+        raise UnreadableImageError(f"{kind} has no exact black; save it as PNG")
+    image = _turned(opened)
+    if image.mode[0] in "IF":
+        return np.asarray(image) != 0
+    clear = "A" in image.mode or "transparency" in image.info
+    values = np.asarray(image.convert("RGBA" if clear else "RGB"))
+    coloured: NDArray[np.bool_] = values[..., :3].any(2)
+    return coloured & (values[..., 3] > 0) if clear else coloured
+
+
+def _turned(opened: ImageFile.ImageFile) -> Image.Image:
+    """Returns a picture turned as its EXIF entry says."""
+    opened.load()
+    # Loading turns a TIFF, of which Pillow up to 9.3 keeps the entry.
+    return opened if opened.format == "TIFF" else ImageOps.exif_transpose(opened)
 
 
 def check_shape(size: tuple[int, int]) -> None:

@@ -14,7 +14,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from captum_iscam._utils.files import sha256_if_readable
-from captum_iscam._utils.images import UnreadableImageError, picture_in, read_image
+from captum_iscam._utils.images import (
+    UnreadableImageError,
+    not_black,
+    picture_in,
+    read_image,
+)
 
 Label = int | str
 Regions = dict[int, npt.NDArray[np.bool_]]
@@ -34,7 +39,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Mask:
-    """An image that marks a class by one value, or by all values that are not 0."""
+    """An image that marks a class by one value, or by all pixels that are not black."""
 
     label: Label | None
     file: Path
@@ -112,18 +117,20 @@ def _pixels(
 
 
 def _read_mask(mask: Mask, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    marks: npt.NDArray[np.bool_]
     try:
         with picture_in(mask.file) as opened:
-            fits = opened.size == size
-            values = np.asarray(opened) if fits else np.empty(0)
+            if mask.value is None:
+                marks = not_black(opened)
+            else:
+                marks = np.equal(np.asarray(opened), mask.value)
     except UnreadableImageError as error:
         raise UnreadableImageError(f"mask {mask.file}: {error}") from error
-    if not fits:
+    if marks.ndim > 2:
+        raise UnreadableImageError(f"mask {mask.file}: colours instead of indices")
+    if marks.shape != size[::-1]:
         raise UnreadableImageError(f"mask {mask.file}: not of the image's size")
-    if values.ndim == 3:
-        values = values[..., :3].max(2)
-    marks: npt.NDArray[np.bool_] = np.equal(values, mask.value or 0)
-    return ~marks if mask.value is None else marks
+    return marks
 
 
 def _size_of(file: Path) -> tuple[int, int] | None:

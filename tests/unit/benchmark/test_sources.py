@@ -302,6 +302,67 @@ def test_masks_of_another_size_are_refused(tmp_path):
         find_data(tmp_path).items[0].read()
 
 
+def _forms_of(grey):
+    """Yields one mask in the forms that programs store it in, with its file's name."""
+    rgb = grey.convert("RGB")
+    yield "l.png", grey, {}
+    yield "bits.png", grey.convert("1"), {}
+    yield "deep.png", Image.fromarray(np.asarray(grey).astype(np.uint16) * 2), {}
+    yield "alpha.png", grey.convert("LA"), {}
+    clear = grey.convert("RGBA")
+    clear.putalpha(grey)
+    yield "clear.png", clear, {}
+    white = Image.new("RGBA", grey.size, "white")
+    white.putalpha(grey)
+    yield "white.png", white, {}
+    yield "ink.tif", rgb.convert("CMYK"), {}
+    yield "quantized.png", grey.quantize(2), {}
+    black, white = [0] * 3, [255] * 3
+    marked = np.asarray(grey) > 0
+    for name, index, palette in (
+        ("one", marked, black + white),
+        ("zero", ~marked, white + black),
+    ):
+        indexed = Image.fromarray(index.astype(np.uint8))
+        indexed.putpalette(palette)
+        yield f"{name}.png", indexed, {}
+        yield f"{name}.gif", indexed, {}
+
+
+def test_masks_mark_what_is_not_black_however_it_is_stored(tmp_path):
+    picture(tmp_path / "a.png")
+    values = np.zeros((30, 40), np.uint8)
+    values[3:5, 6:9] = 255
+    grey = Image.fromarray(values)
+    turned = grey.transpose(Image.Transpose.ROTATE_180)
+    exif = turned.getexif()
+    exif[0x0112] = 3
+    forms = [*_forms_of(grey), ("turned.png", turned, {"exif": exif})]
+
+    for name, image, options in forms:
+        image.save(tmp_path / name, **options)
+        table(tmp_path, f"file,class_index,mask\na.png,1,{name}\n")
+        found = find_data(tmp_path).items[0].read()[1][1]
+
+        assert np.array_equal(found, values > 0), name
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "reason"),
+    [
+        ("m.jpg", "L", "JPEG has no exact black; save it as PNG"),
+        ("m.tif", "LAB", "LAB has no exact black; save it as PNG"),
+    ],
+)
+def test_masks_without_an_exact_black_are_refused(tmp_path, name, mode, reason):
+    picture(tmp_path / "a.png")
+    Image.new("RGB", (40, 30)).convert(mode).save(tmp_path / name)
+    table(tmp_path, f"file,class_index,mask\na.png,1,{name}\n")
+
+    with pytest.raises(UnreadableImageError, match=reason):
+        find_data(tmp_path).items[0].read()
+
+
 def test_missing_masks_are_refused_and_missing_images_left_to_the_run(tmp_path):
     picture(tmp_path / "a.png")
     rows = "a.png,1,no.png\n"
