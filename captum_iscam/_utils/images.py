@@ -15,6 +15,8 @@ from PIL import Image, ImageFile, ImageOps
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
+_LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF", "LAB")
+
 LONGEST = 100
 """How many times as long as wide a picture may be.
 
@@ -91,19 +93,22 @@ def not_black(opened: ImageFile.ImageFile) -> NDArray[np.bool_]:
     or shares of ink. Transparent pixels are black. Single values need no white.
 
     Raises:
-        UnreadableImageError: If it is a JPEG, which makes grey of black near edges, or
-            has CIE colours, of which none becomes black.
+        UnreadableImageError: If it is of a format that may make grey of black near
+            edges, or has CIE colours, of which none becomes black.
     """
-    if opened.format in ("JPEG", "MPO") or opened.mode == "LAB":
-        kind = opened.format if opened.mode != "LAB" else opened.mode
+    kind = opened.mode if opened.mode == "LAB" else opened.format
+    if kind in _LOSSY:
         raise UnreadableImageError(f"{kind} has no exact black; save it as PNG")
     image = _turned(opened)
-    if image.mode[0] in "IF":
-        return np.asarray(image) != 0
-    clear = "A" in image.mode or "transparency" in image.info
-    values = np.asarray(image.convert("RGBA" if clear else "RGB"))
-    coloured: NDArray[np.bool_] = values[..., :3].any(2)
-    return coloured & (values[..., 3] > 0) if clear else coloured
+    if image.mode[0] not in "IF":
+        clear = "A" in image.mode or "transparency" in image.info
+        values = np.asarray(image.convert("RGBA" if clear else "RGB"))
+        # Without an alpha channel, all of none are above 0.
+        values = values[..., :3].max(2) * values[..., 3:].all(2)
+    else:
+        values = np.asarray(image)
+    marked: NDArray[np.bool_] = values != 0
+    return marked
 
 
 def _turned(opened: ImageFile.ImageFile) -> Image.Image:

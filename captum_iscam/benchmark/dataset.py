@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,11 @@ from captum_iscam._utils.images import (
     picture_in,
     read_image,
 )
+from captum_iscam._utils.warn import warn_user
+from captum_iscam.networks.classes import number
+
+WORDNET_ID = re.compile(r"n\d{8}")
+"""How the folders of ImageNet's classes are named."""
 
 Label = int | str
 Regions = dict[int, npt.NDArray[np.bool_]]
@@ -411,6 +417,7 @@ def _lookup(
         return {name: int(name) for name in names}
     # Where one name is a class of the model, the other one is misspelt.
     if len(ordered) == len(classes) and not {_plain(n) for n in ordered} & {*known}:
+        _check_order(ordered, classes)
         return {name: ordered.index(name) for name in names}
     unknown = [n for n, plain in wanted.items() if known.count(plain) != 1]
     many = [n for n in unknown if _plain(n) in known]
@@ -420,6 +427,32 @@ def _lookup(
         f"got {(many or unknown)[0]!r}, {why}. Use a model with these classes, name "
         "the folders by the model's class indices, or ignore the labels."
     )
+
+
+_PARTS = {"train", "training", "val", "valid", "validation", "test"}
+"""Folders into which data sets are divided, with the folders of classes in each."""
+
+
+def _check_order(ordered: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises or warns where the order of folders probably is not that of the classes.
+
+    Nothing but the order is known of classes without names, and ImageNet's folders.
+    """
+    if {_plain(name) for name in ordered} <= _PARTS:
+        raise ValueError(
+            f"data must contain a folder for each class, got {' and '.join(ordered)}, "
+            "none of which is a class of the model. Name one of these folders."
+        )
+    if tuple(classes) != number(len(classes)) and not all(
+        WORDNET_ID.fullmatch(name) for name in ordered
+    ):
+        pairs = zip(ordered[:3], classes[:3], strict=True)
+        taken = ", ".join(f"{name!r} for {known!r}" for name, known in pairs)
+        warn_user(
+            "The data has none of the model's class names, so its classes are taken in "
+            f"their order: {taken}{', ...' * (len(classes) > 3)}. If that is wrong, "
+            "rename its folders."
+        )
 
 
 def _plain(name: str) -> str:

@@ -96,6 +96,53 @@ def test_as_many_folders_as_classes_are_in_their_order(tmp_path):
     assert labels(data) == {"apple/a.png": 0, "melon/a.png": 1, "zebra/a.png": 2}
 
 
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("n01440764", "n01443537"), ("tench", "goldfish")),
+        (("cat", "dog"), ("class 0", "class 1")),
+    ],
+)
+def test_an_order_that_is_all_that_is_known_is_taken(names, classes, recwarn):
+    items = tuple(FileItem(name, name, name) for name in names)
+
+    resolve(DataSet("folder", None, items, names), classes)
+
+    assert not recwarn.list
+
+
+def test_an_order_that_may_be_another_is_warned_of(tmp_path):
+    for name in ("cat", "dog", "fish", "hare"):
+        picture(tmp_path / name / "a.png")
+
+    with pytest.warns(UserWarning, match="'cat' for 'Hund', 'dog' .*, ..."):
+        data = resolve(find_data(tmp_path), ["Hund", "Katze", "Fisch", "Hase"])
+
+    assert [item.label for item in data.items] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("Test", "training", "valid")])
+@pytest.mark.parametrize("named", [True, False])
+def test_parts_of_a_data_set_are_no_classes(tmp_path, parts, named):
+    for part in parts:
+        picture(tmp_path / part / "cat" / "a.png")
+    classes = [f"{'name' if named else 'class'} {i}" for i in range(len(parts))]
+    data = find_data(tmp_path)
+
+    with pytest.raises(ValueError, match=f"got {' and '.join(parts)}, none of which"):
+        resolve(data, classes)
+    resolve(data.without_labels(), classes)
+    resolve(data, list(parts))
+
+
+def test_hidden_folders_are_ignored(tmp_path):
+    picture(tmp_path / "star" / "a.png")
+    picture(tmp_path / "star" / ".ipynb_checkpoints" / "a-checkpoint.png")
+    picture(tmp_path / ".trash" / "b.png")
+
+    assert [item.id for item in find_data(tmp_path).items] == ["star/a.png"]
+
+
 @pytest.mark.parametrize("samples", [2, 1])
 def test_a_misspelt_folder_does_not_move_the_others(tmp_path, samples):
     for name in ("zebra", "aple", "melon"):
@@ -351,6 +398,7 @@ def test_masks_mark_what_is_not_black_however_it_is_stored(tmp_path):
     ("name", "mode", "reason"),
     [
         ("m.jpg", "L", "JPEG has no exact black; save it as PNG"),
+        ("m.webp", "RGB", "WEBP has no exact black; save it as PNG"),
         ("m.tif", "LAB", "LAB has no exact black; save it as PNG"),
     ],
 )
