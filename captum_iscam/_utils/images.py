@@ -15,6 +15,8 @@ from PIL import Image, ImageFile, ImageOps
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
+_LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF", "LAB")
+
 LONGEST = 100
 """How many times as long as wide a picture may be.
 
@@ -81,10 +83,39 @@ def read_image(file: str | Path) -> Image.Image:
     with picture_in(file) as opened:
         check_shape(opened.size)
         stored = _how_stored(opened)
-        opened.load()
-        # Loading turns a TIFF, of which Pillow up to 9.3 keeps the entry.
-        turned = opened.format == "TIFF"
-        return _as_rgb(opened if turned else ImageOps.exif_transpose(opened), stored)
+        return _as_rgb(_turned(opened), stored)
+
+
+def not_black(opened: ImageFile.ImageFile) -> NDArray[np.bool_]:
+    """Returns which pixels of a picture are not black, `(H, W)`, after its EXIF entry.
+
+    Colours are those that one sees, whatever is stored for them: the index of a palette
+    or shares of ink. Transparent pixels are black. Single values need no white.
+
+    Raises:
+        UnreadableImageError: If it is of a format that may make grey of black near
+            edges, or has CIE colours, of which none becomes black.
+    """
+    kind = opened.mode if opened.mode == "LAB" else opened.format
+    if kind in _LOSSY:
+        raise UnreadableImageError(f"{kind} has no exact black; save it as PNG")
+    image = _turned(opened)
+    if image.mode[0] not in "IF":
+        clear = "A" in image.mode or "transparency" in image.info
+        values = np.asarray(image.convert("RGBA" if clear else "RGB"))
+        # Without an alpha channel, all of none are above 0.
+        values = values[..., :3].max(2) * values[..., 3:].all(2)
+    else:
+        values = np.asarray(image)
+    marked: NDArray[np.bool_] = values != 0
+    return marked
+
+
+def _turned(opened: ImageFile.ImageFile) -> Image.Image:
+    """Returns a picture turned as its EXIF entry says."""
+    opened.load()
+    # Loading turns a TIFF, of which Pillow up to 9.3 keeps the entry.
+    return opened if opened.format == "TIFF" else ImageOps.exif_transpose(opened)
 
 
 def check_shape(size: tuple[int, int]) -> None:

@@ -7,6 +7,8 @@ than the last digit of the scores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -50,16 +52,31 @@ def squared_rounding(channels: Channels, weights: Tensor) -> Tensor:
         found[number] = squared
     # Of the last digit alone: scores that change from call to call have a warning of
     # their own, as have maps of zeros.
-    last_digit = shares * inexact / relative
+    warn_of_rounding(shares * inexact / relative)
+    found[shares > 1] = torch.inf
+    # What is NaN is 0 over 0: scores without a digit to round.
+    return torch.where(shares > COUNTS, found, 0)
+
+
+def warn_of_rounding(shares: Tensor) -> None:
+    """Warns of maps of which the last digit of the scores is so much, `(N, T)`."""
     warn_of_examples(
-        last_digit.isfinite() & (last_digit > WARNED),
+        shares.isfinite() & (shares > WARNED),
         "The scores of masked inputs differ by little more than their last digit for "
         "{}, so a good part of the map may be rounding. Pass model and inputs in "
         "double precision, or a score that varies more.",
     )
-    found[shares > 1] = torch.inf
-    # What is NaN is 0 over 0: scores without a digit to round.
-    return torch.where(shares > COUNTS, found, 0)
+
+
+def half_a_digit(scores: Tensor, outputs: Sequence[Tensor]) -> float:
+    """Returns how much rounding changes scores, as a share of them.
+
+    Args:
+        scores (Tensor): The scores.
+        outputs (Sequence[Tensor]): What the layer gave: after a layer in half precision
+            scores have few digits, whatever their own type is.
+    """
+    return max(torch.finfo(x.dtype).eps for x in (scores, *outputs)) / 2
 
 
 def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ from captum_iscam.attr._base import Attributions, NamedLayerAttribution
 from captum_iscam.attr._layer import (
     LayerPass,
     check_layer,
+    check_linear,
     check_rows,
     eager,
     evaluate_layer,
@@ -84,7 +85,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         reshape_transform (Callable, optional): Turns the layer's output into maps
             `(N, K, *spatial)`, for layers that return tokens or have the channels last.
             None takes the output as it is. The gradients of the layer are transformed
-            in the same way. Default: None
+            in the same way, so it must be linear. Default: None
 
     Attributes:
         takes_several_targets (bool): Whether `target` may be `(N, T)`.
@@ -194,6 +195,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                 steady.note_first(output)
                 for value in evals:
                     require_floating_maps(value)
+                    check_linear(self.reshape_transform, value)
                 first = [self._maps(value, batch, count) for value in evals]
             read = layer if self.reshape_transform is None else None
             warn_of_axes(taken, batch.inputs, first, read, attribute_to_layer_input)

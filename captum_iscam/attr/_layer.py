@@ -175,6 +175,25 @@ def reshaped(transform: ReshapeTransform | None, activations: Tensor) -> Tensor:
     return maps
 
 
+def check_linear(transform: ReshapeTransform | None, activations: Tensor) -> None:
+    """Raises for a transform that would make something else of gradients.
+
+    One that moves or averages values gives -0.5 times its maps for -0.5 times the
+    values. NaN and infinity have errors of their own.
+    """
+    if transform is None:
+        return
+    values = activations.detach().nan_to_num(0, 0, 0)
+    maps, half = (reshaped(transform, x).float() for x in (values, values * -0.5))
+    if bool(((maps + 2 * half).abs() > 0.01 * maps.abs().amax()).any().item()):
+        raise ValueError(
+            "reshape_transform must be linear for a gradient method, which applies it "
+            "to gradients too, got one that computes something else. Let the model "
+            "pass what it computes through a torch.nn.Identity and explain that, or "
+            "use a score method."
+        )
+
+
 def check_rows(activations: Tensor, count: int) -> None:
     """Raises unless a layer keeps the examples apart."""
     if len(activations) != count:

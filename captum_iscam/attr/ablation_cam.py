@@ -14,7 +14,8 @@ from captum_iscam._utils.forward import Score
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_choice
 from captum_iscam._utils.warn import warn_of_examples
-from captum_iscam.attr._base import Explanation, Seen, combine
+from captum_iscam.attr._base import Explanation, Seen, combine, weighted_sum
+from captum_iscam.attr._error import half_a_digit, warn_of_rounding
 from captum_iscam.attr._layer_masks import LayerMaskMethod
 from captum_iscam.reshape_transforms import ReshapeTransform
 
@@ -236,4 +237,21 @@ class _Ablation:
             'score="softmax".',
         )
         weights = weights.masked_fill(undefined.unsqueeze(2), 0)
+        _warn_of_rounding(scores / score, weights, seen, activations)
         return combine(weights, activations, self.relu)
+
+
+def _warn_of_rounding(
+    ratios: Tensor, weights: Tensor, seen: Seen, activations: Tensor
+) -> None:
+    """Warns of maps of weights `1 - ratios`, `(N, T, K)`, that are mostly rounding.
+
+    The error of each score is that of its channel's weight, that of `s(x)` of all.
+    """
+    largest = activations.flatten(1).abs().amax(1).clamp(min=1e-30)
+    maps = activations / largest.view(-1, *[1] * (activations.dim() - 1))
+    own = ratios.square() * maps.flatten(2).square().sum(2).unsqueeze(1)
+    common = weighted_sum(ratios, maps).flatten(2).square().sum(2)
+    size = weighted_sum(weights, maps).flatten(2).norm(dim=2)
+    digit = half_a_digit(ratios, seen.outputs)
+    warn_of_rounding(2 * digit * (own.sum(2) + common).sqrt() / size)

@@ -55,7 +55,7 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
         reshape_transform (Callable, optional): Turns the layer's output into maps
             `(N, K, *spatial)`, for layers that return tokens or have the channels last.
             None takes the output as it is. The gradients of the layer are transformed
-            in the same way. Default: None
+            in the same way, so it must be linear. Default: None
 
     Raises:
         TypeError: If `forward_func` or `reshape_transform` is no callable, or `layer`

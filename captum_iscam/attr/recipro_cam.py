@@ -14,6 +14,7 @@ from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_choice
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._base import Explanation, Seen, rectified
+from captum_iscam.attr._error import half_a_digit, warn_of_rounding
 from captum_iscam.attr._layer_masks import LayerMaskMethod
 
 WINDOWS = ("gaussian", "single", "spread")
@@ -230,4 +231,10 @@ class _Windows:
             "The map is zero everywhere for {}: every position of the layer has the "
             "same score alone. normalize=False shows it.",
         )
+        # Every S of the map (S - min) / range is rounded; divided first, no square
+        # overflows.
+        largest = scores.abs().amax(2, keepdim=True)
+        above = (scores - scores.amin(2, keepdim=True)) / largest
+        size = (scores / largest).norm(dim=2) / above.norm(dim=2)
+        warn_of_rounding(2 * half_a_digit(scores, seen.outputs) * size)
         return scale(maps)

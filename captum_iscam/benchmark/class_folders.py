@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from captum_iscam._utils.files import read_tensors
-from captum_iscam.benchmark.dataset import DataSet, FileItem, resolve
+from captum_iscam.benchmark.dataset import WORDNET_ID, DataSet, FileItem, resolve
 from captum_iscam.benchmark.image_files import SUFFIXES, images_below
-
-_WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def read_folder(path: Path) -> DataSet:
     """Class folders, or images without a class; ImageNet's lie one folder below."""
     val = path / "val"
     in_val = val.is_dir() and any(
-        _WORDNET_ID.fullmatch(entry.name) for entry in val.iterdir()
+        WORDNET_ID.fullmatch(entry.name) for entry in val.iterdir()
     )
     return _class_folders(val if in_val else path)
 
 
 def _class_folders(root: Path) -> DataSet:
     """One folder per class, or images without a class."""
-    files = [file.relative_to(root) for file in images_below(root)]
+    # Notebooks and file managers keep copies of images in such folders.
+    below = images_below(root, lambda folder: folder.name.startswith("."))
+    files = [file.relative_to(root) for file in below]
     flat = [file for file in files if len(file.parts) == 1]
     if not files:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,17 @@ import numpy.typing as npt
 from PIL import Image
 
 from captum_iscam._utils.files import sha256_if_readable
-from captum_iscam._utils.images import UnreadableImageError, picture_in, read_image
+from captum_iscam._utils.images import (
+    UnreadableImageError,
+    not_black,
+    picture_in,
+    read_image,
+)
+from captum_iscam._utils.warn import warn_user
+from captum_iscam.networks.classes import number
+
+WORDNET_ID = re.compile(r"n\d{8}")
+"""How the folders of ImageNet's classes are named."""
 
 Label = int | str
 Regions = dict[int, npt.NDArray[np.bool_]]
@@ -34,7 +45,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Mask:
-    """An image that marks a class by one value, or by all values that are not 0."""
+    """An image that marks a class by one value, or by all pixels that are not black."""
 
     label: Label | None
     file: Path
@@ -112,18 +123,20 @@ def _pixels(
 
 
 def _read_mask(mask: Mask, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    marks: npt.NDArray[np.bool_]
     try:
         with picture_in(mask.file) as opened:
-            fits = opened.size == size
-            values = np.asarray(opened) if fits else np.empty(0)
+            if mask.value is None:
+                marks = not_black(opened)
+            else:
+                marks = np.equal(np.asarray(opened), mask.value)
     except UnreadableImageError as error:
         raise UnreadableImageError(f"mask {mask.file}: {error}") from error
-    if not fits:
+    if marks.ndim > 2:
+        raise UnreadableImageError(f"mask {mask.file}: colours instead of indices")
+    if marks.shape != size[::-1]:
         raise UnreadableImageError(f"mask {mask.file}: not of the image's size")
-    if values.ndim == 3:
-        values = values[..., :3].max(2)
-    marks: npt.NDArray[np.bool_] = np.equal(values, mask.value or 0)
-    return ~marks if mask.value is None else marks
+    return marks
 
 
 def _size_of(file: Path) -> tuple[int, int] | None:
@@ -404,6 +417,7 @@ def _lookup(
         return {name: int(name) for name in names}
     # Where one name is a class of the model, the other one is misspelt.
     if len(ordered) == len(classes) and not {_plain(n) for n in ordered} & {*known}:
+        _check_order(ordered, classes)
         return {name: ordered.index(name) for name in names}
     unknown = [n for n, plain in wanted.items() if known.count(plain) != 1]
     many = [n for n in unknown if _plain(n) in known]
@@ -413,6 +427,32 @@ def _lookup(
         f"got {(many or unknown)[0]!r}, {why}. Use a model with these classes, name "
         "the folders by the model's class indices, or ignore the labels."
     )
+
+
+_PARTS = {"train", "training", "val", "valid", "validation", "test"}
+"""Folders into which data sets are divided, with the folders of classes in each."""
+
+
+def _check_order(ordered: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises or warns where the order of folders probably is not that of the classes.
+
+    Nothing but the order is known of classes without names, and ImageNet's folders.
+    """
+    if {_plain(name) for name in ordered} <= _PARTS:
+        raise ValueError(
+            f"data must contain a folder for each class, got {' and '.join(ordered)}, "
+            "none of which is a class of the model. Name one of these folders."
+        )
+    if tuple(classes) != number(len(classes)) and not all(
+        WORDNET_ID.fullmatch(name) for name in ordered
+    ):
+        pairs = zip(ordered[:3], classes[:3], strict=True)
+        taken = ", ".join(f"{name!r} for {known!r}" for name, known in pairs)
+        warn_user(
+            "The data has none of the model's class names, so its classes are taken in "
+            f"their order: {taken}{', ...' * (len(classes) > 3)}. If that is wrong, "
+            "rename its folders."
+        )
 
 
 def _plain(name: str) -> str:

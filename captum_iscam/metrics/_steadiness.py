@@ -79,8 +79,13 @@ class SteadinessCheck:
         warn_of_unsteady(self._score, which, "the value of the metric")
 
     def _ends(self, rows: Tensor) -> Tensor:
-        """Returns a copy of the last row and the first one, in this order."""
-        return torch.cat([rows[-1:], rows[:1]]) if self._several else rows.clone()
+        """Returns a copy of the last row and the first one, in this order.
+
+        Of two rows the last one twice, as both in one pass have the same statistics.
+        """
+        if not self._several:
+            return rows.clone()
+        return torch.cat([rows[-1:], rows[1:] if len(rows) == 2 else rows[:1]])
 
     def _is_known(self) -> bool:
         try:

@@ -1,5 +1,7 @@
 """Ablation-CAM and Recipro-CAM: equations, passes, models, and other packages."""
 
+import warnings
+
 import pytest
 import torch
 from captum.attr import LayerFeatureAblation
@@ -502,3 +504,53 @@ def test_objects_of_the_bundled_scenes_are_found(name):
             objects += 1
 
     assert hits >= 0.9 * objects
+
+
+class Offset(ConvNet):
+    """A network whose output has a large offset, below which little of it is left."""
+
+    def __init__(self, offset, slope=1.0):
+        super().__init__()
+        self.offset, self.slope = offset, slope
+
+    def forward(self, x):
+        return self.slope * super().forward(x) + self.offset
+
+
+@every_method
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e20])
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e2, 1e4, 1e5, 1e6])
+def test_a_map_of_rounding_is_warned_of(name, offset, size):
+    """Of any size: a score of 1e20 has no square in single precision."""
+    x = images()
+    single, double = Offset(size * offset, size), Offset(size * offset, size).double()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found, true = (
+            METHODS[name](net, net.features, score="identity").attribute(
+                x.to(net.head.weight.dtype), TARGETS, relu_attributions=False
+            )
+            for net in (single, double)
+        )
+
+    error = float((found - true).norm() / true.norm())
+    warned = any("more than their last digit" in str(one.message) for one in caught)
+    assert warned or error < 0.05
+    assert not warned or offset >= 1e3
+
+
+@every_method
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_half_precision_has_fewer_digits(name, offset):
+    net, x = Offset(offset), images().float()
+    explain = METHODS[name](net, net.features, score="identity")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        true = explain.attribute(x, TARGETS, relu_attributions=False)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = explain.attribute(x, TARGETS, relu_attributions=False)
+
+    error = float((found - true).norm() / true.norm())
+    warned = any("more than their last digit" in str(one.message) for one in caught)
+    assert warned or error < 0.05
+    assert warned or not offset

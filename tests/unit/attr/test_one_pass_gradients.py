@@ -9,7 +9,16 @@ from reference.networks import ConvNet, images
 from reference.transformers import MODELS, SIZES
 from torch import nn
 
-from captum_iscam import LayerCAM, LayerHiResCAM, LayerXGradCAM
+from captum_iscam import (
+    LayerCAM,
+    LayerGradCAMPlusPlus,
+    LayerHiResCAM,
+    LayerIntegratedGradCAM,
+    LayerSmoothGradCAMPlusPlus,
+    LayerXGradCAM,
+)
+from captum_iscam.attr._layer import check_linear
+from captum_iscam.attr.grad_cam import TokenGradCAM
 from captum_iscam.reshape_transforms import vit
 
 METHODS = {
@@ -99,6 +108,48 @@ def test_tokens_are_maps_through_a_reshape_transform(name):
     torch.testing.assert_close(
         ours[0, 0], ONE_PASS[name](maps, gradient, relu=False), **EXACT
     )
+
+
+NOT_LINEAR = {
+    "relu": torch.relu,
+    "abs": torch.abs,
+    "tanh": torch.tanh,
+    "layer norm": lambda maps: nn.functional.layer_norm(maps, maps.shape[1:]),
+    "offset": lambda maps: maps + maps.mean().abs() + 0.1,
+}
+EVERY_GRADIENT_METHOD = {
+    **METHODS,
+    "Grad-CAM++": LayerGradCAMPlusPlus,
+    "Smooth Grad-CAM++": LayerSmoothGradCAMPlusPlus,
+    "Integrated Grad-CAM": LayerIntegratedGradCAM,
+    "Grad-CAM": TokenGradCAM,
+}
+
+
+@pytest.mark.parametrize("name", EVERY_GRADIENT_METHOD)
+@pytest.mark.parametrize("transform", NOT_LINEAR.values(), ids=NOT_LINEAR)
+def test_a_transform_that_makes_something_else_of_gradients(name, transform):
+    """Gradients are transformed too: relu would take the negative ones away."""
+    net, x = ConvNet(), images().float()
+    explain = EVERY_GRADIENT_METHOD[name](
+        net, net.features[0], reshape_transform=transform
+    )
+
+    with pytest.raises(ValueError, match="reshape_transform must be linear"):
+        explain.attribute(x, target=0)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e10])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_transforms_are_linear_at_every_scale(scale, dtype):
+    maps = (scale * images()).to(dtype)
+
+    for transform in (None, nn.Identity(), nn.AvgPool2d(2), lambda z: z.flip(2)):
+        check_linear(transform, maps)
+        check_linear(transform, torch.zeros_like(maps))
+    for transform in (torch.relu, torch.abs):
+        with pytest.raises(ValueError, match="reshape_transform must be linear"):
+            check_linear(transform, maps - maps.mean())
 
 
 class PooledLinear(nn.Module):

@@ -96,6 +96,53 @@ def test_as_many_folders_as_classes_are_in_their_order(tmp_path):
     assert labels(data) == {"apple/a.png": 0, "melon/a.png": 1, "zebra/a.png": 2}
 
 
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("n01440764", "n01443537"), ("tench", "goldfish")),
+        (("cat", "dog"), ("class 0", "class 1")),
+    ],
+)
+def test_an_order_that_is_all_that_is_known_is_taken(names, classes, recwarn):
+    items = tuple(FileItem(name, name, name) for name in names)
+
+    resolve(DataSet("folder", None, items, names), classes)
+
+    assert not recwarn.list
+
+
+def test_an_order_that_may_be_another_is_warned_of(tmp_path):
+    for name in ("cat", "dog", "fish", "hare"):
+        picture(tmp_path / name / "a.png")
+
+    with pytest.warns(UserWarning, match="'cat' for 'Hund', 'dog' .*, ..."):
+        data = resolve(find_data(tmp_path), ["Hund", "Katze", "Fisch", "Hase"])
+
+    assert [item.label for item in data.items] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("Test", "training", "valid")])
+@pytest.mark.parametrize("named", [True, False])
+def test_parts_of_a_data_set_are_no_classes(tmp_path, parts, named):
+    for part in parts:
+        picture(tmp_path / part / "cat" / "a.png")
+    classes = [f"{'name' if named else 'class'} {i}" for i in range(len(parts))]
+    data = find_data(tmp_path)
+
+    with pytest.raises(ValueError, match=f"got {' and '.join(parts)}, none of which"):
+        resolve(data, classes)
+    resolve(data.without_labels(), classes)
+    resolve(data, list(parts))
+
+
+def test_hidden_folders_are_ignored(tmp_path):
+    picture(tmp_path / "star" / "a.png")
+    picture(tmp_path / "star" / ".ipynb_checkpoints" / "a-checkpoint.png")
+    picture(tmp_path / ".trash" / "b.png")
+
+    assert [item.id for item in find_data(tmp_path).items] == ["star/a.png"]
+
+
 @pytest.mark.parametrize("samples", [2, 1])
 def test_a_misspelt_folder_does_not_move_the_others(tmp_path, samples):
     for name in ("zebra", "aple", "melon"):
@@ -299,6 +346,68 @@ def test_masks_of_another_size_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"40 x 30 for a.png, got one of 30 x 40"):
         find_data(tmp_path).check_regions()
     with pytest.raises(UnreadableImageError, match="not of the image's size"):
+        find_data(tmp_path).items[0].read()
+
+
+def _forms_of(grey):
+    """Yields one mask in the forms that programs store it in, with its file's name."""
+    rgb = grey.convert("RGB")
+    yield "l.png", grey, {}
+    yield "bits.png", grey.convert("1"), {}
+    yield "deep.png", Image.fromarray(np.asarray(grey).astype(np.uint16) * 2), {}
+    yield "alpha.png", grey.convert("LA"), {}
+    clear = grey.convert("RGBA")
+    clear.putalpha(grey)
+    yield "clear.png", clear, {}
+    white = Image.new("RGBA", grey.size, "white")
+    white.putalpha(grey)
+    yield "white.png", white, {}
+    yield "ink.tif", rgb.convert("CMYK"), {}
+    yield "quantized.png", grey.quantize(2), {}
+    black, white = [0] * 3, [255] * 3
+    marked = np.asarray(grey) > 0
+    for name, index, palette in (
+        ("one", marked, black + white),
+        ("zero", ~marked, white + black),
+    ):
+        indexed = Image.fromarray(index.astype(np.uint8))
+        indexed.putpalette(palette)
+        yield f"{name}.png", indexed, {}
+        yield f"{name}.gif", indexed, {}
+
+
+def test_masks_mark_what_is_not_black_however_it_is_stored(tmp_path):
+    picture(tmp_path / "a.png")
+    values = np.zeros((30, 40), np.uint8)
+    values[3:5, 6:9] = 255
+    grey = Image.fromarray(values)
+    turned = grey.transpose(Image.Transpose.ROTATE_180)
+    exif = turned.getexif()
+    exif[0x0112] = 3
+    forms = [*_forms_of(grey), ("turned.png", turned, {"exif": exif})]
+
+    for name, image, options in forms:
+        image.save(tmp_path / name, **options)
+        table(tmp_path, f"file,class_index,mask\na.png,1,{name}\n")
+        found = find_data(tmp_path).items[0].read()[1][1]
+
+        assert np.array_equal(found, values > 0), name
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "reason"),
+    [
+        ("m.jpg", "L", "JPEG has no exact black; save it as PNG"),
+        ("m.webp", "RGB", "WEBP has no exact black; save it as PNG"),
+        ("m.tif", "LAB", "LAB has no exact black; save it as PNG"),
+    ],
+)
+def test_masks_without_an_exact_black_are_refused(tmp_path, name, mode, reason):
+    picture(tmp_path / "a.png")
+    Image.new("RGB", (40, 30)).convert(mode).save(tmp_path / name)
+    table(tmp_path, f"file,class_index,mask\na.png,1,{name}\n")
+
+    with pytest.raises(UnreadableImageError, match=reason):
         find_data(tmp_path).items[0].read()
 
 

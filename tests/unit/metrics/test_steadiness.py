@@ -82,6 +82,16 @@ def test_the_examples_of_the_pass_are_named():
         average_drop(model, images + brighter, MAPS.repeat(3, 1, 1, 1), 0)
 
 
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_a_pass_of_few_rows_is_enough(size):
+    model = of_the_batch(net())
+    images = IMAGE * torch.tensor([1.0, 2.0, 4.0, 8.0]).view(4, 1, 1, 1)
+
+    named = "example 1" if size == 2 else f"examples 0, {size - 1}"
+    with pytest.warns(UserWarning, match=f"The score of {named} .* the metric"):
+        average_drop(model, images[:size], MAPS.expand(size, -1, -1, -1), 0)
+
+
 @every_metric
 @pytest.mark.parametrize("size", [None, 1, 3])
 def test_a_steady_model_is_asked_once(name, size):
