@@ -381,3 +381,48 @@ def test_buffers_that_cannot_be_written_are_left_as_they_are():
 
     assert net.repeated.tolist() == [[0, 1, 2]] * 4
     assert net.inference.is_inference()
+
+
+# Models that change the order of their inputs inside, and put it right at the end.
+
+
+class Sorted(nn.Module):
+    """A network that explains its inputs in the order of their sums, as for packing."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = ConvNet().double()
+        self.features = self.net.features
+        self.eval()
+
+    def forward(self, x):
+        order = x.flatten(1).sum(1).argsort(descending=True)
+        return self.net(x[order])[order.argsort()]
+
+
+ANOTHER = r"What the layer gives for example.* may be that of another one\."
+by_layer = pytest.mark.parametrize(
+    "name", [*SCORE_METHODS, *(n for n in GRADIENT if n != "grad-cam")]
+)
+
+
+@by_layer
+def test_a_model_that_sorts_its_inputs_draws_a_warning(name):
+    x = images(3, dtype=torch.double) * torch.tensor([1.0, 2, 3]).view(3, 1, 1, 1)
+    x = x[x.flatten(1).sum(1).argsort()]
+
+    model = Sorted()
+
+    with pytest.warns(UserWarning, match=ANOTHER):
+        explain(name, model, model.features, x, [0, 1, 2])
+
+
+@by_layer
+@pytest.mark.parametrize("count", [1, 3])
+def test_inputs_in_their_order_draw_none(name, count):
+    x = images(count, dtype=torch.double)
+    model = Changed(lambda shown: shown) if count > 1 else Sorted()
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "What the layer gives")
+        explain(name, model, model.features, x, 1)
