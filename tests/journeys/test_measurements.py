@@ -19,7 +19,7 @@ from captum_iscam.methods import METHODS
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "experiments").rglob("*.py"))
 MEASURED = ROOT / "experiments" / "results"
-README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 
 
 def test_the_table_of_goals_is_what_the_figures_say(tmp_path, monkeypatch):
@@ -32,13 +32,14 @@ def test_the_table_of_goals_is_what_the_figures_say(tmp_path, monkeypatch):
     assert written.read_text() == (MEASURED / "goals.md").read_text()
 
 
-def test_the_times_of_the_readme_are_those_that_were_measured():
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+def test_the_times_of_a_page_are_those_that_were_measured(page):
     goals = import_module("experiments.speed.goals")
     cases = json.loads((MEASURED / "speed.json").read_text())["cases"]
     said = re.search(
         r"Score-CAM takes ([\d.]+) to ([\d.]+) of .* torch-cam 0\.5\.0 on four "
         r"networks, IS-CAM ([\d.]+) to ([\d.]+) on two,",
-        README.read_text().replace("\n  ", " "),
+        " ".join((ROOT / page).read_text().split()),
     )
 
     for method, count, few, many in (("score-cam", 4, 1, 2), ("is-cam", 2, 3, 4)):
@@ -123,3 +124,19 @@ def test_is_cam_still_shows_as_many_inputs_as_were_measured_on_the_scenes():
     # The table is older than the pass that shows unsteady scores, one per image.
     before = passes.rows / len(scenes) - 1
     assert before == pytest.approx(int(measured["IS-CAM"][6]), abs=1)
+
+
+def test_at_least_as_many_cases_were_tried_as_the_page_says():
+    part, tried = "", defaultdict(int)
+    for row in rows_of((MEASURED / "reliability.md").read_text())[2:]:
+        if row[0].startswith("**"):
+            part = row[0].strip("*")
+        else:
+            tried[part] += int(row[1].replace(",", ""))
+
+    page = (DOCS / "reliability.md").read_text()
+    said = re.findall(r"^\| ([\w ]+) \| .* \| more than ([\d,]+) \|$", page, re.M)
+
+    assert len(said) == 5
+    for part, count in said:
+        assert tried[part] > int(count.replace(",", "")), part

@@ -1,4 +1,4 @@
-"""How many cases each promise of docs/reliability.md was tried on."""
+"""How many cases each promise of docs/results/reliability.md was tried on."""
 
 from __future__ import annotations
 
