@@ -62,6 +62,8 @@ class Options:
         score (str, optional): The score of an output: "softmax", "sigmoid" (a single
             logit, or labels that do not exclude each other) or "identity". Default:
             None, that is the method's own default
+        n_steps (int, optional): Points on the path of IS-CAM, each one forward pass per
+            channel. Default: None, that is the default rule
     """
 
     n_samples: int = 35
@@ -72,6 +74,7 @@ class Options:
     stdevs: float | None = None
     screening: float | None = None
     score: str | None = None
+    n_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,8 @@ class Method:
             the generator made from the seed. Default: False
         several_layers (bool, optional): Whether the class combines several layers: the
             last of each size up to the layer to explain. Default: False
-        resolved (Mapping[str, Any], optional): For the record, the value that is used
-            where an argument is None, by argument. Default: {}
+        resolved (Callable, optional): For the record, given the arguments, the value
+            that is used where one is None, by argument. Default: None, that is none
         finish (Callable, optional): Makes maps `(N, T, *spatial)` of what the class's
             `attribute` returns. Default: `torch.Tensor.detach`
     """
@@ -110,7 +113,7 @@ class Method:
     control: bool = False
     built_with_generator: bool = False
     several_layers: bool = False
-    resolved: Mapping[str, Any] = field(default_factory=dict)
+    resolved: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     finish: Callable[[Tensor], Tensor] = torch.Tensor.detach
 
     def attribute(
@@ -214,7 +217,8 @@ class Method:
             if isinstance(parameter.default, plain) and name not in _NO_SETTING
         }
         record.update(self._arguments(options))
-        record.update({k: v for k, v in self.resolved.items() if record[k] is None})
+        resolved = self.resolved(record) if self.resolved else {}
+        record.update({k: v for k, v in resolved.items() if record[k] is None})
         if "seed" in self.takes:
             record["seed"] = options.seed
         return record
@@ -249,6 +253,13 @@ def _rectified(attributions: Tensor) -> Tensor:
     return warn_of_no_support(attributions.detach())
 
 
+def _rule(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What IS-CAM computes where less is given."""
+    if given["n_steps"] is None:
+        return {"method": "gaussradau", "n_steps": POINTS, "screening": SHARE}
+    return {"method": "gausslegendre"}
+
+
 _PASSES = ("internal_batch_size", "show_progress")
 _SCORED = ("score", *_PASSES)
 _CHANNELS = ("screening", *_SCORED)
@@ -259,18 +270,14 @@ METHODS: dict[str, Method] = {
     "is-cam": Method(
         "IS-CAM",
         LayerIntegratedScoreCAM,
-        _CHANNELS,
-        resolved={
-            "method": "gaussradau",
-            "n_steps": POINTS,
-            "screening": SHARE,
-        },
+        ("n_steps", *_CHANNELS),
+        resolved=_rule,
     ),
     "ss-cam": Method(
         "SS-CAM",
         LayerSmoothedScoreCAM,
         (*_NOISY, *_CHANNELS),
-        resolved={"stdevs": "(2 / range)**2 of the masked input"},
+        resolved=lambda _: {"stdevs": "(2 / range)**2 of the masked input"},
     ),
     "score-cam": Method("Score-CAM", LayerScoreCAM, _CHANNELS),
     "integrated-grad-cam": Method(

@@ -183,6 +183,7 @@ def _experiment(args: argparse.Namespace, group: Group) -> Experiment:
             n_masks=args.n_masks,
             stdevs=args.stdevs,
             screening=args.screening,
+            n_steps=args.n_steps,
             score=args.score,
         ),
         args.target_class,

@@ -186,6 +186,7 @@ def _prepare(args: argparse.Namespace) -> _Job:
         n_masks=args.n_masks,
         stdevs=args.stdevs,
         screening=args.screening,
+        n_steps=args.n_steps,
         score=args.score,
     )
     return _Job(

@@ -93,6 +93,13 @@ def add_passes(group: argparse._ActionsContainer) -> None:
         "the weights of the others are predicted (default: all, 0.45 for is-cam)",
     )
     group.add_argument(
+        "--n-steps",
+        type=positive,
+        metavar="N",
+        help="points on the path of is-cam, each a pass per channel (default: three, "
+        "for the most important channels)",
+    )
+    group.add_argument(
         "--n-samples",
         type=positive,
         default=35,

@@ -113,8 +113,9 @@ def table(rows: Sequence[Row]) -> str:
             f"**{r.verdict}**",
             str(r.n),
             f"{r.mean:+.3f} [{r.low:+.3f}, {r.high:+.3f}]",
-            chance(r.p, r.corrected_p),
-            chance(r.p_equivalent, r.corrected_p_equivalent),
+            f"{r.margin:g}",
+            f"{chance(r.p, r.corrected_p)}; "
+            f"{chance(r.p_equivalent, r.corrected_p_equivalent)}",
             f"{r.wins:.0%}",
             "" if np.isnan(r.needed) else f"{r.needed:,.0f}",
         ]
@@ -122,7 +123,8 @@ def table(rows: Sequence[Row]) -> str:
         if r.n
     ]
     heading = ["claim", "metric", "network", "verdict", "images", "difference"]
-    heading += ["p (corrected)", "p equivalent (corrected)", "wins", "images needed"]
+    heading += ["margin", "p (corrected), of no difference; of the margin", "wins"]
+    heading += ["images needed"]
     return markdown_table(heading, lines, left=4) + "\n"
 
 

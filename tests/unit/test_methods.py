@@ -236,6 +236,18 @@ def test_settings_hold_defaults_and_what_was_asked_for():
     assert "n_samples" not in integral
 
 
+def test_a_number_of_steps_is_a_rule_for_every_channel(model, images):
+    options = Options(n_steps=10)
+    settings = METHODS["is-cam"].settings(options)
+
+    maps = METHODS["is-cam"].attribute(model, model[0], images, 1, options)
+
+    assert (settings["method"], settings["n_steps"]) == ("gausslegendre", 10)
+    assert settings["screening"] is None
+    rule = LayerIntegratedScoreCAM(model, model[0])
+    assert torch.equal(maps, rule.attribute(images, 1, n_steps=10))
+
+
 @pytest.mark.filterwarnings("ignore:Lazy modules")  # of older torch
 def test_the_window_of_occlusion_follows_the_size_of_the_input():
     torch.manual_seed(0)
