@@ -17,7 +17,11 @@ from captum_iscam.cli.main import main
 from captum_iscam.cli.parser import METHODS, PRESETS, make_parser
 from captum_iscam.methods import find_methods
 
-PAGE = (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+# The page on the command, and the page on its data.
+PAGE = "".join(
+    (DOCS / name).read_text("utf-8") for name in ("benchmark.md", "benchmark_data.md")
+)
 
 
 def blocks(language):
