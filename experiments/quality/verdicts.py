@@ -24,7 +24,7 @@ import numpy as np
 
 from captum_iscam.benchmark.bootstrap import Array
 from captum_iscam.benchmark.claims import Claim, read_claims
-from captum_iscam.benchmark.markdown import chance, markdown_table
+from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.benchmark.metric_registry import METRICS
 from captum_iscam.benchmark.table_text import metric_title
 from captum_iscam.benchmark.verdicts import Verdict, verdicts
@@ -104,28 +104,29 @@ def question(r: Row) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Returns a line for each claim that has rows."""
-    lines = [
-        [
-            question(r),
-            metric_title(r.metric),
-            NETWORKS[r.network],
-            f"**{r.verdict}**",
-            str(r.n),
-            f"{r.mean:+.3f} [{r.low:+.3f}, {r.high:+.3f}]",
-            f"{r.margin:g}",
-            f"{chance(r.p, r.corrected_p)}; "
-            f"{chance(r.p_equivalent, r.corrected_p_equivalent)}",
-            f"{r.wins:.0%}",
-            "" if np.isnan(r.needed) else f"{r.needed:,.0f}",
-        ]
-        for r in rows
-        if r.n
+    """Returns a table for each network that was run, with a line for each claim."""
+    heading = ["claim", "metric, margin", "verdict", "images", "difference"]
+    heading += ["p, corrected", "p of the margin, corrected", "wins", "needed"]
+    blocks = []
+    for network, name in NETWORKS.items():
+        lines = [_line(r) for r in rows if r.n and r.network == network]
+        if lines:
+            blocks += [f"## {name}", markdown_table(heading, lines, left=3)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _line(r: Row) -> list[str]:
+    return [
+        question(r),
+        f"{metric_title(r.metric)}, {r.margin:g}",
+        f"**{r.verdict}**",
+        str(r.n),
+        f"{r.mean:+.3f} [{r.low:+.3f}, {r.high:+.3f}]",
+        f"{r.p:.2g}, {r.corrected_p:.2g}",
+        f"{r.p_equivalent:.2g}, {r.corrected_p_equivalent:.2g}",
+        f"{r.wins:.0%}",
+        "" if np.isnan(r.needed) else f"{r.needed:,.0f}",
     ]
-    heading = ["claim", "metric", "network", "verdict", "images", "difference"]
-    heading += ["margin", "p (corrected), of no difference; of the margin", "wins"]
-    heading += ["images needed"]
-    return markdown_table(heading, lines, left=4) + "\n"
 
 
 def short_table(rows: Sequence[Row], able: Callable[[str, str], bool]) -> str:
