@@ -48,7 +48,6 @@ from captum_iscam.attr._layer import (
     require_floating_maps,
     reshaped,
 )
-from captum_iscam.attr._layer_rows import LayerRows
 from captum_iscam.attr._layout import warn_of_axes
 from captum_iscam.attr._masking import masked_inputs
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
@@ -250,13 +249,9 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         """Returns the maps, and how far each may be off."""
         maps, deltas = [], []
         for activations in seen.maps:
-            rows = LayerRows(task.score, seen.layer, task.attribute_to_layer_input)
-            with rows.watched():
-                channels = Channels(
-                    activations, task.batch, task.score, task.chunks, seen.input_score
-                )
-            if len(activations) > 1:
-                rows.warn(seen.outputs[0], len(activations), beside=2)
+            channels = Channels(
+                activations, task.batch, task.score, task.chunks, seen.input_score
+            )
             found = channels.weigh(
                 task.scheme, partial(progress_bar, self.get_name(), task.show_progress)
             )

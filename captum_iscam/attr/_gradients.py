@@ -52,7 +52,6 @@ from captum_iscam.attr._layer import (
     require_floating_maps,
     reshaped,
 )
-from captum_iscam.attr._layer_rows import LayerRows
 from captum_iscam.attr._layout import warn_of_axes
 from captum_iscam.attr._perturbations import (
     Chunk,
@@ -201,8 +200,6 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
             read = layer if self.reshape_transform is None else None
             warn_of_axes(taken, batch.inputs, first, read, attribute_to_layer_input)
             totals = Totals(perturbations, first, score.num_targets or 1)
-            rows = LayerRows(score, layer, attribute_to_layer_input)
-            last = evals[0]
 
             def body(start: int, stop: int) -> None:
                 chunk = Chunk(perturbations, start, stop, count)
@@ -216,17 +213,11 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                 )
                 self._accumulate(totals, chunk, seen, batch)
                 steady.note(chunk, seen.scores)
-                nonlocal last
-                given = seen.values()[0]
-                last = given[-max(1, len(given) // (stop - start)) :]
 
             chunks.run(count * len(perturbations), body)
-            with rows.watched():
-                steady.score_alone()
+            steady.score_alone()
             maps = totals.maps()
             steady.check()
-            if count > 1:
-                rows.warn(last, count=1, before=count - 1)
             return cast(Attributions, format_output(len(maps) > 1, maps))
 
         return self._each_layer(attribute)
