@@ -84,10 +84,16 @@ def photographs(folder, count):
     return files
 
 
+def records_in(out):
+    """Returns the files of the records in a folder, without those of a hidden folder,
+    which a run is still writing or was killed in."""
+    return list(out.glob("[!.]*/record.json"))
+
+
 def whole_results(out):
     """Returns the records in a folder by name, after a look into all their files."""
     records = {}
-    for file in out.glob("*/record.json"):
+    for file in records_in(out):
         record = records[file.parent.name] = json.loads(file.read_bytes())
         for name, digest in record["files_sha256"].items():
             assert sha256(file.parent / name) == digest

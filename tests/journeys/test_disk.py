@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from journeys.explaining import (
     photographs,
+    records_in,
     whole_results,
 )
 from reference.ledger import cases
@@ -22,7 +23,7 @@ COUNT = 6
 
 def wait_for(out, count):
     end = time.monotonic() + 120
-    while len(list(out.glob("*/record.json"))) < count:
+    while len(records_in(out)) < count:
         assert time.monotonic() < end
         time.sleep(0.002)
 
@@ -59,7 +60,7 @@ def test_kills_at_random_moments_tear_no_file(tmp_path, start, explain_files, le
 
 def news(out, began):
     """Returns the records that are written since."""
-    return [file for file in out.glob("*/record.json") if file.stat().st_mtime >= began]
+    return [file for file in records_in(out) if file.stat().st_mtime >= began]
 
 
 def wait_for_news(process, out, number, began):
