@@ -34,6 +34,7 @@ from captum_iscam.attr import (
     LayerXGradCAM,
 )
 from captum_iscam.attr.controls import CenterMap, ChannelMean, RandomMap
+from captum_iscam.attr.finer_cam import FinerCAM
 from captum_iscam.attr.grad_cam import TokenGradCAM, warn_of_no_support
 from captum_iscam.attr.integrated_score_cam import POINTS, SHARE
 from captum_iscam.attr.occlusion import WindowOcclusion
@@ -292,6 +293,7 @@ METHODS: dict[str, Method] = {
         of_tokens=TokenGradCAM,
         finish=_rectified,
     ),
+    "finer-cam": Method("Finer-CAM", FinerCAM),
     "grad-cam++": Method("Grad-CAM++", LayerGradCAMPlusPlus, _GRADIENTS),
     "smooth-grad-cam++": Method(
         "Smooth Grad-CAM++",

@@ -28,7 +28,7 @@ FAILS = {
     "dummy channels": {*UNITS, "score-cam normalised"},
     "unseen region": set(ASKED) - {"integrated-gradients"},
     "constant model": {"rise"},
-    "linear": {"ablation-cam", "poly-cam", "layer-cam", *PLUS_PLUS},
+    "linear": {"ablation-cam", "finer-cam", "poly-cam", "layer-cam", *PLUS_PLUS},
     "symmetric": {"ss-cam", "smooth-grad-cam++", "rise"},
 }
 COMPLETE_IN_LAYER = {"grad-cam", "hires-cam", "xgrad-cam"}

@@ -86,7 +86,17 @@ def test_similar_classes_are_the_nearest_logits_of_others():
     found = similar_classes(logits, 2)
 
     assert found[0].tolist() == [[2, 1], [3, 2], [0, 1], [1, 2]]
-    assert found[1].tolist() == [[1, 2], [0, 2], [0, 1], [0, 1]]
+    assert found[1].tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
+
+
+def test_similar_classes_are_those_of_a_table_of_all_distances():
+    logits = torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
+
+    for count in (1, 3, 199):
+        found = similar_classes(logits, count)
+        for row, near in zip(logits, found, strict=True):
+            distance = (row - row.unsqueeze(1)).abs().fill_diagonal_(torch.inf)
+            assert near.equal(distance.argsort(1)[:, :count])
 
 
 @pytest.mark.parametrize("spatial", [1, 2, 3])

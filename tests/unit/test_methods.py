@@ -30,6 +30,7 @@ from captum_iscam.methods import (
     register_method,
 )
 from captum_iscam.metrics import CenterMap, ChannelMean, RandomMap
+from captum_iscam.targets import contrast, similar_classes
 
 CALLS = {
     "is-cam": lambda m, x, t: LayerIntegratedScoreCAM(m, m[0]).attribute(x, t),
@@ -42,6 +43,12 @@ CALLS = {
     ),
     "grad-cam": lambda m, x, t: LayerGradCam(m, m[0]).attribute(
         x, t, relu_attributions=True
+    ),
+    "finer-cam": lambda m, x, t: LayerGradCam(contrast(m), m[0]).attribute(
+        x,
+        t,
+        additional_forward_args=similar_classes(m(x), 3),
+        relu_attributions=True,
     ),
     "grad-cam++": lambda m, x, t: LayerGradCAMPlusPlus(m, m[0]).attribute(x, t),
     "smooth-grad-cam++": lambda m, x, t: LayerSmoothGradCAMPlusPlus(m, m[0]).attribute(
