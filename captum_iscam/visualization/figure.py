@@ -27,7 +27,7 @@ from torch import Tensor
 from captum_iscam._utils.validation import require_flags
 from captum_iscam.visualization.arrays import Array, ImageLike
 from captum_iscam.visualization.heat import ALPHA, Style
-from captum_iscam.visualization.rows import Drawable, Frame, Row, prepare
+from captum_iscam.visualization.rows import Drawable, Frame, Row, in_lines, prepare
 
 
 def visualize(
@@ -126,6 +126,8 @@ def visualize_rows(
 ) -> Figure:
     """Returns a figure with a line of panels for each row.
 
+    A row of more than eight maps takes several lines, each with the image.
+
     By default each map has its own scale, from 0 to its largest value without outliers.
     Colours then compare pixels of one map, not two maps. `vmin` and `vmax` give all
     maps one scale in their own units. A map is the more opaque the larger its values
@@ -186,7 +188,11 @@ def visualize_rows(
     if not rows:
         raise ValueError("rows must hold at least one row, got none. Add an image.")
     style = Style(sign, vmin, vmax, outlier_perc, cmap, alpha_overlay)
-    drawables = [prepare(row, mean, std, slice_axis, slice_index) for row in rows]
+    drawables = [
+        line
+        for row in rows
+        for line in in_lines(prepare(row, mean, std, slice_axis, slice_index))
+    ]
     layout = _Layout(drawables, style, show_colorbar)
     figure = MapFigure(layout.size, dpi=150)
     FigureCanvasAgg(figure)  # draws without a screen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import NamedTuple
 
 import torch
@@ -77,6 +78,19 @@ class Drawable(NamedTuple):
             return 2.5
         height, width = self.image.shape[:2]
         return float(width / height)
+
+
+MOST = 8
+"""Maps side by side. More would be small on a screen and on a page."""
+
+
+def in_lines(row: Drawable) -> list[Drawable]:
+    """Returns a row of many maps as lines of about as many, each with the image."""
+    maps = list(row.maps.items())
+    lines = max(1, ceil(len(maps) / MOST))
+    size = ceil(len(maps) / lines)
+    parts = [maps[line * size : (line + 1) * size] for line in range(lines)]
+    return [row._replace(maps=dict(part)) for part in parts]
 
 
 def prepare(

@@ -213,6 +213,22 @@ def test_a_map_of_the_images_shape_is_summed_over_its_channels(shape):
     np.testing.assert_allclose(heat(figure, 1), heat(figure, 2), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("count", "lines"), [(0, [0]), (8, [8]), (9, [5, 4]), (17, [6, 6, 5])]
+)
+def test_many_maps_take_several_lines_each_with_the_image(count, lines):
+    maps = {f"map {number}": corner() for number in range(count)}
+
+    figure = visualize(GREY, maps)
+
+    titles = [panel.get_title() for panel in figure.axes]
+    names = iter(maps)
+    expected = [["input"] + [next(names) for _ in range(n)] for n in lines]
+    assert titles == [text for line in expected for text in line]
+    tops = [panel.get_position().y0 for panel in figure.axes]
+    assert len({round(top, 6) for top in tops}) == len(lines)
+
+
 def test_rows_may_have_different_lengths():
     rows = [
         Row("first", GREY, {"a": corner(), "b": corner()}),
