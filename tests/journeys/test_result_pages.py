@@ -4,6 +4,7 @@ import csv
 import gzip
 import re
 import sys
+from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
 
@@ -177,3 +178,30 @@ def test_screening_is_nearest_as_the_page_says():
     assert max(differences) < 0.03
     assert np.median(differences) < 0.01
     assert errors["resnet18", "top channels", 0.1][0] > 0.5
+
+
+def test_finer_cam_differs_from_grad_cam_as_the_targets_page_says():
+    said = " ".join((ROOT / "docs" / "targets.md").read_text().split())
+    found = defaultdict(list)
+    with gzip.open(RESULTS / "rows" / "finer_cam.csv.gz", "rt", newline="") as stream:
+        for row in csv.DictReader(stream):
+            key = row["model"], row["metric"], row["method"]
+            found[key].append(float(row["value"] or "nan"))
+
+    def mean(*key):
+        return np.mean(found[key])
+
+    finer, grad, other_finer, other_grad = (
+        f"{mean(network, 'complexity', method):.3f}"
+        for network in ("squeezenet1_1", "resnet18")
+        for method in ("finer-cam", "grad-cam")
+    )
+    less = mean("squeezenet1_1", "insertion", "grad-cam") - mean(
+        "squeezenet1_1", "insertion", "finer-cam"
+    )
+    assert f"complexity {finer} against {grad} on SqueezeNet 1.1" in said
+    assert f"{other_finer} against {other_grad} on ResNet-18" in said
+    assert f"insertion is lower by {less:.3f}, " in said
+    first, second = (PAGES / "finer_cam.md").read_text().split("\n## ")[1:3]
+    assert "**+0.085** [+0.044, +0.127]" in first
+    assert "| +0.007 [-0.024, +0.041] |" in second
