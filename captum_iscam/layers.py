@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -238,7 +239,10 @@ def stages(model: nn.Module, layer: nn.Module, inputs: Tensor) -> list[nn.Module
         return [layer]
     found, size = [layer], steps[last].output.shape[2:]
     by_size: dict[torch.Size, _Step] = {}
+    runs = Counter(step.module for step in steps)
     for step in steps[:last]:
+        if runs[step.module] > 1:
+            continue  # a ReLU that several stages share has no size of its own
         old = by_size.get(step.output.shape[2:])
         # A whole stage rather than a branch inside of the next one.
         if old is None or step.name.count(".") <= old.name.count("."):

@@ -165,9 +165,10 @@ class LayerPasses:
     def fit(
         self, form: LayerForm, maps: Tensor, input_score: Tensor, chunks: Chunks
     ) -> bool:
-        """Returns whether the whole output of example 0, put back, gives `s(x)`.
+        """Returns whether the whole output of an example, put back, gives `s(x)`.
 
         A row of zeros between two whole ones shows whether the model keeps rows apart.
+        The example is the one with the largest output, of which zeros differ most.
 
         Args:
             form (LayerForm): The form of the layer.
@@ -176,7 +177,7 @@ class LayerPasses:
             chunks (Chunks): Is made to suit the part of the model behind the layer.
         """
         count = min(_CHECKED_ROWS, chunks.size)
-        examples = torch.zeros(count, dtype=torch.long, device=maps.device)
+        examples = maps.abs().flatten(1).amax(1).argmax().expand(count)
         shown = maps[examples]
         shown[1::2] = 0
         scores = input_score.new_empty(count, input_score.shape[1])
@@ -191,7 +192,7 @@ class LayerPasses:
         # The size of the scores, of which that of zeros may be NaN.
         size = scores.nan_to_num(posinf=0, neginf=0).abs().amax(0)
         whole = scores[::2]
-        same = input_score[:1].expand_as(whole), size.expand_as(whole)
+        same = input_score[examples[::2]], size.expand_as(whole)
         return not bool(differ(whole, *same, self._batch).any())
 
     @contextmanager

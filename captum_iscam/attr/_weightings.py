@@ -39,9 +39,15 @@ class GradientWeighting:
 
 
 def _xgrad(powers: Sequence[Tensor], activations: Tensor) -> Tensor:
-    """The sum of `g` over a channel, each position weighed by its share of `A`."""
+    """The sum of `g` over a channel, each position weighed by its share of `A`.
+
+    A sum that is zero but for rounding, as behind a normalisation, has no shares.
+    """
     weighed = (activations * powers[0]).sum(2, keepdim=True)
-    return _quotient(weighed, activations.sum(2, keepdim=True))
+    total = activations.sum(2, keepdim=True)
+    size = activations.abs().sum(2, keepdim=True)
+    rounding = 16 * torch.finfo(activations.dtype).eps * size
+    return _quotient(weighed, torch.where(total.abs() > rounding, total, 0))
 
 
 def _plus_plus(powers: Sequence[Tensor], third: Tensor) -> Tensor:

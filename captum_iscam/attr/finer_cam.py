@@ -55,7 +55,9 @@ class FinerCAM:
             inputs (Tensor): Inputs `(N, C, *spatial)`, floating point.
             target (int, Tensor or list, optional): The class to explain: one index for
                 all examples, one per example, or `(N, T)` for T of each. None for a
-                model with one number per example. Default: None
+                model with one number per example. Tuples, the indices of outputs of
+                more dimensions, name no class to compare, and are an error.
+                Default: None
             similar (int, optional): Number of classes to compare with, those whose
                 logits for the unmasked input are nearest; all others, if the model has
                 fewer. Default: 3, as in the authors' code
@@ -68,7 +70,7 @@ class FinerCAM:
         references = None
         with torch.no_grad():
             logits = without_traces(self._model)(inputs)
-        if logits.dim() == 2 and logits.shape[1] > 1:
+        if logits[0].numel() > 1:
             references = similar_classes(logits, min(similar, logits.shape[1] - 1))
             score = contrast(self._model, strength=strength)
         explain = TokenGradCAM(

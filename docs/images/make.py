@@ -61,7 +61,14 @@ def photographs(weights):
         model = network.model
         maps = by_name(model, model.features, inputs, target, options)
         rows.append(Row(title, as_picture(inputs, network), maps))
-    return visualize_rows(rows)
+    return with_large_titles(visualize_rows(rows))
+
+
+def with_large_titles(figure):
+    """Six panels are as narrow as a page, so their titles must be read at half size."""
+    for panel in figure.axes:
+        panel.title.set_fontsize(15)
+    return figure
 
 
 def scene(_):
@@ -76,7 +83,7 @@ def scene(_):
         )
         for label in drawn.labels
     ]
-    return visualize_rows(rows)
+    return with_large_titles(visualize_rows(rows))
 
 
 def ten_lines(_):
@@ -125,5 +132,9 @@ def draw(description, pictures, save):
         print(name, flush=True)
 
 
+def save(name, figure):
+    figure.savefig(HERE / f"{name}.png", dpi=100, bbox_inches="tight", pad_inches=0.05)
+
+
 if __name__ == "__main__":
-    draw(__doc__, PICTURES, lambda name, f: f.savefig(HERE / f"{name}.png", dpi=100))
+    draw(__doc__, PICTURES, save)

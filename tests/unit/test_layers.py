@@ -224,3 +224,26 @@ def test_outputs_with_the_channels_last_are_no_finer_maps():
     found = stages(model, model.late, torch.rand(1, 3, 8, 8))
 
     assert found == [model.early, model.late]
+
+
+def test_a_module_that_several_stages_share_is_no_stage():
+    """As the layer itself it stands for its last run, and for no other."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+            self.relu, self.pool = nn.ReLU(), nn.MaxPool2d(2)
+
+        def forward(self, x):
+            x = self.pool(self.relu(self.first(x)))
+            return self.pool(self.relu(self.second(x))).flatten(1)
+
+    model = Model().eval()
+    inputs = torch.rand(1, 3, 16, 16)
+
+    of_second = stages(model, model.second, inputs)
+    of_shared = stages(model, model.pool, inputs)
+
+    assert of_second == [model.first, model.second]
+    assert of_shared == [model.first, model.second, model.pool]

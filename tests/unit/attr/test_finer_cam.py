@@ -51,6 +51,16 @@ def test_with_one_output_there_is_nothing_to_compare(target, images):
     torch.testing.assert_close(found, expected.detach())
 
 
+def test_indices_of_further_dimensions_are_refused(images):
+    features = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
+    model = nn.Sequential(features, nn.Conv2d(4, 5, 1)).eval()
+
+    with pytest.raises(
+        ValueError, match=r"\(N, classes\), got the shape \(2, 5, 3, 3\)"
+    ):
+        FinerCAM(model, features).attribute(images, (1, 0, 2))
+
+
 def test_several_targets_share_the_forward_passes(images):
     model = network(6)
     calls = []

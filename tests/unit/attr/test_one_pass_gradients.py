@@ -239,6 +239,19 @@ def test_a_channel_without_a_sum_has_no_weight_in_xgrad_cam(values):
     assert torch.equal(out, torch.zeros_like(out))
 
 
+def test_rounding_is_no_sum_in_xgrad_cam():
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv2d(3, 6, 3), nn.InstanceNorm2d(6))
+    model = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 2)).eval()
+    x = torch.rand(2, 3, 8, 8)
+
+    for scale in (1, 1e6):
+        model[3].weight.data *= scale
+        with pytest.warns(UserWarning, match="zero everywhere"):
+            out = LayerXGradCAM(model, layer).attribute(x, 1)
+        assert torch.equal(out, torch.zeros_like(out))
+
+
 @every_method
 def test_a_map_that_is_zero_is_noticed(name):
     model = Weighted([[[-1.0, -2.0]]])
