@@ -104,7 +104,7 @@ class LayerPolyCAM(LayerScoreMethod):
     normalisation (LNorm): `Pool` is the mean over the positions of layer i that one
     position of layer i - 1 covers, `Up` linear interpolation (`align_corners=False`).
     So a coarse map decides how much each region counts, and a finer map only
-    distributes that within the region. Where `L_i` is 0, so is the quotient.
+    says where within the region. Where `L_i` is 0, so is the quotient.
 
     The method is that of A. Englebert, O. Cornu, C. De Vleeschouwer, "Poly-CAM: High
     resolution class activation map for convolutional neural networks", ICPR 2022,

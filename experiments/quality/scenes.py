@@ -26,17 +26,7 @@ from captum_iscam.metrics import (
 )
 
 OUT = Path(__file__).parents[1] / "results" / "scenes.md"
-MEASURED = (
-    "is-cam",
-    "ss-cam",
-    "score-cam",
-    "rise",
-    "integrated-grad-cam",
-    "grad-cam",
-    "grad-cam++",
-    "smooth-grad-cam++",
-    "integrated-gradients",
-)
+MEASURED = [name for name, method in METHODS.items() if not method.control]
 HEADING = (
     *("method", "drop, keep=0.5 (%) ↓", "insertion ↑", "deletion ↓"),
     *("energy ↑", "pointing ↑", "forward passes", "CPU seconds"),
