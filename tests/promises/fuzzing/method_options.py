@@ -13,6 +13,7 @@ from captum_iscam import (
     LayerHiResCAM,
     LayerIntegratedGradCAM,
     LayerIntegratedScoreCAM,
+    LayerPolyCAM,
     LayerReciproCAM,
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
@@ -24,6 +25,7 @@ METHODS = {
     "Score-CAM": LayerScoreCAM,
     "IS-CAM": LayerIntegratedScoreCAM,
     "SS-CAM": LayerSmoothedScoreCAM,
+    "Poly-CAM": LayerPolyCAM,
     "Integrated Grad-CAM": LayerIntegratedGradCAM,
     "Grad-CAM++": LayerGradCAMPlusPlus,
     "Smooth Grad-CAM++": LayerSmoothGradCAMPlusPlus,
@@ -34,7 +36,7 @@ METHODS = {
     "Recipro-CAM": LayerReciproCAM,
     "RISE": RISE,
 }
-SCORE_METHODS = ("Score-CAM", "IS-CAM", "SS-CAM")
+SCORE_METHODS = ("Score-CAM", "IS-CAM", "SS-CAM", "Poly-CAM")
 LAYER_MASKS = ("Ablation-CAM", "Recipro-CAM")
 OF_ONE_PASS = ("LayerCAM", "HiResCAM", "XGrad-CAM")
 GRADIENT_METHODS = (*OF_ONE_PASS, *(name for name in METHODS if "Grad-CAM" in name))
@@ -112,6 +114,14 @@ def integrated_score_cam(draw, situation):
     if outside and "return_convergence_delta" in own:
         flaws.add("return_convergence_delta")
     return own | rule, flaws | wrong
+
+
+def poly_cam(draw, situation):
+    own, flaws = score_options(draw, situation)
+    own = {k: own[k] for k in own.keys() & {"baselines", "screening", RELU[0]}}
+    fine = ["insertion", "insertion", "deletion", "both"]
+    kind, wrong = one_of(draw, "variant", fine, ["all", 3])
+    return own | kind, (flaws - {"return_convergence_delta"}) | wrong
 
 
 NOISE = [0, 0.2, 3.0, (0.2,)]
@@ -204,6 +214,7 @@ OPTIONS = {
     "Score-CAM": score_options,
     "IS-CAM": integrated_score_cam,
     "SS-CAM": smoothed_score_cam,
+    "Poly-CAM": poly_cam,
     "Integrated Grad-CAM": integrated_grad_cam,
     "Grad-CAM++": grad_cam_plus_plus,
     "Smooth Grad-CAM++": smooth_grad_cam_plus_plus,
@@ -237,6 +248,13 @@ def flaws_of_both(name, situation, own):
     return flaws
 
 
+def flaws_of_several_layers(s, own):
+    """Maps of layers that are multiplied differ in size, and are never negative."""
+    sizes = [s.net.after(depth, s.image).shape[2:] for depth in (2, 3)]
+    flaws = {"layer"} if len({*sizes}) == 1 else set()
+    return flaws if own.get(RELU[0], True) else flaws | {RELU[0]}
+
+
 @st.composite
 def methods_and_options(draw, name, situation):
     """The options of a method for a situation, and all flaws there are."""
@@ -246,6 +264,8 @@ def methods_and_options(draw, name, situation):
         own |= source
         flaws |= wrong
     flaws |= situation.flaws | flaws_of_both(name, situation, own)
+    if name == "Poly-CAM" and isinstance(situation.layer, list) and situation.layer:
+        flaws |= flaws_of_several_layers(situation, own)
     if name == "RISE":
         flaws -= {"layer", "reshape_transform"}
     return own, flaws

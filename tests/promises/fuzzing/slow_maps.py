@@ -189,6 +189,9 @@ def comparable(name, situation, own):
     scales its map.
     """
     exact = own.get("screening", 1.0) == 1.0
+    if name == "Poly-CAM":  # of one layer it is Score-CAM
+        one = not isinstance(situation.layer, list)
+        exact = exact and one and own.get("variant", "insertion") == "insertion"
     if name == "Recipro-CAM":
         exact = not own.get("normalize", True)
     if name in GRADIENT_METHODS:
