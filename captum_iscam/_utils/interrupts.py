@@ -1,9 +1,14 @@
-"""Ctrl-C in a process of its own: exit code 130, no traceback, whenever it comes."""
+"""Ctrl-C in a process of its own: exit code 130, no traceback, whenever it comes.
+
+SIGTERM ends a command that asks for it by an exception, so that it can clean up.
+"""
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 INTERRUPTED = 130
 """The exit code of shells for a process that Ctrl-C ended."""
@@ -35,6 +40,23 @@ def raising_interrupts() -> Iterator[None]:
     finally:
         if leaving:
             signal.signal(signal.SIGINT, _leave)
+
+
+@contextmanager
+def raising_sigterm() -> Iterator[None]:
+    """Turns SIGTERM into :class:`Terminated`, so that a command can clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise Terminated(128 + number)
 
 
 def _leave(*_: object) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+_MOST_NAMED = 10
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -33,11 +34,18 @@ def warn_of_examples(which: Tensor, text: str) -> None:
     found = which.nonzero().tolist()
     if not found:
         return
+    # An example is named once, with all of its columns.
+    columns: dict[int, list[str]] = {}
+    for n, *column in found[:_MOST_NAMED]:
+        columns.setdefault(n, []).extend(map(str, column))
     several = which.dim() > 1 and which.shape[1] > 1
     names = [
-        f"{n[0]} (column {n[1]} of target)" if several else str(n[0])
-        for n in found[:10]
+        f"{n} (column{'s' * (len(of) > 1)} {', '.join(of)} of target)"
+        if several
+        else str(n)
+        for n, of in columns.items()
     ]
-    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-    plural = "s" if len(found) > 1 else ""
+    left = len(found) - _MOST_NAMED
+    more = f" and {left} more" if left > 0 else ""
+    plural = "s" if len(names) > 1 else ""
     warn_user(text.format(f"example{plural} {', '.join(names)}{more}"))

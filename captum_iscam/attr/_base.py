@@ -283,6 +283,10 @@ def progress_bar(name: str, shown: bool, passes: int) -> tqdm[Any]:
     )
 
 
+class HalfPrecisionError(ValueError):
+    """A delta was asked for in half precision, whose rounding is no part of it."""
+
+
 def _check_precision(
     parts: list[nn.Module], inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
 ) -> None:
@@ -291,7 +295,7 @@ def _check_precision(
     half = any(torch.finfo(x.dtype).bits < 32 for x in seen if x.is_floating_point())
     half |= autocasts(inputs[0].device)
     if half:
-        raise ValueError(
+        raise HalfPrecisionError(
             "return_convergence_delta must be False for a model that runs in half "
             "precision, got True. Its rounding is no part of the estimate: convert "
             "model and inputs to float32, and leave torch.autocast."

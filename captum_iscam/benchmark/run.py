@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
 from captum_iscam._utils.files import as_json, drop_unfinished, locked, write_whole
-from captum_iscam._utils.interrupts import Terminated
+from captum_iscam._utils.interrupts import raising_sigterm
 from captum_iscam._utils.progress import ProgressLines, progress
 from captum_iscam.benchmark.dataloader import load
 from captum_iscam.benchmark.distributed import Group
@@ -57,7 +55,7 @@ def run(
         OSError: If something cannot be written; the run can be resumed.
     """
     group = group or Group()
-    with _exit_on_sigterm(), ExitStack() as stack:
+    with raising_sigterm(), ExitStack() as stack:
 
         def open_folder() -> None:
             stack.enter_context(locked(folder))
@@ -165,20 +163,3 @@ def _progress(total: int, group: Group) -> tqdm[Any] | ProgressLines:
     """Returns the progress of the first process's images."""
     share = f"1 of {group.size} processes" if group.size > 1 else None
     return progress(total, "image", share, hidden=group.rank != 0)
-
-
-@contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Turns SIGTERM into an exception, so that open files are closed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise Terminated(128 + number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
@@ -25,6 +26,11 @@ def as_jpeg(image: Image.Image, side: int) -> bytes:
     return stream.getvalue()
 
 
+OUTLIERS = 0.02
+"""Share of a map's sum whose largest values are all white. It is the default of
+`visualize`, so that a page and a figure of a map look alike."""
+
+
 def as_png(maps: Tensor) -> bytes:
     """Returns a map `(1, 1, h, w)` as the bytes of a grey PNG; its maximum is white."""
     values = maps.detach().float().cpu().nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
@@ -35,8 +41,12 @@ def as_png(maps: Tensor) -> bytes:
     small = F.interpolate(
         values, size, mode="bilinear", align_corners=False, antialias=scale < 1
     )[0, 0]
-    largest = float(small.max())
-    levels = (small / largest if largest > 0 else small).mul(255).round().byte()
+    ordered = small.double().flatten().sort().values
+    sums = ordered.cumsum(0)
+    at = int(torch.searchsorted(sums, (1 - OUTLIERS) * sums[-1]))
+    largest = float(ordered[at])
+    shares = (small.double() / largest).clamp(max=1) if largest > 0 else small
+    levels = shares.mul(255).round().byte()
     stream = io.BytesIO()
     Image.fromarray(np.asarray(levels)).save(stream, "PNG", optimize=True)
     return stream.getvalue()

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from captum_iscam.cli.gallery.page import write_page
 from captum_iscam.cli.images import find_images
 from captum_iscam.cli.output import Names, output_folder, print_line
 from captum_iscam.cli.plugins import load_plugins
-from captum_iscam.cli.record import Target
+from captum_iscam.cli.record import Explanation, Target, delta_text
 from captum_iscam.cli.results import Explained, Look, write_results
 from captum_iscam.layers import check_spatial, default_layer, find_layer
 from captum_iscam.methods import METHODS, Options, find_methods
@@ -86,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
             failed = _explain_all(job, images, Names(existing))
         finally:
             page = write_page(job.out, job.look.cmap)
-    print_line(f"All results are in {job.out}. Open {page} in a browser.", sys.stdout)
+    if failed < len(images):
+        which = "The other results" if failed else "All results"
+        print_line(f"{which} are in {job.out}. Open {page} in a browser.", sys.stdout)
     if failed:
         print_line(f"{failed} of {len(images)} images failed.", sys.stderr)
     return 1 if failed else 0
@@ -281,9 +283,21 @@ def _explain_one(
         for warning in e.warnings:
             where = f"{file}, {METHODS[e.method].title}, {class_names}"
             print_line(f"{where}: {warning}", sys.stderr)
-    said = ", ".join(f"{t.class_name} ({t.index}) {t.value(score)}" for t in targets)
+    said = [f"{t.class_name} ({t.index}) {t.value(score)}" for t in targets]
+    said += _deltas(explanations)
     seconds = sum(e.seconds for e in calls)
-    return f"{file}: {said}, {seconds:.1f} s -> {written}"
+    return f"{file}: {', '.join(said)}, {seconds:.1f} s -> {written}"
+
+
+def _deltas(explanations: Sequence[Explanation]) -> Iterator[str]:
+    """Yields the largest delta of each method, unless all of its maps are exact."""
+    largest: dict[str, float] = {}
+    for e in explanations:
+        if e.delta:
+            largest[e.method] = max(e.delta, largest.get(e.method, 0.0))
+    several = "largest " * (len({e.target for e in explanations}) > 1)
+    for method, delta in largest.items():
+        yield f"{METHODS[method].title} {several}{delta_text(delta)}"
 
 
 class TargetChoice:

@@ -28,6 +28,7 @@ from captum_iscam._utils.files import (
     put_back_all,
     sha256_if_readable,
 )
+from captum_iscam._utils.interrupts import raising_sigterm
 
 RECORD = "record.json"
 ARRAYS = "maps.npz"
@@ -70,13 +71,14 @@ def make_folder(folder: Path) -> Path:
 def output_folder(folder: Path) -> Iterator[ExistingOutput]:
     """Locks a folder for this run and prints what earlier runs left in it.
 
-    It is made if it was missing. Yields its content.
+    It is made if it was missing. Yields its content. SIGTERM raises inside, so that a
+    page of what there is can be written.
 
     Raises:
         ValueError: If it cannot be made or written, another run is writing there, or it
             has a page or a benchmark that is not ours to write over.
     """
-    with locked(make_folder(folder)):
+    with locked(make_folder(folder)), raising_sigterm():
         _check_own(folder)
         put_back_all(folder)
         parts = drop_unfinished(folder)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import captum
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 import captum_iscam
 from captum_iscam._utils.batching import synchronize
 from captum_iscam._utils.hooks import count_passes
+from captum_iscam.attr._base import HalfPrecisionError, LayerScoreMethod
 from captum_iscam.methods import METHODS, Method, Options
 
 
@@ -42,7 +45,8 @@ class Explanation:
     """One map and how it was made.
 
     One call of a method makes the maps of all targets. They share its seconds, forward
-    passes and warnings.
+    passes and warnings. `delta` is the estimated relative error of the map, infinite
+    where nothing is known, and None where the method estimates none.
     """
 
     method: str
@@ -57,12 +61,20 @@ class Explanation:
     delta: float | None = None
 
     @property
+    def error(self) -> str:
+        """The estimated error for people, or "" where there is none."""
+        return "" if self.delta is None else delta_text(self.delta)
+
+    @property
     def key(self) -> str:
         """The map's name in the file of maps."""
         return f"{self.method}_{self.target.index}"
 
     def as_record(self) -> dict[str, Any]:
-        """Returns everything but the arrays."""
+        """Returns everything but the arrays; an infinite delta is null."""
+        delta = {}
+        if self.delta is not None:
+            delta["delta"] = self.delta if math.isfinite(self.delta) else None
         return {
             "method": self.method,
             "title": METHODS[self.method].title,
@@ -72,6 +84,7 @@ class Explanation:
             "map": self.key,
             "map_shape": list(self.attributions.shape[2:]),
             "maximum": float(self.attributions.max()),
+            **delta,
             "seconds": round(self.seconds, 4),
             "forward_calls": self.forward_calls,
             "forward_passes": self.forward_passes,
@@ -79,6 +92,20 @@ class Explanation:
             "settings": self.settings,
             "warnings": self.warnings,
         }
+
+
+def delta_text(delta: float | None) -> str:
+    """Returns the estimated relative error of a map for people; None is unknown.
+
+    Examples::
+
+        >>> delta_text(0.0134), delta_text(12.3), delta_text(float("inf"))
+        ('delta 1.3 %', 'delta 1230 %', 'delta unknown')
+    """
+    if delta is None or not math.isfinite(delta):
+        return "delta unknown"
+    percent = 100 * delta
+    return f"delta {percent:.0f} %" if percent >= 100 else f"delta {percent:.1f} %"
 
 
 def explain(
@@ -89,11 +116,11 @@ def explain(
     methods: Iterable[str],
     options: Options,
     done: Callable[[int], object] = lambda maps: None,
-    with_delta: bool = False,
 ) -> list[Explanation]:
     """Returns a map for each target and method, those of the first target first.
 
-    Each method is called once, for all targets.
+    Each method is called once, for all targets. It estimates the error of its maps
+    where that costs no pass: not under the rule of `n_steps`, nor in half precision.
 
     Args:
         model (torch.nn.Module): A classifier that gives logits.
@@ -103,14 +130,16 @@ def explain(
         methods (Iterable[str]): Names from `METHODS`.
         options (Options): Their settings.
         done (Callable, optional): Called after each method with the number of its maps.
-        with_delta (bool, optional): Also estimate the error of each map, where the
-            method can. Default: False
     """
     by_method = []
     for name in methods:
-        by_method.append(
-            _explain_together(model, layer, inputs, targets, name, options, with_delta)
+        explain_by = partial(
+            _explain_together, model, layer, inputs, targets, name, options
         )
+        try:
+            by_method.append(explain_by(_estimates_error(METHODS[name], options)))
+        except HalfPrecisionError:
+            by_method.append(explain_by(False))
         done(len(targets))
     return [e for of_target in zip(*by_method, strict=True) for e in of_target]
 
@@ -127,7 +156,7 @@ def _explain_together(
     """Returns the maps of one method, one per target."""
     method = METHODS[name]
     deltas: list[float | None] = []
-    if with_delta and _estimates_error(method):
+    if with_delta:
         method = _recording(method, deltas)
     indices = [[target.index for target in targets]]
     # Printed and recorded with the image they are about, not with a line of this file.
@@ -164,10 +193,13 @@ def _explain_together(
     ]
 
 
-def _estimates_error(method: Method) -> bool:
+def _estimates_error(method: Method, options: Options) -> bool:
+    """Whether a method estimates the error of its maps, at no cost."""
     # The delta of Captum's own methods is a gap in completeness, not a relative error.
-    captums = method.attribution.__module__.partition(".")[0] == "captum"
-    return not captums and "return_convergence_delta" in method.settings()
+    ours = issubclass(method.attribution, LayerScoreMethod)
+    # Where the rule is named, further points check it.
+    free = "n_steps" not in method.takes or options.n_steps is None
+    return ours and free and "return_convergence_delta" in method.settings()
 
 
 def _recording(method: Method, deltas: list[float | None]) -> Method:
@@ -183,12 +215,17 @@ def _recording(method: Method, deltas: list[float | None]) -> Method:
 
 
 def _with_class_names(text: str, targets: Sequence[Target]) -> str:
-    """Returns a warning with class names instead of the columns of `target`."""
-    return re.sub(
-        r"\(column (\d+) of target\)",
-        lambda m: f"({targets[int(m[1])].class_name})",
-        text,
-    )
+    """Returns a warning of the only example that says what is meant for an image.
+
+    Columns of `target` become class names; without any, the example is this image.
+    """
+
+    def named(match: re.Match[str]) -> str:
+        columns = (int(column) for column in match[1].split(", "))
+        return ", ".join(targets[column].class_name for column in columns)
+
+    text = re.sub(r"\bexample 0 \(columns? ([\d, ]+) of target\)", named, text)
+    return re.sub(r"\bexample 0\b", "this image", text)
 
 
 def versions() -> dict[str, str]:

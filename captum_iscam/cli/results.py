@@ -146,7 +146,8 @@ def as_panels(
     look: Look,
 ) -> bytes:
     """Returns a picture with all maps over the input, in a row for each target."""
-    figure = visualize_rows(_rows(shown, explanations, score), **look.of_maps)
+    rows = _rows(shown, explanations, score)
+    figure = visualize_rows(rows, show_colorbar=True, **look.of_maps)
     return _drawn(figure, look)
 
 

@@ -163,7 +163,7 @@ def test_a_warning_about_some_of_the_targets_is_said_once_with_their_classes(
     names = [t["class_name"] for t in record["targets"]]
     with np.load(tmp_path / "out" / "photo" / "maps.npz") as arrays:
         empty = [
-            f"0 ({t['class_name']})"
+            t["class_name"]
             for t in record["targets"]
             if not arrays[f"score-cam_{t['index']}"].any()
         ]
@@ -171,7 +171,7 @@ def test_a_warning_about_some_of_the_targets_is_said_once_with_their_classes(
     assert len(empty) == 2
     assert warned == [warned[0], []] * 3
     (zero,) = warned[0]
-    assert f"examples {', '.join(empty)}: " in zero
+    assert f"everywhere for {', '.join(empty)}: " in zero
     assert said.count(zero) == 1
     assert f"{photo()}, Score-CAM, {', '.join(names)}: {zero}" in said
 
@@ -377,9 +377,10 @@ def test_a_picture_that_cannot_be_explained_is_named(
     monkeypatch.setattr("captum_iscam.cli.record.explain", fails)
 
     assert explain(photo()) == 1
-    errors = capsys.readouterr().err
+    printed, errors = capsys.readouterr()
     assert f"{photo()}: cannot be explained: out of memory" in errors
     assert "1 of 1 images failed." in errors
+    assert "results are in" not in printed
 
 
 def test_what_a_method_warns_of_is_told_and_recorded(explain, photo, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Runs of `explain` and `demo` that are killed, stopped, starved of room or doubled."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,6 +17,7 @@ from reference.ledger import cases
 
 from captum_iscam._utils.files import LOCK
 from captum_iscam.cli.main import main
+from captum_iscam.cli.output import PAGE
 
 KILLED = "After a kill every file of a picture is whole, and the next run says so."
 COUNT = 6
@@ -69,7 +71,9 @@ def wait_for_news(process, out, number, began):
         time.sleep(0.002)
 
 
-def test_sigterm_tears_no_file(tmp_path, start, explain_files, ledger):
+def test_sigterm_tears_no_file_and_leaves_a_page_of_what_is_there(
+    tmp_path, start, explain_files, ledger
+):
     files = photographs(tmp_path / "photographs", COUNT)
     process = start(tmp_path / "out", files)
     wait_for(tmp_path / "out", 1)
@@ -77,9 +81,12 @@ def test_sigterm_tears_no_file(tmp_path, start, explain_files, ledger):
     os.kill(process.pid, signal.SIGTERM)
     process.join()
 
-    assert process.exitcode == -signal.SIGTERM
-    count = len(whole_results(tmp_path / "out"))
+    assert process.exitcode == 128 + signal.SIGTERM
+    names = whole_results(tmp_path / "out").keys()
+    count = len(names)
     assert 1 <= count <= COUNT
+    page = (tmp_path / "out" / PAGE).read_text()
+    assert set(re.findall(r'"name":"(\d+)","image"', page)) == names
     code, said = explain_files(*files)
     assert code == 0
     assert f"has the results of {count} images" in said

@@ -16,6 +16,7 @@ from captum_iscam.cli.results import Explained, write_results
 
 HOSTILE = "<img src=x onerror=alert(1)></script>&amp;"
 TITLES = {"is-cam": "IS-CAM", "score-cam": "Score-CAM", "grad-cam": "Grad-CAM"}
+WARNINGS = {"is-cam": ["be careful", "be quick"], "grad-cam": ["be careful"]}
 # A number whose layout shifts are counted from the first moment on.
 COUNT_SHIFTS = """
 window.shifts = 0;
@@ -32,7 +33,8 @@ def explained(folder, name, number, methods=tuple(TITLES), classes=("cat", HOSTI
     explanations = [
         Explanation(
             *(method, target, torch.rand(1, 1, 7, 9, generator=generator), 1.5),
-            *(3, 700, len(targets), {}, ["be careful"] if method == "is-cam" else []),
+            *(3, 700, len(targets), {}, WARNINGS.get(method, [])),
+            0.0134 if method == "is-cam" else None,
         )
         for target in targets
         for method in methods
@@ -108,10 +110,14 @@ def test_every_image_has_its_maps_numbers_and_links(page, folder):
     for link in links.all():
         href = link.get_attribute("href")
         assert (folder / href).is_file()
+    assert card.locator(".warnings li").all_inner_texts() == [
+        *("IS-CAM, Grad-CAM: be careful", "IS-CAM: be quick")
+    ]
+    assert card.locator(".warnings").is_visible()
+    deltas = card.locator("figcaption", has_text="delta").all_inner_texts()
+    assert deltas == ["IS-CAM\ndelta 1.3 %"] * 2
     card.locator("summary").click()
     assert card.locator("tbody tr").first.inner_text() == "IS-CAM\t1.5\t700"
-    assert card.locator("summary").inner_text() == "Cost, and 1 warning"
-    assert card.locator(".warnings").inner_text() == "IS-CAM: be careful"
 
 
 def test_choosers_choose_classes_and_methods(page):
@@ -215,6 +221,43 @@ def test_a_click_enlarges_and_keys_turn_compare_and_close(page):
     assert button.evaluate("button => button === document.activeElement")
 
 
+def test_the_dialog_goes_on_to_the_images_of_the_next_page(page):
+    page.locator(".card").nth(9).locator("button.picture").first.click()
+    viewer = page.locator("#viewer")
+
+    assert viewer.locator("h2").inner_text() == "09"
+    page.keyboard.press("ArrowRight")
+    assert viewer.locator("h2").inner_text() == "10"
+    loaded(page, "#viewer")
+
+
+def test_a_pair_is_enlarged_as_a_pair(page):
+    page.select_option("#other", label="Grad-CAM")
+    page.locator(".card").first.locator("button.picture").nth(1).click()
+    shown = page.locator("#viewer figcaption").all_inner_texts()
+
+    assert shown == ["Grad-CAM, cat", "IS-CAM, cat"]
+
+
+def test_zero_maps_and_improbable_classes_are_marked(visit, tmp_path):
+    explained(tmp_path, "a", 0, methods=("is-cam",), classes=("cat", "cup", "dog"))
+    file = tmp_path / "a" / "record.json"
+    record = json.loads(file.read_bytes())
+    record["targets"][1]["probability"] = 0.0002
+    record["maps"][2] |= {"maximum": 0.0, "delta": None}
+    file.write_text(json.dumps(record))
+    write_page(tmp_path)
+
+    page = visit(tmp_path, name=PAGE)
+
+    groups = page.locator(".class").all()[1:]
+    doubts = [group.locator(".doubt").all_inner_texts() for group in groups]
+    assert doubts[0] == []
+    assert doubts[1][0].startswith("The model gives this class a probability below")
+    assert doubts[2] == ["zero everywhere"]
+    assert "delta unknown" in groups[2].inner_text()
+
+
 def test_a_difference_is_enlarged_as_one(page):
     page.select_option("#other", label="Grad-CAM")
     page.locator(".card").nth(2).locator("button.picture").nth(2).click()
@@ -283,7 +326,7 @@ def test_the_page_has_the_results_of_earlier_runs_and_names_what_it_cannot_read(
 
     assert names(page) == ["new", "old"]
     assert captions(page, 1) == ["Grad-CAM"]
-    assert page.locator(".alert").inner_text() == "Records that cannot be read: other."
+    assert page.locator("#alerts").inner_text() == "Records that cannot be read: other."
     page.select_option("#method", label="IS-CAM")
     page.select_option("#other", label="Grad-CAM")
     assert captions(page, 1) == ["Grad-CAM"]

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files
 
+import numpy as np
+
 from captum_iscam.visualization import colours
 from captum_iscam.visualization.arrays import Array
 from captum_iscam.visualization.heat import CMAP, DIVERGING
@@ -41,18 +43,22 @@ def colour_filters(cmap: str | None = None) -> str:
     """Returns SVG filters that colour grey maps, and the styles of their scales.
 
     A map is coloured as `visualize` colours it, and as opaque as it is strong. A
-    difference of two maps is grey where they agree, before the filter. Filters do what
-    a canvas could not: scripts may not read the pixels of local files.
+    difference of two maps is grey where they agree, before the filter, and has its full
+    colour from half of the scale on. Filters do what a canvas could not: scripts may
+    not read the pixels of local files.
 
     Args:
         cmap (str, optional): Name of matplotlib's colour map. Default: None, that is
             the one of `visualize`
     """
-    heat, difference = colours(cmap or CMAP, _COLOURS), colours(DIVERGING, _COLOURS)
+    heat = colours(cmap or CMAP, _COLOURS)
+    # Methods seldom differ by more than half of the scale, where the colour is full.
+    steep = np.clip(2 * np.arange(_COLOURS) - _COLOURS // 2, 0, _COLOURS - 1)
+    difference = colours(DIVERGING, _COLOURS)[steep]
     # Red becomes the opacity as well. A difference is transparent where it is grey, and
     # small ones are seen.
     opaque = '<feColorMatrix values="1 0 0 0 0 0 1 0 0 0 0 0 1 0 0 1 0 0 0 0"/>'
-    strength = '<feFuncA type="table" tableValues="1 .9 .7 .45 0 .45 .7 .9 1"/>'
+    strength = '<feFuncA type="table" tableValues="1 1 1 .8 0 .8 1 1 1"/>'
     filters = (
         _filter("heat-over", opaque, _functions(heat)),
         _filter("heat-alone", "", _functions(heat)),

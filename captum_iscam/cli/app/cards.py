@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Iterator
 from html import escape
 
@@ -67,11 +66,11 @@ def _map_card(result: Result, image: str, explanation: Explanation) -> str:
 
 
 def _facts(explanation: Explanation) -> Iterator[str]:
-    passes, delta = explanation.forward_passes, explanation.delta
+    passes = explanation.forward_passes
     yield f"{passes} pass{'es' * (passes != 1)}"
     yield f"{explanation.seconds:.2f} s"
-    if delta is not None:
-        yield f"delta {100 * delta:.1f} %" if math.isfinite(delta) else "delta unknown"
+    if explanation.error:
+        yield explanation.error
 
 
 def _card(pixels: str, title: str, *lines: str) -> str:

@@ -137,7 +137,6 @@ def explain(
         [target],
         methods,
         Options(show_progress=True, score=served.score),
-        with_delta=True,
     )
     usual = served.explained.network.preprocessing
     image = as_image(Explained(inputs[0].cpu(), usual["mean"], usual["std"]))

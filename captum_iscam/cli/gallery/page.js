@@ -62,8 +62,8 @@ function scales() {
   return element(
     "div",
     { class: "scales" },
-    scale("0 to the largest value of each map", "heat"),
-    scale("difference: red where the first is stronger, blue where the other is", "difference"),
+    scale("0 to the largest value of each map, without outliers", "heat"),
+    scale("difference: red where the first is stronger, blue where the other is; full colour from half of the scale on", "difference"),
   );
 }
 
@@ -92,8 +92,11 @@ function compare() {
 
 function show() {
   const chosen = report.images.filter((image) => targetsOf(image).length);
-  const shown = onPage(chosen, paging);
-  byId("gallery").replaceChildren(...shown.map((image, at) => card(image, at, shown)));
+  const enlarge = (image, ...maps) =>
+    openViewer(chosen.map(entryOf), chosen.indexOf(image), ...maps);
+  byId("gallery").replaceChildren(
+    ...onPage(chosen, paging).map((image) => card(image, enlarge)),
+  );
   showPager(chosen, paging);
 }
 
@@ -106,9 +109,7 @@ function targetsOf(image) {
   return places.filter((place) => image.targets[place].name === names[value]);
 }
 
-function card(image, at, shown) {
-  const enlarge = (first, second = "", difference = false) =>
-    openViewer(shown.map(entryOf), at, first, second, difference);
+function card(image, enlarge) {
   const size = image.size ? `${image.size.join(" \u00d7 ")}, ` : "";
   return element(
     "article",
@@ -128,13 +129,24 @@ function card(image, at, shown) {
       "div", { class: "foot" },
       image.links.map(([text, href]) => element("a", { href }, text)),
     ),
+    warningsOf(image),
     details(image),
   );
 }
 
-function group(title, value, figures) {
+function group(title, value, figures, doubt = null) {
   const head = element("h4", {}, `${title} `, element("span", {}, value));
-  return element("div", { class: "class" }, head, element("div", {}, figures));
+  const said = doubt && element("p", { class: "doubt" }, doubt);
+  return element("div", { class: "class" }, head, element("div", {}, figures), said);
+}
+
+// Colours are relative to each map's own largest value, so that they look alike whatever
+// the model gives a class. A probability below this one is written as 0.000.
+const NOT_SUPPORTED =
+  "The model gives this class a probability below 0.0005. Colours do not show that: each map has its own scale.";
+
+function isSupported(image, target) {
+  return image.score === "identity" || target.value >= 0.0005;
 }
 
 function classGroup(image, place, enlarge) {
@@ -146,9 +158,15 @@ function classGroup(image, place, enlarge) {
   const pair = [find(method), find(other)];
   let figures = maps.filter((map) => !method || map.method === method);
   if (other) figures = pair.filter((map) => map);
-  const shown = figures.map((map) => figureOf(image, map, () => enlarge(idOf(map))));
-  if (other && pair.every((map) => map)) shown.push(differenceFigure(image, pair, enlarge));
-  return group(target.name, `${symbol} = ${number(target.value)}`, shown);
+  const both = other && pair.every((map) => map);
+  // A pair stays a pair when it is enlarged.
+  const others = (map) => (both ? pair.filter((one) => one !== map).map(idOf) : []);
+  const shown = figures.map((map) =>
+    figureOf(image, map, () => enlarge(image, idOf(map), ...others(map))),
+  );
+  if (both) shown.push(differenceFigure(image, pair, enlarge));
+  const value = `${symbol} = ${number(target.value)}`;
+  return group(target.name, value, shown, isSupported(image, target) ? null : NOT_SUPPORTED);
 }
 
 function figureOf(image, map, enlarge) {
@@ -159,7 +177,9 @@ function figureOf(image, map, enlarge) {
     picture(image.input, map, alt, enlarge),
     element(
       "figcaption", {}, titleOf(map.method),
-      map.empty ? element("span", {}, "zero everywhere") : null, linksOf(map),
+      map.empty ? element("span", { class: "doubt" }, "zero everywhere") : null,
+      map.delta ? element("span", {}, map.delta) : null,
+      linksOf(map),
     ),
   );
 }
@@ -171,7 +191,7 @@ function differenceFigure(image, [first, second], enlarge) {
     {},
     picture(
       image.input, { first: first.src, second: second.src }, `${label}, image ${image.name}`,
-      () => enlarge(idOf(first), idOf(second), true),
+      () => enlarge(image, idOf(first), idOf(second), true),
     ),
     element("figcaption", {}, label),
   );
@@ -191,7 +211,19 @@ function entryOf(image) {
   return { title: image.name, about: image.image, image: image.input, maps };
 }
 
-// The cost of each method and its warnings. One call makes the maps of all classes.
+// What methods warn of, each text once. One call makes the maps of all classes.
+function warningsOf(image) {
+  const said = new Map();
+  for (const call of image.calls) {
+    for (const text of call.warnings) said.set(text, [...(said.get(text) ?? []), call.title]);
+  }
+  const lines = [...said].map(([text, titles]) =>
+    element("li", {}, `${titles.join(", ")}: ${text}`),
+  );
+  return lines.length ? element("ul", { class: "alert warnings" }, lines) : null;
+}
+
+// The cost of each method, for all classes.
 function details(image) {
   const table = element("div", { class: "scroll" });
   const numberColumn = (title, name) => ({
@@ -205,18 +237,11 @@ function details(image) {
     cell: (call) => element("th", { scope: "row" }, call.title),
   };
   const columns = [method, numberColumn("Seconds", "seconds"), numberColumn("Forward passes", "forward_passes")];
-  const warnings = image.calls.flatMap((call) =>
-    call.warnings.map((text) => element("li", {}, `${call.title}: ${text}`)),
-  );
-  const summary = warnings.length
-    ? `Cost, and ${count(warnings.length, "warning")}`
-    : "Cost";
   return element(
     "details",
     { toggle: () => sortableTable(table, columns, image.calls) },
-    element("summary", {}, summary),
+    element("summary", {}, "Cost"),
     table,
-    warnings.length ? element("ul", { class: "warnings" }, warnings) : null,
   );
 }
 

@@ -20,6 +20,7 @@ from captum_iscam.benchmark.report.parts import (
     read_part,
 )
 from captum_iscam.cli.output import ARRAYS, PAGE, PAGE_MARK, RECORD, records_in
+from captum_iscam.cli.record import delta_text
 from captum_iscam.cli.results import INPUT
 
 _PACKAGE = "captum_iscam.cli.gallery"
@@ -108,11 +109,13 @@ def _call(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _map(name: str, entry: dict[str, Any], target: int) -> dict[str, Any]:
     kinds = [kind for kind in ("overlay", "original") if kind in entry]
+    delta = delta_text(entry["delta"]) if "delta" in entry else None
     return {
         "method": entry["method"],
         "target": target,
         "src": _url(name, entry["grey"]),
         "empty": not entry["maximum"],
+        "delta": delta,
         "links": [[kind, _url(name, entry[kind])] for kind in kinds],
     }
 

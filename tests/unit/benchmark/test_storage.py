@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -22,7 +23,8 @@ from captum_iscam.benchmark.storage import (
     Store,
     done_cells,
 )
-from captum_iscam.benchmark.thumbnails import as_jpeg
+from captum_iscam.benchmark.thumbnails import as_jpeg, as_png
+from captum_iscam.visualization import visualize
 
 ROW = Row("a/b.jpg", "net", "grad-cam", "insertion", 0.1 + 0.2, 3, 3, 3, 0.5, "cat")
 
@@ -191,6 +193,18 @@ def test_maps_without_a_maximum_are_black(tmp_path, value):
 
     with Image.open(storage.map_file(tmp_path, "net", "m", "key")) as picture:
         assert picture.getextrema() == (0, 0)
+
+
+def test_a_stored_map_has_the_levels_of_a_figure():
+    maps = torch.rand(1, 1, 112, 112).pow(4)
+    image = np.zeros((112, 112, 3), np.uint8)
+
+    drawn = visualize(image, {"map": maps}).axes[1].images[-1].get_array()
+
+    with Image.open(io.BytesIO(as_png(maps))) as picture:
+        levels = np.asarray(picture)
+    np.testing.assert_allclose(levels, 255 * drawn, atol=0.51)
+    assert (levels == 255).sum() > 1
 
 
 def test_thumbnails_are_at_most_so_large():
