@@ -19,6 +19,8 @@ from captum_iscam._utils.training import models_of
 from captum_iscam._utils.validation import as_number, require_dense
 
 _OF_ROWS = re.compile("(layer must keep|forward_func must return) one row per example")
+# Of Python, and of TorchScript.
+_TOO_MANY = re.compile(r"takes .*positional arguments? but|at most \d+ argument")
 
 
 @dataclass(frozen=True)
@@ -107,19 +109,29 @@ def require_positions(inputs: tuple[Tensor, ...]) -> None:
 def batch_axis_named(
     forward_func: Callable[..., Any],
     inputs: tuple[Tensor, ...],
-    additional_forward_args: object,
+    additional_forward_args: tuple[Any, ...] | None,
 ) -> Iterator[Taken]:
     """Says so where a first pass fails since the inputs have no axis for examples.
 
     The model knows: it is shown the inputs with that axis, after a failure alone, and
     after none that speaks of anything but shapes. Says too where the inputs have
-    another type than the model's parameters. Yields what the first module took.
+    another type than the model's parameters, and where the model takes no further
+    arguments, as after the order of Integrated Gradients. Yields what the first module
+    took.
     """
     try:
         with record_first_taken(models_of(forward_func)) as taken:
             yield taken
     except Exception as error:
         text = str(error)
+        if additional_forward_args and _TOO_MANY.search(text):
+            kinds = (type(value).__name__ for value in additional_forward_args)
+            raise TypeError(
+                "additional_forward_args must be arguments that forward_func takes, "
+                f"got {', '.join(kinds)} ({text}). The order is inputs, target, "
+                "additional_forward_args: pass a target and baselines by name, "
+                "target=..., baselines=..."
+            ) from error
         if re.search("type|Double|Half|BFloat16", text):
             _check_types(inputs, forward_func, error)
         # Of the package's own errors two may come from it.

@@ -53,6 +53,21 @@ def as_count(name: str, value: object, repair: str, rule: str = "") -> int:
     return number
 
 
+def as_device(device: Any, repair: str) -> torch.device:
+    """Returns a device that this computer has, or raises."""
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).cpu()
+    # What torch raises for a missing device depends on the build.
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be one that this computer has, got {device!r} ({reason}). "
+            f"{repair}"
+        ) from error
+    return found
+
+
 def as_sequence(
     name: str, values: Any, convert: Callable[[Any], _T | None], rule: str, repair: str
 ) -> tuple[_T, ...]:

@@ -31,13 +31,16 @@ from captum_iscam._utils.inputs import (
     check_inputs,
     require_positions,
 )
-from captum_iscam._utils.steadiness import autocasts
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import Channels
-from captum_iscam.attr._error import relative_error, squared_rounding
+from captum_iscam.attr._error import (
+    check_precision,
+    relative_error,
+    squared_rounding,
+)
 from captum_iscam.attr._layer import (
     check_layer,
     check_outputs,
@@ -242,7 +245,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         warn_of_axes(taken, batch.inputs, maps, read, of_input)
         if task.return_convergence_delta:
             parts = [m for m in (layer, own) if isinstance(m, nn.Module)]
-            _check_precision(parts, batch.inputs, (*evals, output))
+            check_precision(parts, batch.inputs, (*evals, output))
         return Seen(layer, score.of_inputs(output).to(batch.device), evals, maps)
 
     def _explain(self, seen: Seen, task: Task) -> tuple[Attributions, Attributions]:
@@ -258,7 +261,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             weights = channels.to_dense(found.values)
             if task.channel_softmax:
                 weights = softmax_over_channels(weights)
-            maps.append(self._combine(weights, activations, task.relu_attributions))
+            maps.append(self._combine(weights, channels, task.relu_attributions))
             delta = found.squared_error
             if not task.channel_softmax:
                 delta = delta + squared_rounding(channels, found.values)
@@ -271,9 +274,19 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             cast(Attributions, format_output(several, tuple(deltas))),
         )
 
-    def _combine(self, weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
+    def _combine(self, weights: Tensor, channels: Channels, relu: bool) -> Tensor:
         """Returns the maps, and warns of those that are zero."""
-        return combine(weights, activations, relu)
+        if not relu:
+            return combine(weights, channels.activations, relu)
+        maps = weighted_sum(weights, channels.activations).relu()
+        higher = (channels.score_gain < 0).to(maps.device)
+        warn_of_zero_maps(
+            maps,
+            "the baseline scores higher than the input itself. Pass other baselines, "
+            "such as the blurred inputs; by default they are 0.",
+            higher,
+        )
+        return warn_of_zero_maps(maps, NO_SUPPORT, ~higher)
 
 
 def progress_bar(name: str, shown: bool, passes: int) -> tqdm[Any]:
@@ -281,25 +294,6 @@ def progress_bar(name: str, shown: bool, passes: int) -> tqdm[Any]:
     return tqdm(
         total=passes, desc=name, unit="pass", leave=False, delay=1, disable=not shown
     )
-
-
-class HalfPrecisionError(ValueError):
-    """A delta was asked for in half precision, whose rounding is no part of it."""
-
-
-def _check_precision(
-    parts: list[nn.Module], inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
-) -> None:
-    """Raises where anything is rounded to half precision, which no delta knows of."""
-    seen = [*inputs, *outputs, *(p for part in parts for p in part.parameters())]
-    half = any(torch.finfo(x.dtype).bits < 32 for x in seen if x.is_floating_point())
-    half |= autocasts(inputs[0].device)
-    if half:
-        raise HalfPrecisionError(
-            "return_convergence_delta must be False for a model that runs in half "
-            "precision, got True. Its rounding is no part of the estimate: convert "
-            "model and inputs to float32, and leave torch.autocast."
-        )
 
 
 def check_activations(
@@ -371,14 +365,15 @@ def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     return summed.view(*weights.shape[:2], *activations.shape[2:])
 
 
+NO_SUPPORT = (
+    "what supports the target is in no channel. relu_attributions=False shows what "
+    "opposes it."
+)
+
+
 def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
     """Returns the map `(N, T, *spatial)`, rectified on request, and warns of zeros."""
-    return rectified(
-        weighted_sum(weights, activations),
-        relu,
-        "what supports the target is in no channel. relu_attributions=False shows what "
-        "opposes it.",
-    )
+    return rectified(weighted_sum(weights, activations), relu, NO_SUPPORT)
 
 
 def rectified(attributions: Tensor, relu: bool, reason: str) -> Tensor:
@@ -392,10 +387,13 @@ def rectified(attributions: Tensor, relu: bool, reason: str) -> Tensor:
     )
 
 
-def warn_of_zero_maps(attributions: Tensor, reason: str) -> Tensor:
-    """Returns maps `(N, T, *spatial)`, and warns of those that are zero."""
+def warn_of_zero_maps(
+    attributions: Tensor, reason: str, among: Tensor | None = None
+) -> Tensor:
+    """Returns maps `(N, T, *spatial)`, and warns of zero ones among some, `(N, T)`."""
+    zero = (attributions == 0).unsqueeze(-1).flatten(2).all(2)
     warn_of_examples(
-        (attributions == 0).unsqueeze(-1).flatten(2).all(2),
+        zero if among is None else zero & among,
         f"The map is zero everywhere for {{}}: {reason}",
     )
     return attributions

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from captum_iscam._utils.steadiness import autocasts
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import Channels
 
@@ -68,6 +69,25 @@ def warn_of_rounding(shares: Tensor) -> None:
     )
 
 
+class HalfPrecisionError(ValueError):
+    """A delta was asked for in half precision, whose rounding is no part of it."""
+
+
+def check_precision(
+    parts: list[nn.Module], inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+) -> None:
+    """Raises where anything is rounded to half precision, which no delta knows of."""
+    seen = [*inputs, *outputs, *(p for part in parts for p in part.parameters())]
+    half = any(torch.finfo(x.dtype).bits < 32 for x in seen if x.is_floating_point())
+    half |= autocasts(inputs[0].device)
+    if half:
+        raise HalfPrecisionError(
+            "return_convergence_delta must be False for a model that runs in half "
+            "precision, got True. Its rounding is no part of the estimate: convert "
+            "model and inputs to float32, and leave torch.autocast."
+        )
+
+
 def half_a_digit(scores: Tensor, outputs: Sequence[Tensor]) -> float:
     """Returns how much rounding changes scores, as a share of them.
 
@@ -83,7 +103,8 @@ def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:
     """Returns an estimate of the relative error of each map, `(N, T)`.
 
     Twice the standard error over the norm of the map: 0 for a map that is exact,
-    infinite where nothing is known, as of a map that left the range of its type.
+    infinite where nothing is known, as of a map that left the range of its type. Warns
+    where it is finite and above 1.
 
     Args:
         squared_error (Tensor): Of the map before ReLU, `(N, T)`, in double precision.
@@ -100,4 +121,10 @@ def relative_error(squared_error: Tensor, attributions: Tensor) -> Tensor:
     known = norms.isfinite() & ((norms == 0) | (norms > smallest))
     found = torch.where(known, found, torch.inf)
     found = found.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    warn_of_examples(
+        (found > 1) & found.isfinite(),
+        "The error of the map is probably larger than the map for {}: delta is above "
+        "1. Pass a larger n_steps, or screening=1 where weights are predicted; where "
+        "ReLU leaves little of the map, pass relu_attributions=False.",
+    )
     return found.to(attributions.dtype).to(attributions.device)

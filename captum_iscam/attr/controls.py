@@ -13,7 +13,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._utils.captum_compat import format_output, log_usage
+from captum_iscam._utils.captum_compat import (
+    format_additional_forward_args,
+    format_output,
+    log_usage,
+)
 from captum_iscam._utils.forward import Baselines, Score, at_least_single
 from captum_iscam._utils.inputs import Batch, batch_axis_named, check_inputs
 from captum_iscam._utils.target import Target
@@ -98,12 +102,13 @@ class _Control(NamedLayerAttribution, ABC):
         """
         batch = check_inputs(inputs, None, self.forward_func)
         forward_func = keeping_buffers(self.forward_func, by_flag=False)
+        additional = format_additional_forward_args(additional_forward_args)
 
         def attribute(layer: nn.Module) -> Attributions:
             with (
                 torch.no_grad(),
                 batch_axis_named(
-                    eager(forward_func), batch.inputs, additional_forward_args
+                    eager(forward_func), batch.inputs, additional
                 ) as taken,
             ):
                 outputs, _ = evaluate_layer(

@@ -272,9 +272,9 @@ class LayerPolyCAM(LayerScoreMethod):
             "each with LayerScoreCAM.",
         )
 
-    def _combine(self, weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
+    def _combine(self, weights: Tensor, channels: Channels, relu: bool) -> Tensor:
         """Returns the signed map of one layer, of which nothing is said."""
-        return weighted_sum(weights, activations)
+        return weighted_sum(weights, channels.activations)
 
     @property
     def _layers(self) -> list[nn.Module]:

@@ -104,13 +104,17 @@ class Results:
         )
 
 
-def read_results(folder: Path) -> Results:
+def read_results(folder: str | Path) -> Results:
     """Returns the rows and curves of a benchmark's folder.
+
+    Args:
+        folder (str or Path): The folder.
 
     Raises:
         FileNotFoundError: If there is no `run.json`.
         ValueError: If a row names something that is not in `run.json`.
     """
+    folder = Path(folder)
     if not (folder / storage.RUN).is_file():
         raise FileNotFoundError(
             f"folder must contain the {storage.RUN} of a benchmark, got {folder}. "

@@ -19,6 +19,7 @@ from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.images import UnreadableImageError, read_image
 from captum_iscam._utils.progress import progress
 from captum_iscam._utils.user_code import user_code
+from captum_iscam._utils.validation import as_device
 from captum_iscam.cli import record
 from captum_iscam.cli.gallery.page import write_page
 from captum_iscam.cli.images import find_images
@@ -135,17 +136,7 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    # What torch raises for a missing device depends on the build.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device must be one that this computer has, got {name!r} ({reason}). "
-            "Use auto or cpu."
-        ) from error
-    return device
+    return as_device(name, "Use auto or cpu.")
 
 
 def network_options(args: argparse.Namespace) -> dict[str, Any]:

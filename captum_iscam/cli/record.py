@@ -20,7 +20,8 @@ from torch import Tensor, nn
 import captum_iscam
 from captum_iscam._utils.batching import synchronize
 from captum_iscam._utils.hooks import count_passes
-from captum_iscam.attr._base import HalfPrecisionError, LayerScoreMethod
+from captum_iscam.attr._base import LayerScoreMethod
+from captum_iscam.attr._error import HalfPrecisionError
 from captum_iscam.methods import METHODS, Method, Options
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from captum_iscam._utils.files import sha256
 from captum_iscam._utils.user_code import user_code
+from captum_iscam._utils.validation import as_device
 from captum_iscam._utils.warn import warn_user
 from captum_iscam.networks import code, hugging_face, timm, torchvision
 from captum_iscam.networks.classes import number, read_classes
@@ -117,7 +118,8 @@ def load_classifier(
         >>> network.preprocessing["resize"], network.preprocessing["crop"]
         (128, 112)
     """
-    # Read first: a model may take minutes to download.
+    # Before all else: a model may take minutes to download.
+    home = as_device(device, 'Pass "cpu" or "cuda", and size=, mean=, std= by name.')
     given = None if classes is None else read_classes(classes)
     parts = _load(name, weights, size)
     own = parts.preprocessing
@@ -138,7 +140,7 @@ def load_classifier(
     )
     model, count = _try(name, model, _example(network))
     names = _class_names(name, given, parts.classes, count)
-    return replace(network, model=model.to(device), classes=names)
+    return replace(network, model=model.to(home), classes=names)
 
 
 def _load(name: str, weights: str | Path, size: int | None) -> Parts:

@@ -175,8 +175,9 @@ def test_the_slider_sets_the_opacity_of_the_page_and_of_the_picture(open_page):
 def contrast_of_panels(png):
     """Returns how much the mean colours of the image and the maps over it differ."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), float)
-    below_titles = pixels[len(pixels) // 4 :]
-    means = [panel.mean() for panel in np.array_split(below_titles, 4, axis=1)]
+    # Below the titles, and above the colour bars.
+    panels = pixels[len(pixels) // 4 : 3 * len(pixels) // 4]
+    means = [panel.mean() for panel in np.array_split(panels, 4, axis=1)]
     return max(means) - min(means)
 
 

@@ -64,6 +64,7 @@ def test_tokens_without_a_transform(name):
         if name in POSITION_METHODS
         else "layer must give maps"
     )
+    match += r".*layers\.reshape_transform_for\(model, layer\) finds"
     match += r".*captum_iscam\.reshape_transforms are vit .*swin .*maxvit.*tokens\("
     x = images(2, dtype=torch.float32)
     refuses(name, net, net[0][1], x, 1, ValueError, match)

@@ -212,3 +212,12 @@ def test_errors_of_the_model_that_are_of_no_shape_pass_as_they_are():
         LayerScoreCAM(tired, net.features).attribute(
             images(1), 1, additional_forward_args=torch.ones(1)
         )
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("baseline", [None, 0])
+def test_the_order_of_integrated_gradients_is_named(name, baseline):
+    model, given = ConvNet().double(), {"additional_forward_args": 1}
+
+    with pytest.raises(TypeError, match=r"got int \(.*order is.*target=\.\.\., base"):
+        explain(name, model, model.features, images(1), baseline, **given)

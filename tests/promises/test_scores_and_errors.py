@@ -46,6 +46,25 @@ def test_zero_maps_are_warned_of_by_every_method(name, spatial):
     assert sum("zero everywhere" in str(w.message) for w in caught) == 1
 
 
+@pytest.mark.parametrize("name", ["score-cam", "is-cam", "ss-cam"])
+@pytest.mark.filterwarnings("ignore:The noise")
+def test_a_zero_map_under_a_baseline_that_scores_higher_names_baselines(name):
+    net, x = Opposed().double(), images(2).abs()
+    black, white = x.new_zeros(1, *x.shape[1:]), 1 + x
+    method = TABLE[name].attribution(net, net.features, score="identity")
+
+    with pytest.warns(UserWarning, match=ZERO + "s 0, 1: the baseline scores higher"):
+        assert not method.attribute(x, 0, baselines=black).any()
+    # Half black, half white: each example has its own reason.
+    both = torch.cat([black, white[1:]])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        method.attribute(x, 0, baselines=both)
+    said = [str(w.message) for w in caught if "zero" in str(w.message)]
+    assert len(said) == 1
+    assert "example 0: the baseline" in said[0]
+
+
 class Ignored(Opposed):
     """A layer on which the score does not depend."""
 

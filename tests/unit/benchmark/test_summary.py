@@ -18,6 +18,7 @@ from reference.benchmark_folders import (
 )
 
 from captum_iscam.benchmark import storage
+from captum_iscam.benchmark.results import read_results
 from captum_iscam.benchmark.summary import summarise
 
 FILES = (
@@ -388,3 +389,11 @@ def test_a_file_name_that_is_no_text_is_written(tmp_path):
     summarise(tmp_path)
 
     assert r"\udcff.jpg: no" in (tmp_path / "summary.md").read_text()
+
+
+def test_a_folder_is_read_by_its_name_too(tmp_path):
+    by_hand(tmp_path)
+
+    assert read_results(str(tmp_path)).methods == list(TWO)
+    with pytest.raises(FileNotFoundError, match=r"folder must contain the run\.json"):
+        read_results("no such folder")

@@ -435,3 +435,12 @@ def test_weights_that_fit_in_part_are_refused_by_what_does_not_fit(
 
     with pytest.raises(ValueError, match=rf"weights must fit squeezenet1_1, .*{told}"):
         load_classifier(NAME, weights({entry: state, **BESIDE} if entry else state))
+
+
+@pytest.mark.parametrize("device", [224, "gpu", "cuda:99", ["cpu"], None])
+def test_a_third_argument_that_is_no_device_is_named(weights, device):
+    # An index is one of an accelerator, and None is torch's default.
+    file = weights(fresh().state_dict())
+
+    with pytest.raises(ValueError, match=r"device must be one that .* size=.* by name"):
+        load_classifier(NAME, file, device)
