@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from captum_iscam.benchmark.markdown import decided
@@ -182,7 +182,8 @@ def _caption(
         f"{escape(run['models'][model].get('layer'))}, "
         f"$n={content['models'][model]['images']}$, with "
         f"{100 * bootstrap['confidence']:.0f}\\,\\% intervals "
-        f"({bootstrap['interval']} bootstrap, {bootstrap['n_resamples']:,} resamples)."
+        f"({bootstrap['interval']} bootstrap, {bootstrap['n_resamples']:,} resamples).",
+        *_choices(run, metrics),
     ]
     arrows = {direction(content, metric) for metric in metrics}
     told = [("↑", "more is better"), ("↓", "less is better")]
@@ -211,6 +212,21 @@ def _caption(
     seed = run["settings"].get("seed", run["data"].get("seed"))
     sentences.append(f"Seed {seed}, captum\\_iscam {escape(version_of(content))}.")
     return " ".join(sentences)
+
+
+def _choices(run: dict[str, Any], metrics: Sequence[str]) -> Iterator[str]:
+    """Yields what the numbers depend on: the class explained, and the pixels kept."""
+    explained = {"predicted": "predicted", "true": "labelled"}
+    which = explained.get(run["settings"].get("target_class", ""))
+    if which:
+        yield f"Explained is the {which} class."
+    kept: dict[float, list[str]] = {}
+    for metric in metrics:
+        keep = run["metrics"][metric].get("settings", {}).get("keep")
+        if keep is not None:
+            kept.setdefault(keep, []).append(escape(metric_title(metric)))
+    for keep, titles in kept.items():
+        yield f"{', '.join(titles)}: keep $={keep}$."
 
 
 def _slug(model: str) -> str:

@@ -36,9 +36,11 @@ def as_text(content: dict[str, Any], width: int = 80) -> list[str]:
         if means:
             n = sorted({min(e["n"] for e in means), max(e["n"] for e in means)})
             images = " to ".join(map(str, n))
-            lines += [f"{model}, means over {images} images, * the best of a row:"]
+            lines += [f"{model}, means over {images} images:"]
             lines += _tables(content, model, means, width)
             lines += _undefined(means)
+    if any(entry["best"] for entry in content["means"]):
+        lines.append("*: best mean, different from that of every other method.")
     fewest = min((e["n"] for e in content["means"] if e["n"]), default=MIN_IMAGES)
     if fewest < MIN_IMAGES:
         lines.append(f"Below {MIN_IMAGES} images no mean is called the best.")

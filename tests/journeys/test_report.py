@@ -171,6 +171,17 @@ def test_the_win_matrix_and_the_plot_show_the_summary(visit, folder):
     assert page.locator("#forest circle").count() == 4
 
 
+@pytest.mark.parametrize(("n_images", "shaded"), [(29, 0), (30, 12)])
+def test_wins_of_few_images_are_not_shaded(visit, tmp_path, n_images, shaded):
+    full_folder(tmp_path, n_images=n_images, models=("net",))
+    write_report(tmp_path)
+
+    page = visit(tmp_path)
+
+    assert page.locator("#wins tbody td[style]").count() == shaded
+    assert "Nothing is shaded below 30 images." in page.locator("#compare").inner_text()
+
+
 def test_curves_follow_pointer_keys_and_buttons(visit, folder):
     page = visit(folder)
     plot = page.locator("#plots .plot").first

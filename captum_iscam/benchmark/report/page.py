@@ -33,6 +33,7 @@ from captum_iscam.benchmark.report.parts import (
     read_part,
 )
 from captum_iscam.benchmark.results import Results
+from captum_iscam.benchmark.significance import MIN_IMAGES
 from captum_iscam.benchmark.storage import (
     REPORT,
     REPORT_DATA,
@@ -123,6 +124,7 @@ def _extras(results: Results) -> dict[str, Any]:
         "classes": _class_names(results),
         "folders": {model: safe_name(model) for model in results.models},
         "part": PART,
+        "min_images": MIN_IMAGES,
         "disagreement": (
             "Disagreement is one minus the mean rank correlation between the maps of "
             f"every two methods ({', '.join(titles)}): 0 where all rank the pixels in "

@@ -9,6 +9,7 @@ from captum_iscam import (
     LayerScoreCAM,
     LayerSmoothedScoreCAM,
 )
+from captum_iscam.attr._error import relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore:The map is zero")
 METHODS = [(LayerScoreCAM, {}), (LayerIntegratedScoreCAM, {"n_steps": 10})]
@@ -183,6 +184,7 @@ def test_samples_whose_pairs_agree_are_known():
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
 @pytest.mark.parametrize("step", [0.01, 0.05, 0.1, 0.2, 0.3])
+@pytest.mark.filterwarnings("ignore:The error of the map is probably")
 def test_abrupt_scores_are_within_the_delta_of_screening(share, step):
     def jump(shown):
         return (2000 * (shown - step)).sigmoid()
@@ -205,3 +207,13 @@ def test_a_single_channel_says_nothing_of_the_others():
     )
 
     assert delta == torch.inf
+
+
+def test_a_delta_above_one_is_warned_of_with_its_example():
+    maps = torch.ones(3, 1, 2, 2)
+    squared = torch.tensor([[0.0], [4.0], [torch.inf]], dtype=torch.double)
+
+    with pytest.warns(UserWarning, match="larger than the map for example 1: delta"):
+        delta = relative_error(squared, maps)
+
+    assert delta.flatten().tolist() == [0, 2, torch.inf]

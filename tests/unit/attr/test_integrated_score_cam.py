@@ -98,6 +98,7 @@ def test_a_layer_with_few_channels_is_scored_in_full():
 @pytest.mark.parametrize(
     "width", [40, MIN_SCREENED_CHANNELS - 1, MIN_SCREENED_CHANNELS, 150]
 )
+@pytest.mark.filterwarnings("ignore:The error of the map is probably")
 def test_equal_to_the_default_told_slowly(x, width):
     wide = WideNet(width).double()
     model = Calls(wide)
@@ -194,6 +195,7 @@ def test_a_sample_without_weight_does_not_pass_for_an_exact_map(rule):
         {"n_steps": 5, "method": "riemann_left"},
     ],
 )
+@pytest.mark.filterwarnings("ignore:The error of the map is probably")
 def test_the_delta_covers_the_error(wide, x, rule):
     fine = explained(wide, x, n_steps=24)
 

@@ -79,6 +79,7 @@ def x():
 
 @pytest.mark.parametrize("screening", [0.02, 0.25, 0.6])
 @pytest.mark.parametrize("rule", [None, {"n_steps": 2}])
+@pytest.mark.filterwarnings("ignore:The error of the map is probably")
 def test_screening_equals_the_regression_told_slowly(x, screening, rule):
     net = Patches(twist=0.5)
     cls = LayerScoreCAM if rule is None else LayerIntegratedScoreCAM

@@ -86,6 +86,19 @@ def test_the_caption_says_n_seed_and_version_and_what_bold_means(content):
         assert part in caption
 
 
+def test_the_caption_says_which_class_and_which_pixels(content):
+    run = json.loads(json.dumps(content["run"]))
+    run["settings"]["target_class"] = "true"
+    for metric in ("average_drop", "average_increase"):
+        run["metrics"][metric]["settings"]["keep"] = 0.5
+    captions = re.findall(r"caption{(.*)}", as_latex({**content, "run": run}))
+
+    assert "Explained is the labelled class." in captions[0]
+    assert "Average drop, Average increase: keep $=0.5$." in " ".join(captions)
+    assert "Explained is the predicted class." in as_latex(content)
+    assert "keep" not in as_latex(content)
+
+
 def test_the_best_mean_is_bold_and_every_mean_has_its_interval(content):
     text = as_latex(content)
 
@@ -150,6 +163,7 @@ def test_the_terminal_shows_every_mean_within_its_width(content):
         if (e["model"], e["metric"], e["best"]) == ("net", "insertion", True)
     )
     assert f"{best['mean']:.3f}*" in "\n".join(lines)
+    assert "*: best mean, different from that of every other method." in lines
 
 
 def test_the_command_prints_at_most_forty_lines_and_where_the_rest_is(tmp_path, capsys):
@@ -176,6 +190,7 @@ def test_few_images_have_no_best_anywhere(tmp_path):
     tables = (tmp_path / "summary.md").read_text().partition("## net")[2]
     assert not re.search(r"\*\*[-+\d]", tables)
     assert "Below 30 images no mean is called the best." in as_text(content)
+    assert not any("*" in line for line in as_text(content))
 
 
 def test_a_metric_without_any_value_is_said(tmp_path):

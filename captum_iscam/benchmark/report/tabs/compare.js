@@ -6,8 +6,9 @@
 // 2. The plot (a forest plot) has a row for each method: its name, a line for the interval,
 //    a dot for the mean, and the mean in numbers. The axis spans all intervals.
 // 3. The matrix has a cell for each pair: the share of images on which the row beats the
-//    column. The further from one half, the stronger the colour. A dashed outline says
-//    that the images do not distinguish the two. A metric without direction has no matrix.
+//    column. The further from one half, the stronger the colour, which few images have
+//    not. A dashed outline says that the images do not distinguish the two. A metric
+//    without direction has no matrix.
 
 registerTab({
   id: "compare",
@@ -37,7 +38,8 @@ registerTab({
             "p",
             { class: "about" },
             "Share of images on which the row beats the column; a tie counts half. In " +
-            `outline: the mean difference is not decided. ${report.decided}`,
+            `outline: the mean difference is not decided. ${report.decided} Nothing is ` +
+            `shaded below ${report.min_images} images.`,
           ),
           scrolling("wins", "Wins"),
         ),
@@ -144,7 +146,9 @@ function winCell(pair) {
     "td",
     {
       class: pair.distinct ? false : "even",
-      style: `background: rgba(var(${colour}), ${strength.toFixed(2)})`,
+      style: pair.n < report.min_images
+        ? false
+        : `background: rgba(var(${colour}), ${strength.toFixed(2)})`,
       title: `${titleOf(pair.method)} against ${titleOf(pair.other)}, ${pair.n} images`,
     },
     `${Math.round(100 * pair.wins)}%`,
