@@ -282,8 +282,8 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         higher = (channels.score_gain < 0).to(maps.device)
         warn_of_zero_maps(
             maps,
-            "the baseline scores higher than the input itself. Pass other baselines, "
-            "such as the blurred inputs; by default they are 0.",
+            "the baseline scores higher than the input itself. Pass another one as "
+            "baselines=, such as the blurred inputs; by default it is 0.",
             higher,
         )
         return warn_of_zero_maps(maps, NO_SUPPORT, ~higher)
