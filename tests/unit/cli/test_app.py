@@ -70,6 +70,8 @@ def test_the_bundled_network_takes_no_options_of_another():
         networks("--size", "64")
 
 
+# The scene has no object of that class.
+@pytest.mark.filterwarnings("ignore:The error of the map is probably")
 def test_a_result_has_the_map_and_the_delta_of_the_method(image):
     network = serve_network("scene-net", CPU)
     methods = ["is-cam", "grad-cam", "integrated-gradients"]
