@@ -104,6 +104,11 @@ def test_the_tables_of_the_poster_and_of_boxes_are_made_of_the_published_values(
     for module, name, options in (
         ("poster", "poster", ()),
         ("localisation", "localisation_photographs", ()),
+        (
+            "localisation",
+            "localisation_scenes",
+            (str(RESULTS / "rows" / "localisation_scenes.csv.gz"),),
+        ),
         ("localisation", "localisation_small_boxes", ("--only", "valsmall")),
     ):
         file = tmp_path / f"{name}.md"
