@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from captum_iscam._utils.files import sha256
-from captum_iscam._utils.importing import import_file
+from captum_iscam._utils.importing import code_sha256, import_file
 from captum_iscam._utils.user_code import user_code
 
 
@@ -19,9 +18,9 @@ def load_plugins(names: Iterable[str]) -> dict[str, str | None]:
         names (Iterable[str]): Dotted names of modules, or paths that end with `.py`.
 
     Returns:
-        *dict* with the SHA-256 of each plugin's file by its name: the dotted name, or
-        the file's name without its folder. The digest is None where a module has no
-        file.
+        *dict* with the SHA-256 of each plugin's code by its name: the dotted name, or
+        the file's name without its folder. It is that of the file and of what it
+        imports that is not installed, and None where a module has no file.
 
     Raises:
         ValueError: If a plugin cannot be imported, or two files have the same name.
@@ -36,7 +35,7 @@ def load_plugins(names: Iterable[str]) -> dict[str, str | None]:
                 f"{name!r}. Rename one."
             )
         module = _import(name)
-        digests[label], files[label] = _digest(module), name
+        digests[label], files[label] = code_sha256(module), name
     return digests
 
 
@@ -53,8 +52,3 @@ def _import(name: str) -> ModuleType:
             f"{name!r} ({type(error).__name__}: {error}). Correct it, or install what "
             "it needs."
         ) from error
-
-
-def _digest(module: ModuleType) -> str | None:
-    file = getattr(module, "__file__", None)
-    return None if file is None else sha256(Path(file))

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from captum_iscam._utils.files import sha256
 from captum_iscam._utils.hooks import is_compiled
-from captum_iscam._utils.importing import import_file
+from captum_iscam._utils.importing import code_files, code_sha256, import_file
 from captum_iscam._utils.user_code import user_code
 from captum_iscam._utils.warn import warn_user
 from captum_iscam.networks.parts import Parts, Request, about_weights
@@ -50,17 +49,38 @@ def load(request: Request) -> Parts:
         file = find_file(request.weights)
         model = fit_model(request.name, read_state(file), file, lambda _: model)
     name, sha = about_weights(model, file, "as returned by its function")
-    return Parts(model, transform or USUAL, None, name, sha, _source(module))
+    return Parts(model, transform or USUAL, None, name, sha, _source(module, model))
 
 
 @contextmanager
 def _also_from(folder: Path) -> Iterator[None]:
     """Lets code import what is next to it, where no installed module has the name."""
+    _forget_namesakes(folder)
     sys.path.append(str(folder))
     try:
         yield
     finally:
         sys.path.remove(str(folder))
+
+
+def _forget_namesakes(folder: Path) -> None:
+    """Has modules imported anew that were next to other code and are next to this."""
+    for name, module in list(sys.modules.items()):
+        near = (folder / f"{name}.py").is_file() or (folder / name).is_dir()
+        if "." in name or not near:
+            continue
+        where = next(iter(getattr(module, "__path__", ())), None)
+        where = where or getattr(module, "__file__", None)
+        if where is None or Path(where).is_relative_to(folder) or _is_found(name):
+            continue
+        for inner in [x for x in sys.modules if x.partition(".")[0] == name]:
+            del sys.modules[inner]
+
+
+def _is_found(name: str) -> bool:
+    # Not importlib.util.find_spec, which finds what is loaded.
+    finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+    return any(find(name, None) is not None for find in finders if find)
 
 
 def _module(where: str, name: str) -> ModuleType:
@@ -167,8 +187,12 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     return module if wrapped is None else _unwrapped(wrapped)
 
 
-def _source(module: ModuleType) -> str:
-    file = getattr(module, "__file__", None)
-    if file is None:
+def _source(module: ModuleType, model: nn.Module) -> str:
+    classes = [type(part).__module__ for part in model.modules()]
+    files = code_files(module, *classes)
+    if not files:
         return module.__name__
-    return f"{Path(file).name}, SHA-256 {sha256(Path(file))}"
+    names = [files[0].name, *sorted(file.name for file in files[1:])]
+    if len(names) > 5:
+        names[5:] = [f"{len(names) - 5} more"]
+    return f"{' + '.join(names)}, SHA-256 {code_sha256(module, *classes)}"

@@ -30,7 +30,8 @@ class Network:
         sha256 (str): Digest of the file the weights came from, or of the weights
             themselves where there is no single file.
         source (str, optional): Where the architecture comes from: a library with its
-            version, or a file of code with its digest. Default: "", not known
+            version, or a file of code and those that it imports, with their digest.
+            Default: "", not known
 
     Examples::
 

@@ -305,7 +305,7 @@ def test_benchmark_of_networks_by_name_and_code(photographs, capsys):
     run = json.loads((out / "run.json").read_text())
     assert list(run["models"]) == [own, hub]
     assert run["models"][own]["weights"] == "colours.pt"
-    assert run["models"][own]["source"].startswith("net.py, SHA-256")
+    assert run["models"][own]["source"].startswith("net.py + colours.py")
     assert run["models"][own]["top1"] == 1
     assert run["models"][hub]["source"].startswith("transformers")
     assert run["models"][hub]["layer"] == "model.vit.layers.0.layernorm_before"

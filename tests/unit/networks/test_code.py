@@ -1,7 +1,9 @@
 """Networks from a function, class names and preprocessing that the caller gives."""
 
+import importlib
 import json
 import os
+import sys
 import warnings
 
 import pytest
@@ -447,3 +449,61 @@ def test_names_that_are_json_can_be_written_back(code):
     network = load_classifier(code("make"), size=96, std=0.5)
 
     assert json.loads(json.dumps(network.preprocessing)) == network.preprocessing
+
+
+def write_code(folder, factor):
+    """Writes a network whose forward, with this factor, is in a file next to it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "neighbour_of_net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n"
+        "    def forward(self, x):\n"
+        f"        return {factor} * x.mean((2, 3))\n"
+    )
+    (folder / "net.py").write_text("from neighbour_of_net import Net as make\n")
+    return f"{folder / 'net.py'}:make"
+
+
+def loaded_anew(name):
+    """The network, as another process would load it."""
+    for module in [m for m in sys.modules if "neighbour_of_net" in m]:
+        del sys.modules[module]
+    for module in [m for m in sys.modules if m.startswith("captum_iscam_network")]:
+        del sys.modules[module]
+    importlib.invalidate_caches()
+    return load_classifier(name)
+
+
+def test_changed_code_that_is_imported_changes_the_digest(tmp_path):
+    name = write_code(tmp_path / "a", 1)
+    before = loaded_anew(name).source
+    assert before == loaded_anew(name).source
+    assert before.startswith("net.py + neighbour_of_net.py, SHA-256 ")
+    moved = write_code(tmp_path / "b", 1)
+    assert loaded_anew(moved).source == before
+
+    write_code(tmp_path / "a", 10)
+    assert loaded_anew(name).source != before
+
+
+def test_changed_code_of_a_package_changes_the_digest(tmp_path, monkeypatch):
+    write_code(tmp_path / "package_of_nets", 1)
+    (tmp_path / "package_of_nets" / "net.py").write_text(
+        "from package_of_nets.neighbour_of_net import Net as make\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    before = loaded_anew("package_of_nets.net:make").source
+    assert before.startswith("net.py + neighbour_of_net.py, SHA-256 ")
+
+    with (tmp_path / "package_of_nets" / "neighbour_of_net.py").open("a") as file:
+        file.write("# changed\n")
+    sys.modules.pop("package_of_nets.net")
+    assert loaded_anew("package_of_nets.net:make").source != before
+
+
+def test_code_of_two_folders_imports_what_is_next_to_each(tmp_path):
+    first, second = write_code(tmp_path / "a", 1), write_code(tmp_path / "b", 10)
+    x = torch.rand(1, 3, 4, 4)
+
+    outputs = [load_classifier(name).model(x) for name in (first, second)]
+
+    torch.testing.assert_close(outputs[1], 10 * outputs[0])
