@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from captum_iscam._utils.files import read_named
 from captum_iscam._utils.validation import as_integer
 
 _FORMS = (
-    'Write one name a line, or JSON: ["cat", "dog"], {"0": "cat", "1": "dog"} or '
-    '{"cat": 0, "dog": 1}; or name a folder with a folder for each class.'
+    "Write one name a line, with indices from 0 in front of all or none (0,cat), or "
+    'JSON: ["cat", "dog"], {"0": "cat", "1": "dog"} or {"cat": 0, "dog": 1}; or name a '
+    "folder with a folder for each class."
 )
+_NUMBERED = re.compile(r"(?P<index>\d+)(?P<mark>\s*[,;:\t]|[.)]?\s)\s*(?P<name>.*)")
+_NUMBER_LAST = re.compile(r"(?P<name>.+?)(?P<mark>\s*[,;\t])\s*(?P<index>\d+)")
 
 
 def read_classes(given: str | Path | Sequence[str]) -> tuple[str, ...]:
@@ -47,11 +52,44 @@ def _names_in(path: Path) -> list[str]:
         text = content.decode("utf-8-sig")
         if path.suffix.lower() == ".json" or text.lstrip().startswith(("[", "{")):
             return _from_json(json.loads(text, object_pairs_hook=_once))
+        return _from_lines([line.strip() for line in text.rstrip().splitlines()])
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"classes must be a file of names, got {str(path)!r} ({error}). {_FORMS}"
         ) from error
-    return [line.strip() for line in text.rstrip().splitlines()]
+
+
+def _from_lines(lines: list[str]) -> list[str]:
+    """Returns the names in lines, without the indices if there are some in all."""
+    under_header = lines[1:] if lines[2:] else []
+    for rows in filter(None, (lines, under_header)):
+        for form in (_NUMBERED, _NUMBER_LAST):
+            found = [match for match in map(form.fullmatch, rows) if match]
+            if len(found) == len(rows) and not _are_names(found):
+                return _in_order((int(row["index"]), _unquoted(row)) for row in found)
+    return lines
+
+
+def _are_names(found: list[re.Match[str]]) -> bool:
+    """Whether lines are names that begin with a number, such as "20 km/h"."""
+    indices = sorted(int(row["index"]) for row in found)
+    # Those from 1 on are indices as well, if wrong ones.
+    in_turn = indices in [list(range(s, s + len(found))) for s in (0, 1)]
+    return not in_turn and all(not row["mark"].strip(" .)") for row in found)
+
+
+def _unquoted(row: re.Match[str]) -> str:
+    """Returns the name in a row, which may be in quotes in a table."""
+    mark = row["mark"].strip(" ")
+    if mark not in (",", ";", "\t"):
+        return row["name"]
+    columns = next(csv.reader([row["name"]], delimiter=mark, skipinitialspace=True), [])
+    if len(columns) > 1:
+        raise ValueError(
+            f"{row[0]!r} has more than an index and a name, which must be in quotes "
+            f"if it has {mark!r} in it"
+        )
+    return "".join(columns)
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -68,13 +106,17 @@ def _from_json(content: object) -> list[str]:
     if isinstance(content, dict):
         by_index = all(isinstance(value, str) for value in content.values())
         pairs = content.items() if by_index else ((v, k) for k, v in content.items())
-        named = {_index(index): name for index, name in pairs}
-        if sorted(named) != list(range(len(content))):
-            raise ValueError(f"the indices are not 0 to {len(content) - 1}, once each")
-        content = [named[index] for index in range(len(named))]
+        return _in_order((_index(index), str(name)) for index, name in pairs)
     if not isinstance(content, list) or not all(isinstance(n, str) for n in content):
         raise ValueError("neither a list nor an object of names and indices")
     return content
+
+
+def _in_order(pairs: Iterable[tuple[int, str]]) -> list[str]:
+    named = sorted(pairs)
+    if [index for index, _ in named] != list(range(len(named))):
+        raise ValueError(f"the indices are not 0 to {len(named) - 1}, once each")
+    return [name for _, name in named]
 
 
 def _index(value: object) -> int:

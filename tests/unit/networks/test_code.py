@@ -372,6 +372,12 @@ def test_a_file_that_cannot_be_imported(tmp_path):
 
 FORMS = {
     "lines.txt": "ant\nbee\ncat\ndog\nelk\n",
+    "table.csv": 'class,name\n1,bee\n0,ant\n2,"cat"\n4,elk\n3,dog\n',
+    "headless.csv": "0;ant\n1; bee\n2;cat\n3;dog\n4;elk\n",
+    "spaces.txt": "0 ant\n1 bee\n2 cat\n3 dog\n4 elk\n",
+    "dots.txt": "0. ant\n1. bee\n2. cat\n3. dog\n4. elk\n",
+    "colons.txt": "0: ant\n1: bee\n2: cat\n3: dog\n4: elk\n",
+    "tabs.tsv": "ant\t0\nbee\t1\ndog\t3\ncat\t2\nelk\t4\n",
     "list.json": '["ant", "bee", "cat", "dog", "elk"]',
     "by_index.json": '{"1": "bee", "0": "ant", "2": "cat", "4": "elk", "3": "dog"}',
     "by_name.json": '{"bee": 1, "ant": 0, "cat": 2, "elk": 4, "dog": 3}',
@@ -386,6 +392,17 @@ def test_names_of_classes_from_a_file(code, tmp_path, form):
     network = load_classifier(code("make"), classes=tmp_path / form)
 
     assert network.classes == ("ant", "bee", "cat", "dog", "elk")
+
+
+@pytest.mark.parametrize(
+    "lines", [["20 km/h", "30 km/h", "50 km/h", "stop", "yield"], list("13579")]
+)
+def test_names_of_classes_may_have_numbers(code, tmp_path, lines):
+    (tmp_path / "names.txt").write_text("\n".join(lines))
+
+    network = load_classifier(code("make"), classes=tmp_path / "names.txt")
+
+    assert network.classes == tuple(lines)
 
 
 def test_names_of_classes_from_folders(code, tmp_path):
@@ -411,6 +428,11 @@ def test_names_of_classes_from_folders(code, tmp_path):
         ('{"a": 0, "b": 1, "a": 2}', "'a' is there twice"),
         ('{"a": [0]}', "indices are not 0 to 0"),
         ("[", "must be a file of names"),
+        ("1,a\n2,b\n3,c\n4,d\n5,e", r"indices are not 0 to 4, once each\).*\(0,cat\)"),
+        ("1 a\n2 b\n3 c\n4 d\n5 e", "indices are not 0 to 4, once each"),
+        ("0,a\n1,b\n1,c\n3,d\n4,e", "indices are not 0 to 4, once each"),
+        ("0,x,a\n1,y,b\n2,z,c\n3,x,d\n4,x,e", "'0,x,a' has more than an index"),
+        ("0,\n1,\n2,\n3,\n4,", "5 names, 5 of them empty"),
     ],
 )
 def test_names_that_do_not_fit_are_refused(code, tmp_path, content, said):
