@@ -39,9 +39,31 @@ from captum_iscam._utils.warn import warn_user
 Score: TypeAlias = str | Callable[[Tensor], Tensor]
 Baselines: TypeAlias = Tensor | int | float | tuple[Tensor | int | float, ...] | None
 
+
+def _softmax(output: Tensor) -> Tensor:
+    """Returns probabilities whose gradients are right close to 1 as well.
+
+    The gradient of a probability p has the factor 1 - p, which is mostly rounding
+    where p is 1 but for its last digits. The other probabilities add up to it.
+    """
+    found = torch.softmax(output, dim=1)
+    if not found.requires_grad:
+        return found
+    largest = found.argmax(1, keepdim=True)
+    others = found.scatter(1, largest, 0).sum(1, keepdim=True)
+    return found.scatter(1, largest, 1 - others)
+
+
+def _sigmoid(output: Tensor) -> Tensor:
+    """Returns probabilities whose gradients are right close to 1, as `_softmax`."""
+    if not output.requires_grad:
+        return output.sigmoid()
+    return torch.where(output > 0, 1 - (-output).sigmoid(), output.sigmoid())
+
+
 _SCORES: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": lambda output: torch.softmax(output, dim=1),
-    "sigmoid": torch.sigmoid,
+    "softmax": _softmax,
+    "sigmoid": _sigmoid,
     "identity": lambda output: output,
 }
 
@@ -218,6 +240,19 @@ class TargetScore:
         warn_of_score(self.score, output, inputs, ends)
         self._checked = True
 
+    def gives_probabilities(self, output: Tensor) -> Tensor:
+        """Returns whether the model, or a function, makes probabilities, one bool.
+
+        They add up to 1, or the model ends in a sigmoid.
+        """
+        if self.score in ("softmax", "sigmoid"):
+            return torch.zeros((), dtype=torch.bool, device=output.device)
+        scored = self._scored(output.detach(), len(output))
+        if self.score == "identity" and ends_in_sigmoid(self.forward_func):
+            return ((scored >= 0) & (scored <= 1)).all()
+        none = torch.zeros((), dtype=torch.bool, device=scored.device)
+        return torch.stack([none, *_add_up_to_one(scored)]).any()
+
     def _scored(self, output: Tensor, rows: int) -> Tensor:
         scored = self._transform(at_least_single(output))
         self._check_output(scored, rows, "score")
@@ -329,10 +364,7 @@ def warn_of_score(
     enough = values[0].numel() > 3 and values.numel() >= MIN_SIGMOIDS
     enough |= has_sigmoid
     inside = ((values > 0) & (values <= 1)).all() & enough
-    normed = (values >= 0).all()
-    sums = [values.sum(dim) for dim in {1, values.dim() - 1} if 0 < dim < values.dim()]
-    ones = [normed & ((total - 1).abs() < 1e-3).all() for total in sums]
-    sigmoids, *shares = torch.stack([inside, *ones]).tolist()
+    sigmoids, *shares = torch.stack([inside, *_add_up_to_one(values)]).tolist()
     if any(shares):
         warn_user(
             f"The model's outputs already are probabilities, and a further {score} "
@@ -351,6 +383,14 @@ def warn_of_score(
             "classes are in the last dimension, use "
             "score=lambda output: output.softmax(-1)."
         )
+
+
+def _add_up_to_one(values: Tensor) -> list[Tensor]:
+    """Returns whether values are shares, for each dimension that may be the classes."""
+    dims = [dim for dim in {1, values.dim() - 1} if 0 < dim < values.dim()]
+    sums = [values.sum(dim) for dim in dims if values.shape[dim] > 1]
+    inside = (values >= 0).all()
+    return [inside & ((total - 1).abs() < 1e-3).all() for total in sums]
 
 
 def _check_classes(output: Tensor) -> None:

@@ -22,6 +22,7 @@ from captum_iscam._utils.hooks import eager_passes
 from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.steadiness import differ, warn_of_unsteady
 from captum_iscam._utils.warn import warn_user
+from captum_iscam.attr._error import NearOne
 from captum_iscam.attr._perturbations import Chunk, Perturbations
 
 _ALONE = 0.02
@@ -48,6 +49,7 @@ class Steadiness:
         self._batch = batch
         self._perturbations = perturbations
         self._rows = batch.num_examples * len(perturbations)
+        self._near_one = NearOne(score, len(perturbations))
         self._done = False
         self._last: Tensor | None = None
 
@@ -57,6 +59,7 @@ class Steadiness:
         examples = torch.arange(count, device=self._batch.device)
         found = self._score.of_output(output, examples).detach()
         self._first = found.clone().view(count, -1)
+        self._near_one.note_first(output, self._first)
         size = self._first
         if self._score.score == "identity":  # rounded as the largest logit is
             size = at_least_single(output.detach()).reshape(count, -1)
@@ -67,11 +70,12 @@ class Steadiness:
 
     def note(self, chunk: Chunk, scores: Tensor) -> None:
         """Keeps the scores of a pass with gradients, those of the last perturbation."""
+        scores = scores.detach().view(chunk.stop - chunk.start, -1)
+        self._near_one.note(chunk.examples(scores.device), scores)
         before = self._rows - len(self._found)
         start, stop = (max(0, row - before) for row in (chunk.start, chunk.stop))
         if stop > start:
-            found = scores.view(chunk.stop - chunk.start, -1)
-            self._found[start:stop] = found[start - stop :].to(self._found)
+            self._found[start:stop] = scores[start - stop :].to(self._found)
 
     def score_alone(self) -> None:
         """Scores the last row alone, unless the first pass did, or it was warned of."""
@@ -96,10 +100,11 @@ class Steadiness:
         self._last = alone.view(1, -1).to(self._found)
 
     def check(self) -> None:
-        """Warns of scores that are not of their input alone; this waits."""
+        """Warns of scores that are not of their input alone, or round; this waits."""
         if self._done:
             return
         self._done = True
+        self._near_one.warn()
         which = torch.zeros_like(self._first, dtype=torch.bool)
         if self._perturbations.shows_first:
             which = differ(self._first, self._found, self._size, self._batch)
