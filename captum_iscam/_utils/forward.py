@@ -12,7 +12,7 @@ from copy import copy
 from typing import Any, TypeAlias, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_iscam._utils.captum_compat import (
     format_additional_forward_args,
@@ -20,6 +20,14 @@ from captum_iscam._utils.captum_compat import (
     select_targets,
 )
 from captum_iscam._utils.further_arguments import check_arrays, named
+from captum_iscam._utils.scores import (
+    OutputRange,
+    Score,
+    are_probabilities,
+    ends_in_sigmoid,
+    score_transform,
+    warn_of_score,
+)
 from captum_iscam._utils.target import (
     Target,
     as_table,
@@ -34,51 +42,8 @@ from captum_iscam._utils.validation import (
     require_finite,
     require_floating,
 )
-from captum_iscam._utils.warn import warn_user
 
-Score: TypeAlias = str | Callable[[Tensor], Tensor]
 Baselines: TypeAlias = Tensor | int | float | tuple[Tensor | int | float, ...] | None
-
-
-def _softmax(output: Tensor) -> Tensor:
-    """Returns probabilities whose gradients are right close to 1 as well.
-
-    The gradient of a probability p has the factor 1 - p, which is mostly rounding
-    where p is 1 but for its last digits. The other probabilities add up to it.
-    """
-    found = torch.softmax(output, dim=1)
-    if not found.requires_grad:
-        return found
-    largest = found.argmax(1, keepdim=True)
-    others = found.scatter(1, largest, 0).sum(1, keepdim=True)
-    return found.scatter(1, largest, 1 - others)
-
-
-def _sigmoid(output: Tensor) -> Tensor:
-    """Returns probabilities whose gradients are right close to 1, as `_softmax`."""
-    if not output.requires_grad:
-        return output.sigmoid()
-    return torch.where(output > 0, 1 - (-output).sigmoid(), output.sigmoid())
-
-
-_SCORES: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": _softmax,
-    "sigmoid": _sigmoid,
-    "identity": lambda output: output,
-}
-
-
-def score_transform(score: Score) -> Callable[[Tensor], Tensor]:
-    """Returns the function behind `score`, or raises what is wrong with it."""
-    if callable(score):
-        return score
-    if not isinstance(score, str) or score not in _SCORES:
-        known = ", ".join(f'"{name}"' for name in _SCORES)
-        raise ValueError(
-            f"score must be one of {known} or a callable, got {score!r}. "
-            "Pass a function of the model's output for any other score."
-        )
-    return _SCORES[score]
 
 
 def at_least_single(tensor: Tensor) -> Tensor:
@@ -176,6 +141,7 @@ class TargetScore:
         self.num_examples = num_examples
         self._shape: torch.Size | None = None
         self._checked = False
+        self._range: OutputRange | None = None
         self.warned = False
 
     def __call__(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
@@ -201,6 +167,8 @@ class TargetScore:
         """Returns the score of each row of a model's output, as `__call__` does."""
         self._check_output(output, len(examples))
         scored = self._scored(output, len(examples))
+        if self._range is not None:
+            self._range.note(output)
         if self.num_targets is not None:
             return self._selected_several(scored, examples)
         selected = self._selected(scored, examples)
@@ -237,8 +205,15 @@ class TargetScore:
             scored = self._of_classes(scored)
         check_range(self.target, scored)
         ends = ends_in_sigmoid(self.forward_func)
-        warn_of_score(self.score, output, inputs, ends)
+        if not warn_of_score(self.score, output, inputs, ends):
+            self._range = OutputRange(self.score)
         self._checked = True
+
+    def warn_of_range(self) -> None:
+        """Warns once where the outputs of all passes look like sigmoids; this waits."""
+        if self._range is not None:
+            self._range.warn()
+            self._range = None
 
     def gives_probabilities(self, output: Tensor) -> Tensor:
         """Returns whether the model, or a function, makes probabilities, one bool.
@@ -247,11 +222,8 @@ class TargetScore:
         """
         if self.score in ("softmax", "sigmoid"):
             return torch.zeros((), dtype=torch.bool, device=output.device)
-        scored = self._scored(output.detach(), len(output))
-        if self.score == "identity" and ends_in_sigmoid(self.forward_func):
-            return ((scored >= 0) & (scored <= 1)).all()
-        none = torch.zeros((), dtype=torch.bool, device=scored.device)
-        return torch.stack([none, *_add_up_to_one(scored)]).any()
+        ends = self.score == "identity" and ends_in_sigmoid(self.forward_func)
+        return are_probabilities(self._scored(output.detach(), len(output)), ends)
 
     def _scored(self, output: Tensor, rows: int) -> Tensor:
         scored = self._transform(at_least_single(output))
@@ -330,69 +302,6 @@ def _check_floating(name: str, output: Tensor) -> None:
     require_floating(f"{name}'s output", output, f"Return {repair}.")
 
 
-MIN_SIGMOIDS = 10
-"""Outputs between 0 and 1 that pass for those of a sigmoid, of four classes or more."""
-
-
-def ends_in_sigmoid(forward_func: Callable[..., Any]) -> bool:
-    """Returns whether the last module of a model is a sigmoid."""
-    modules = getattr(forward_func, "modules", None)
-    last = list(modules())[-1:] if callable(modules) else []
-    return any(isinstance(module, nn.Sigmoid) for module in last)
-
-
-def warn_of_score(
-    score: Score,
-    output: Tensor,
-    inputs: Sequence[Tensor],
-    has_sigmoid: bool = False,
-) -> None:
-    """Warns where an output says that `score` is probably not what is meant.
-
-    Args:
-        score (str or Callable): The transform; a function is taken as meant.
-        output (Tensor): The model's output, `(rows, ...)`.
-        inputs (Sequence[Tensor]): The inputs, whose sizes tell where positions are.
-        has_sigmoid (bool, optional): Whether the model ends in a sigmoid, as far as its
-            modules tell. Then few values between 0 and 1 are enough. Default: False
-    """
-    if score not in ("softmax", "sigmoid"):
-        return
-    values = output.detach().float()
-    # A sigmoid is never 0, where a rectified output often is. Fewer values may be small
-    # logits that lie between 0 and 1 by chance.
-    enough = values[0].numel() > 3 and values.numel() >= MIN_SIGMOIDS
-    enough |= has_sigmoid
-    inside = ((values > 0) & (values <= 1)).all() & enough
-    sigmoids, *shares = torch.stack([inside, *_add_up_to_one(values)]).tolist()
-    if any(shares):
-        warn_user(
-            f"The model's outputs already are probabilities, and a further {score} "
-            'flattens them. Use score="identity".'
-        )
-    elif sigmoids:
-        warn_user(
-            "The model's outputs all lie between 0 and 1, as those of a sigmoid do, "
-            f"and a {score} flattens them. If they are probabilities, use "
-            'score="identity".'
-        )
-    elif score == "softmax" and not _classes_first(output.shape, inputs):
-        warn_user(
-            f"The softmax goes over the {output.shape[1]} entries of dimension 1 of "
-            f"the model's output, which has the shape {tuple(output.shape)}. If the "
-            "classes are in the last dimension, use "
-            "score=lambda output: output.softmax(-1)."
-        )
-
-
-def _add_up_to_one(values: Tensor) -> list[Tensor]:
-    """Returns whether values are shares, for each dimension that may be the classes."""
-    dims = [dim for dim in {1, values.dim() - 1} if 0 < dim < values.dim()]
-    sums = [values.sum(dim) for dim in dims if values.shape[dim] > 1]
-    inside = (values >= 0).all()
-    return [inside & ((total - 1).abs() < 1e-3).all() for total in sums]
-
-
 def _check_classes(output: Tensor) -> None:
     if output.dim() < 2 or output.shape[1] < 2:
         last = "score=lambda output: output.softmax(-1) for classes that come last, "
@@ -402,33 +311,3 @@ def _check_classes(output: Tensor) -> None:
             'score="sigmoid" for a single logit or score="identity" for the output '
             "itself."
         )
-
-
-def _classes_first(shape: torch.Size, inputs: Sequence[Tensor]) -> bool:
-    """Returns whether dimension 1 of an output probably holds the classes.
-
-    It does in `(N, classes)`, and in `(N, classes, *spatial)` of a segmentation, which
-    has as many dimensions as an input. With two spatial dimensions or more it is taken
-    for one unless the sizes in front of the last one have the proportions of the input
-    and those behind the classes have not: `(N, H, W, classes)`. With one spatial
-    dimension the last size must be that of the input, or between it and the number of
-    classes: else it is `(N, steps, classes)`. An output of any other number of
-    dimensions, as `(N, anchors, 4 + classes)` for images, holds steps or anchors.
-    """
-    if shape[2:].numel() == 1:
-        return True
-    for spatial in (x.shape[2:] for x in inputs if x.dim() == len(shape)):
-        if len(spatial) == 1:
-            right = shape[2] == spatial[0] or shape[1] <= shape[2] <= spatial[0]
-        else:
-            last = alike(shape[1:-1], spatial) and not alike(shape[2:], spatial)
-            right = not last
-        if right:
-            return True
-    return False
-
-
-def alike(sizes: Sequence[int], others: Sequence[int]) -> bool:
-    """Returns whether two shapes have the same proportions, but for rounding."""
-    ratios = [n / m for n, m in zip(sizes, others, strict=True)]
-    return max(ratios) < 1.2 * min(ratios)

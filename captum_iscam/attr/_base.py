@@ -18,19 +18,14 @@ from captum_iscam._utils.captum_compat import (
     PerturbationAttribution,
     format_output,
 )
-from captum_iscam._utils.forward import (
-    Baselines,
-    Score,
-    TargetScore,
-    at_least_single,
-    score_transform,
-)
+from captum_iscam._utils.forward import Baselines, TargetScore, at_least_single
 from captum_iscam._utils.inputs import (
     Batch,
     batch_axis_named,
     check_inputs,
     require_positions,
 )
+from captum_iscam._utils.scores import Score, score_transform
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating
@@ -218,9 +213,11 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             seen = self._each_layer(lambda layer: self._see(layer, task))
             if isinstance(seen, list):
                 both = [self._explain(one, task) for one in seen]
+                task.score.warn_of_range()
                 maps, deltas = [one[0] for one in both], [one[1] for one in both]
                 return (maps, deltas) if return_convergence_delta else maps
             found = self._explain(seen, task)
+            task.score.warn_of_range()
             return found if return_convergence_delta else found[0]
 
     def _see(self, layer: nn.Module, task: Task) -> Seen:

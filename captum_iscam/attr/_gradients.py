@@ -30,14 +30,9 @@ from captum_iscam._utils.captum_compat import (
     LayerAttribution,
     format_output,
 )
-from captum_iscam._utils.forward import (
-    Baselines,
-    Score,
-    TargetScore,
-    at_least_single,
-    score_transform,
-)
+from captum_iscam._utils.forward import Baselines, TargetScore, at_least_single
 from captum_iscam._utils.inputs import Batch, batch_axis_named, check_inputs
+from captum_iscam._utils.scores import Score, score_transform
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import require_floating

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from captum_iscam._utils.forward import alike
 from captum_iscam._utils.hooks import Taken
+from captum_iscam._utils.scores import alike
 from captum_iscam._utils.warn import warn_user
 
 _SPATIAL = {1: "T", 2: "HW", 3: "THW"}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.captum_compat import log_usage
-from captum_iscam._utils.forward import Score
+from captum_iscam._utils.scores import Score
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_choice
 from captum_iscam._utils.warn import warn_of_examples

@@ -18,8 +18,9 @@ from captum_iscam._utils.captum_compat import (
     format_output,
     log_usage,
 )
-from captum_iscam._utils.forward import Baselines, Score, at_least_single
+from captum_iscam._utils.forward import Baselines, at_least_single
 from captum_iscam._utils.inputs import Batch, batch_axis_named, check_inputs
+from captum_iscam._utils.scores import Score
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam.attr._base import (

@@ -17,11 +17,9 @@ from captum_iscam._utils.captum_compat import (
 )
 from captum_iscam._utils.forward import (
     Baselines,
-    Score,
     TargetScore,
     at_least_single,
     copied,
-    score_transform,
 )
 from captum_iscam._utils.inputs import (
     Batch,
@@ -30,6 +28,7 @@ from captum_iscam._utils.inputs import (
     require_positions,
     rows_of,
 )
+from captum_iscam._utils.scores import Score, score_transform
 from captum_iscam._utils.steadiness import (
     differ,
     require_finite_ends,
@@ -208,6 +207,7 @@ class RISE(PerturbationAttribution):
             passes = n_masks * batch.num_examples
             with progress_bar(self.get_name(), show_progress, passes) as bar:
                 sums = weighted_sums(batch, masks, score, found, chunks, bar.update)
+            score.warn_of_range()
         maps = tuple(
             warn_of_zero_maps(
                 total.div_(n_masks * kept),

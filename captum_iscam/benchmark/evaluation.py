@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_iscam._utils.batching import synchronize
-from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.hooks import count_passes
+from captum_iscam._utils.scores import score_transform
 from captum_iscam._utils.user_code import user_code
 from captum_iscam.benchmark.dataloader import Loaded, Preprocessed
 from captum_iscam.benchmark.degradation import degraded_maps, orders_of

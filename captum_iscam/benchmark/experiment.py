@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from captum_iscam._utils.forward import score_transform
+from captum_iscam._utils.scores import score_transform
 from captum_iscam.benchmark.claims import Claims
 from captum_iscam.benchmark.dataset import DataSet
 from captum_iscam.benchmark.degradation import judges_maps

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.files import sha256
-from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.images import UnreadableImageError, read_image
 from captum_iscam._utils.progress import progress
+from captum_iscam._utils.scores import score_transform
 from captum_iscam._utils.user_code import user_code
 from captum_iscam._utils.validation import as_device
 from captum_iscam.cli import record

@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.batching import Chunks
-from captum_iscam._utils.forward import (
-    Baselines,
-    Score,
-    TargetScore,
-)
+from captum_iscam._utils.forward import Baselines, TargetScore
 from captum_iscam._utils.inputs import Batch, check_inputs
+from captum_iscam._utils.scores import Score
 from captum_iscam._utils.target import Target, in_integers, several_targets
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import as_count, require_finite, require_floating
@@ -213,6 +210,7 @@ class MetricInputs:
             lambda row: f"the pass of an input made from example {examples[row]}",
         )
         self._steadiness.finish()
+        self._score.warn_of_range()
 
     def scores(self, count: int, *perturbations: Perturbation) -> list[Tensor]:
         """Returns the scores of `count` perturbed inputs of each example, `(N, count)`.

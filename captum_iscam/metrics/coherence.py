@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.forward import Baselines, Score
+from captum_iscam._utils.forward import Baselines
+from captum_iscam._utils.scores import Score
 from captum_iscam._utils.target import Target
 from captum_iscam.metrics._base import (
     ExplanationFunc,

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.forward import Baselines, Score, at_least_single
+from captum_iscam._utils.forward import Baselines, at_least_single
 from captum_iscam._utils.inputs import rows_of
+from captum_iscam._utils.scores import Score
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_number, require_flags
 from captum_iscam.metrics._base import (

@@ -9,8 +9,9 @@ import captum.metrics
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.forward import Baselines, Score
+from captum_iscam._utils.forward import Baselines
 from captum_iscam._utils.inputs import rows_of
+from captum_iscam._utils.scores import Score
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import (
     as_number,

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_iscam._utils.forward import Baselines, Score, at_least_single
+from captum_iscam._utils.forward import Baselines, at_least_single
 from captum_iscam._utils.inputs import check_baseline, rows_of
+from captum_iscam._utils.scores import Score
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_integer, require_flags
 from captum_iscam.metrics._base import Inputs, MetricInputs, ScoredModel, metric

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.forward import Score
+from captum_iscam._utils.scores import Score
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_number, require_floating
 from captum_iscam.metrics._base import Inputs, MetricInputs, ScoredModel, metric

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_iscam._utils.forward import Score, at_least_single
+from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.scores import Score
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_number, as_sequence, check_generator
 from captum_iscam._utils.warn import warn_user

@@ -9,12 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.forward import (
-    Score,
-    at_least_single,
-    score_transform,
-    warn_of_score,
-)
+from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.scores import Score, score_transform, warn_of_score
 from captum_iscam.targets.model_score import ModelScore
 
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_iscam._utils.forward import at_least_single, warn_of_score
+from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.scores import warn_of_score
 from captum_iscam._utils.validation import as_integer
 from captum_iscam.targets.model_score import ModelScore
 

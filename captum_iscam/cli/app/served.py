@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_iscam._utils.forward import score_transform
 from captum_iscam._utils.images import UnreadableImageError, picture_in, read_image
+from captum_iscam._utils.scores import score_transform
 from captum_iscam.benchmark.explained_models import (
     ExplainedModel,
     load_explained_model,
