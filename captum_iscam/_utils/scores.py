@@ -152,12 +152,14 @@ class OutputRange:
 
     def warn(self) -> None:
         """Warns where the outputs are those of a sigmoid; this waits."""
-        if self._ends is None or self._rows < MIN_ROWS:
+        if self._ends is None:
             return
         low, high = self._ends
         inside = (low > 0).all() & (high <= 1).all()
         wide = (low.min() < 0.05) & (high.max() > 0.95)
-        if bool((inside & wide & ((low < 0.25) & (high > 0.75)).any()).item()):
+        found = inside & wide & ((low < 0.25) & (high > 0.75)).any()
+        # Asked of few rows too: the host waits as often for them.
+        if bool(found.item()) and self._rows >= MIN_ROWS:
             _warn_of_sigmoids(self._score)
 
 
