@@ -48,6 +48,7 @@ from captum_iscam.attr._layer import (
 )
 from captum_iscam.attr._layout import warn_of_axes
 from captum_iscam.attr._masking import masked_inputs
+from captum_iscam.attr._row_order import layer_rows, sample, warn_of_order
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
 Attributions = Tensor | tuple[Tensor, ...]
@@ -248,10 +249,15 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
     def _explain(self, seen: Seen, task: Task) -> tuple[Attributions, Attributions]:
         """Returns the maps, and how far each may be off."""
         maps, deltas = [], []
+        of_input, count = task.attribute_to_layer_input, task.batch.num_examples
         for activations in seen.maps:
-            channels = Channels(
-                activations, task.batch, task.score, task.chunks, seen.input_score
-            )
+            with layer_rows(seen.layer, of_input, self.forward_func) as rows:
+                channels = Channels(
+                    activations, task.batch, task.score, task.chunks, seen.input_score
+                )
+            if not task.score.warned:
+                # Baselines and inputs in turn.
+                warn_of_order(rows, sample(seen.outputs), count, every=2)
             found = channels.weigh(
                 task.scheme, partial(progress_bar, self.get_name(), task.show_progress)
             )

@@ -207,10 +207,10 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                     attribute_to_layer_input,
                 )
                 self._accumulate(totals, chunk, seen, batch)
-                steady.note(chunk, seen.scores)
+                steady.note(chunk, seen)
 
             chunks.run(count * len(perturbations), body)
-            steady.score_alone()
+            steady.score_alone(layer, attribute_to_layer_input)
             maps = totals.maps()
             steady.check()
             return cast(Attributions, format_output(len(maps) > 1, maps))

@@ -14,7 +14,7 @@ cost of a method of one pass, so gradient methods compare what they have:
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_iscam._utils.batching import is_out_of_memory
 from captum_iscam._utils.forward import TargetScore, at_least_single
@@ -23,7 +23,9 @@ from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.steadiness import differ, warn_of_unsteady
 from captum_iscam._utils.warn import warn_user
 from captum_iscam.attr._error import NearOne
+from captum_iscam.attr._layer import LayerPass
 from captum_iscam.attr._perturbations import Chunk, Perturbations
+from captum_iscam.attr._row_order import layer_rows, sample, warn_of_order
 
 _ALONE = 0.02
 """Share of the largest logit by which one row alone may differ from it among others.
@@ -52,6 +54,7 @@ class Steadiness:
         self._near_one = NearOne(score, len(perturbations))
         self._done = False
         self._last: Tensor | None = None
+        self._alone: list[Tensor] = []
 
     def note_first(self, output: Tensor) -> None:
         """Keeps the scores of the first pass, in copies: models reuse their memory."""
@@ -68,16 +71,17 @@ class Steadiness:
         self._size = size.to(self._first).expand_as(self._first)
         self._found = torch.zeros_like(self._first)
 
-    def note(self, chunk: Chunk, scores: Tensor) -> None:
+    def note(self, chunk: Chunk, seen: LayerPass) -> None:
         """Keeps the scores of a pass with gradients, those of the last perturbation."""
-        scores = scores.detach().view(chunk.stop - chunk.start, -1)
+        scores = seen.scores.detach().view(chunk.stop - chunk.start, -1)
+        self._shown = sample(seen.values())
         self._near_one.note(chunk.examples(scores.device), scores)
         before = self._rows - len(self._found)
         start, stop = (max(0, row - before) for row in (chunk.start, chunk.stop))
         if stop > start:
             self._found[start:stop] = scores[start - stop :].to(self._found)
 
-    def score_alone(self) -> None:
+    def score_alone(self, layer: nn.Module, of_input: bool) -> None:
         """Scores the last row alone, unless the first pass did, or it was warned of."""
         training = getattr(self._score.forward_func, "in_training_mode", False)
         self._done = self._done or self._score.warned or training
@@ -86,7 +90,11 @@ class Steadiness:
         count = self._batch.num_examples
         chunk = Chunk(self._perturbations, self._rows - 1, self._rows, count)
         try:
-            with torch.no_grad(), eager_passes:
+            with (
+                torch.no_grad(),
+                eager_passes,
+                layer_rows(layer, of_input) as self._alone,
+            ):
                 alone = self._score(chunk.inputs(), chunk.examples(self._batch.device))
         except (RuntimeError, ValueError) as error:
             if is_out_of_memory(error):
@@ -113,3 +121,6 @@ class Steadiness:
             alone = differ(self._last, last, self._size[-1:], self._batch, _ALONE)
             which[-1] |= alone[0]
         warn_of_unsteady(self._score, which)
+        if not self._score.warned:
+            count = self._batch.num_examples
+            warn_of_order(self._alone, self._shown[-count:], count)

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
-from captum_iscam._utils.interpolate import scale
+from captum_iscam._utils.interpolate import is_stretched, scale
 from captum_iscam._utils.validation import as_integer, as_sequence, require_floating
+from captum_iscam._utils.warn import warn_user
 
 Attributions = Tensor | tuple[Tensor, ...]
 
@@ -94,6 +95,7 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
         )
     if spatial == size:
         return maps
+    _warn_of_turned(spatial, size)
     changed = [(dim, n) for dim, n in enumerate(size, 2) if n != maps.shape[dim]]
     values = _in_double(maps)
     factor = unit_factor(values)
@@ -107,6 +109,18 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     low, high = values.amin(over, keepdim=True), values.amax(over, keepdim=True)
     resized = whole.double().div_(total).div_(factor).clamp_(low, high)
     return _as(resized, maps)
+
+
+def _warn_of_turned(spatial: tuple[int, ...], size: tuple[int, ...]) -> None:
+    """Warns of a map whose rows are probably the columns of the input."""
+    if len(size) != 2 or not is_stretched(spatial, size):
+        return
+    if not is_stretched(spatial[::-1], size):
+        warn_user(
+            f"attributions of {spatial[0]} x {spatial[1]} are stretched over an input "
+            f"of {size[0]} x {size[1]}, which they fit with rows and columns "
+            "exchanged. If they are, pass attributions.transpose(2, 3).",
+        )
 
 
 def _interpolate(values: Tensor, dim: int, length: int) -> Tensor:

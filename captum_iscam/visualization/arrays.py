@@ -233,16 +233,10 @@ def as_map(values: Tensor | Array, image: Tensor, title: str, rank: int) -> Tens
 
 
 def warn_of_stretching(values: Tensor, size: Sequence[int], title: str) -> None:
-    """Warns where map and image cannot be of one shape.
-
-    A layer's side is the image's over its stride, except for rounding and padding: of
-    a square map the image's sides differ by less than one stride.
-    """
+    """Warns where map and image cannot be of one shape."""
     height, width = values.shape[2:]
     high, wide = size
-    spare = 0 if height == width else 1
-    flat = (height - 1) * wide > high * (width + spare)
-    if not (flat or (width - 1) * high > wide * (height + spare)):
+    if not interpolate.is_stretched((height, width), (high, wide)):
         return
     warn_user(
         f"The map {title!r} of {height} x {width} is stretched over an image of "

@@ -297,3 +297,38 @@ def test_sequences_of_every_type_are_taken(x, size):
     assert boxes_to_masks([[[0, 0, 2, 2]]], size).shape == (1, 1, 32, 32)
     shares = [20, 50.0] if isinstance(size, list) else size
     assert road(Colour(), x, maps, 1, percentiles=shares).isfinite()
+
+
+class Sorting(nn.Module):
+    """Sorts its inputs by brightness, as others do by length."""
+
+    def __init__(self, kept):
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Softplus())
+        self.head = nn.Linear(8, 3)
+        self.kept = kept
+        self.eval()
+
+    def forward(self, x):
+        bright = x.flatten(1).sum(1)
+        order = torch.arange(len(x)) if self.kept else bright.argsort(descending=True)
+        return self.head(self.features(x[order]).mean((2, 3)))[order.argsort()]
+
+
+# The others show the model other inputs than the layer's, or one at a time.
+NOTICING = ("score-cam", "is-cam", "ss-cam", "poly-cam", "grad-cam++", "layer-cam")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("name", NOTICING)
+def test_a_model_that_sorts_its_inputs_is_noticed(name, kept):
+    net = Sorting(kept)
+    x = torch.rand(3, 3, 12, 12) * torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1)
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        METHODS[name].attribute(net, net.features, x, [0] * 3, Options(n_samples=2))
+
+    said = any("changes places with another input" in str(w.message) for w in found)
+    assert said != kept

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 
@@ -88,6 +90,18 @@ def test_what_is_no_map_is_refused(maps, match):
 def test_maps_that_fit_neither_layer_nor_input_are_refused(size):
     with pytest.raises(ValueError, match=r"layer's size or of the input's size"):
         resize(torch.zeros(1, 1, 4, 4), size)
+
+
+def test_maps_with_rows_and_columns_exchanged_are_noticed():
+    with pytest.warns(UserWarning, match=r"4 x 8 .* 20 x 10, .*transpose\(2, 3\)"):
+        resize(torch.rand(1, 1, 4, 8), (20, 10))
+
+
+@pytest.mark.parametrize("size", [(8, 16), (8, 8), (9, 15), (4, 160)])
+def test_maps_of_other_shapes_are_not_warned_of(size):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resize(torch.rand(1, 1, 4, 8), size)
 
 
 def test_mean_ranks_are_shared_among_equal_values_row_by_row():
