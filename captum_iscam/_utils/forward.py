@@ -205,7 +205,7 @@ class TargetScore:
             scored = self._of_classes(scored)
         check_range(self.target, scored)
         ends = ends_in_sigmoid(self.forward_func)
-        if not warn_of_score(self.score, output, inputs, ends):
+        if warn_of_score(self.score, output, inputs, ends):
             self._range = OutputRange(self.score)
         self._checked = True
 

@@ -78,7 +78,7 @@ def warn_of_score(
 ) -> bool:
     """Warns where an output says that `score` is probably not what is meant.
 
-    Returns whether it did.
+    Returns whether further passes may show that the outputs are those of a sigmoid.
 
     Args:
         score (str or Callable): The transform; a function is taken as meant.
@@ -94,14 +94,14 @@ def warn_of_score(
     # logits that lie between 0 and 1 by chance.
     enough = values[0].numel() > 3 and values.numel() >= MIN_SIGMOIDS
     enough |= has_sigmoid
-    inside = ((values > 0) & (values <= 1)).all() & enough
-    sigmoids, *shares = torch.stack([inside, *_add_up_to_one(values)]).tolist()
+    inside = ((values > 0) & (values <= 1)).all()
+    all_inside, *shares = torch.stack([inside, *_add_up_to_one(values)]).tolist()
     if any(shares):
         warn_user(
             f"The model's outputs already are probabilities, and a further {score} "
             'flattens them. Use score="identity".'
         )
-    elif sigmoids:
+    elif all_inside and enough:
         _warn_of_sigmoids(score)
     elif score == "softmax" and not _classes_first(output.shape, inputs):
         warn_user(
@@ -111,8 +111,8 @@ def warn_of_score(
             "score=lambda output: output.softmax(-1)."
         )
     else:
-        return False
-    return True
+        return bool(all_inside)
+    return False
 
 
 def _warn_of_sigmoids(score: Score) -> None:

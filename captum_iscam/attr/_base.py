@@ -214,11 +214,9 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             seen = self._each_layer(lambda layer: self._see(layer, task))
             if isinstance(seen, list):
                 both = [self._explain(one, task) for one in seen]
-                task.score.warn_of_range()
                 maps, deltas = [one[0] for one in both], [one[1] for one in both]
                 return (maps, deltas) if return_convergence_delta else maps
             found = self._explain(seen, task)
-            task.score.warn_of_range()
             return found if return_convergence_delta else found[0]
 
     def _see(self, layer: nn.Module, task: Task) -> Seen:
@@ -271,6 +269,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             if task.return_convergence_delta:
                 delta = relative_error(delta, maps[-1])
             deltas.append(delta if task.score.num_targets else delta.squeeze(1))
+        task.score.warn_of_range()
         several = len(maps) > 1
         return (
             cast(Attributions, format_output(several, tuple(maps))),
