@@ -68,7 +68,8 @@ def warn_of_order(
         found (list[Tensor]): Samples of passes of the last examples, or of all.
         before (Tensor): That of all of them before, in the order of the inputs.
         count (int): How many examples there are.
-        every (int, optional): Each how manieth row is that of an example. Default: 1
+        every (int, optional): How many rows each example has, the last its own.
+            Default: 1
     """
     if len({part.shape[1:] for part in (before, *found)}) > 1:
         return
