@@ -79,7 +79,9 @@ def add_score(group: argparse._ActionsContainer) -> None:
 def add_device(group: argparse._ActionsContainer) -> None:
     """Adds the option that names the device."""
     group.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: auto)",
     )
 
 
