@@ -239,10 +239,10 @@ def compare(channels: Recorded, scheme: WeightingScheme, reference: Tensor) -> l
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         weights = channels.weigh_recorded(scheme)
-    found = channels.map_of(weights.values)
+        found = channels.map_of(weights.values)
+        delta = relative_error(weights.squared_error, found.view(1, 1, -1))
     norm = reference.norm()
     factor = (found @ reference) / found.square().sum().clamp(min=1e-300)
-    delta = relative_error(weights.squared_error, found.view(1, 1, -1))
     return [
         float((found - reference).norm() / norm),
         float((factor * found - reference).norm() / norm),
