@@ -197,7 +197,7 @@ class TargetScore:
         rows = len(inputs[0])
         self._check_output(output, rows)
         if self.score == "softmax":
-            _check_classes(output)
+            check_classes(output)
         scored = self._scored(output, rows)
         if self.num_targets is None:
             check_dims(self.target, scored)
@@ -302,7 +302,8 @@ def _check_floating(name: str, output: Tensor) -> None:
     require_floating(f"{name}'s output", output, f"Return {repair}.")
 
 
-def _check_classes(output: Tensor) -> None:
+def check_classes(output: Tensor) -> None:
+    """Raises where a softmax over dimension 1 would be 1 everywhere."""
     if output.dim() < 2 or output.shape[1] < 2:
         last = "score=lambda output: output.softmax(-1) for classes that come last, "
         raise ValueError(

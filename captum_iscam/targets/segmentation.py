@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.forward import at_least_single
+from captum_iscam._utils.forward import at_least_single, check_classes
 from captum_iscam._utils.scores import Score, score_transform, warn_of_score
 from captum_iscam.targets.model_score import ModelScore
 
@@ -47,7 +47,7 @@ def segmentation(
     Raises:
         TypeError: If the region is not boolean.
         ValueError: If the region is empty; when called, if it does not have the size of
-            the output, or the class is not there.
+            the output, the class is not there, or "softmax" is of one class alone.
 
     Examples::
 
@@ -85,6 +85,8 @@ class _RegionScore:
         region = self.region
         where = _rows_of(args[-1], maps) if region is None else _shared(region, maps)
         if not self.seen:
+            if self.score == "softmax":
+                check_classes(maps)
             # The maps have the sizes of a segmentation, whatever the input's.
             warn_of_score(self.score, maps, [maps])
             self.seen = True

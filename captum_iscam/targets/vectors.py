@@ -176,7 +176,14 @@ class _SimilarityScore:
                 f"embeddings, got {self.shape}. Pass that of one example."
             )
         reference = self.reference.to(rows).unsqueeze(0)
-        return F.cosine_similarity(rows, reference, dim=1)
+        # Of unit size, since squares of very small or large numbers leave the range.
+        return F.cosine_similarity(_scaled(rows), _scaled(reference), dim=1)
+
+
+def _scaled(rows: Tensor) -> Tensor:
+    """Returns rows whose largest number is 1, and rows of zeros as they are."""
+    size = rows.detach().abs().amax(1, keepdim=True)
+    return rows / torch.where(size > 0, size, 1)
 
 
 def as_rows(output: Any) -> Tensor:

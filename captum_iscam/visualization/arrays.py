@@ -140,7 +140,10 @@ def denormalize(
 def as_tensor(image: ImageLike) -> Tensor:
     """Returns an image, signal or volume as a tensor, colours in front."""
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        if image.mode[0] not in "IF":
+            colours = from_array(np.asarray(image.convert("RGB")))
+            return colours.permute(2, 0, 1)
+        image = np.asarray(image)  # which `convert` would clip to 8 bits
     if isinstance(image, np.ndarray):
         values = from_array(image)
         if values.dim() == 3 and values.shape[-1] in (1, 3):

@@ -82,6 +82,12 @@ class Style:
                 f"alpha_overlay must be from 0 to 1, got {self.alpha_overlay!r}. "
                 f"The default is {ALPHA}."
             )
+        share = as_number(self.outlier_perc)
+        if share is None or not 0 <= share <= 100:
+            raise ValueError(
+                f"outlier_perc must be from 0 to 100, got {self.outlier_perc!r}. "
+                "The default is 2.0."
+            )
         _colour_map(self._cmap)
         if self.vmin is None and self.vmax is None:
             return
@@ -192,7 +198,8 @@ class Style:
             plt_fig_axis=(figure, panel),
             outlier_perc=_NO_OUTLIERS
             if self.limits
-            else max(self.outlier_perc, _NO_OUTLIERS),
+            # Captum's scale is the smallest outlier, 0 if all values are outliers.
+            else min(max(self.outlier_perc, _NO_OUTLIERS), 100 - _NO_OUTLIERS),
             cmap=self._cmap,
             use_pyplot=False,
         )

@@ -131,6 +131,15 @@ def test_segmentation_of_a_tensor_and_another_key():
     torch.testing.assert_close(plain, named(x))
 
 
+def test_a_softmax_of_one_class_is_no_score_of_a_segmentation():
+    model, x = torch.nn.Conv2d(3, 1, 1).eval(), torch.rand(2, 3, 4, 4)
+    region = torch.ones(4, 4, dtype=torch.bool)
+
+    with pytest.raises(ValueError, match='score must not be "softmax" for fewer'):
+        segmentation(model, 0, region)(x)
+    assert segmentation(model, 0, region, score="sigmoid")(x).max() < 16
+
+
 def test_what_segmentation_refuses():
     model, x = Segmenter().double(), images()
     empty, whole = torch.zeros(6, 7) > 0, torch.ones(6, 7) > 0
@@ -366,6 +375,23 @@ def test_similarity_is_the_cosine(net, flat):
     expected = (net(x) @ reference) / (net(x).norm(dim=1) * reference.norm())
     torch.testing.assert_close(scores, expected)
     check(similarity(net, reference), net.features, x)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_similarity_does_not_depend_on_scale(scale):
+    rows = torch.rand(2, 5, generator=torch.Generator().manual_seed(0))
+    reference = torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0])
+    expected = similarity(lambda z: z, reference)(rows)
+
+    torch.testing.assert_close(
+        similarity(lambda z: z, scale * reference)(rows), expected
+    )
+    torch.testing.assert_close(
+        similarity(lambda z: z, reference)(scale * rows), expected
+    )
+    graded = (scale * rows).requires_grad_()
+    similarity(lambda z: z, reference)(graded).sum().backward()
+    assert graded.grad.isfinite().all()
 
 
 def test_an_embedding_is_most_like_itself(net):

@@ -89,6 +89,24 @@ def test_forms_of_an_image_are_drawn_alike(as_given):
     np.testing.assert_allclose(shown, image.permute(1, 2, 0) / 255, atol=1e-6)
 
 
+def test_pictures_of_more_than_8_bits_are_not_clipped():
+    ramp = np.linspace(0, 1, 60, dtype=np.float32)[None].repeat(40, 0)
+
+    shown = display_image(Image.fromarray(ramp))
+
+    np.testing.assert_allclose(shown[..., 0], ramp)
+    for kind in (np.uint16, np.int32):
+        with pytest.raises(ValueError, match="image must lie in"):
+            display_image(Image.fromarray((ramp * 65535).astype(kind)))
+
+
+@pytest.mark.parametrize("height", [1, 3])
+def test_colours_of_a_flat_picture_come_last(height):
+    picture = Image.fromarray(np.full((height, 20, 3), 255, np.uint8))
+
+    assert display_image(picture).shape == (height, 20, 3)
+
+
 @pytest.mark.parametrize("as_given", [torch.Tensor.numpy, lambda grey: grey])
 def test_a_grey_image_needs_no_channel(as_given):
     grey = torch.rand(8, 9)

@@ -184,6 +184,8 @@ def test_maps_that_are_not_finite_are_refused(bad):
         ({"sign": "plus"}, "sign must be one of .* got 'plus'"),
         ({"vmin": 0.5}, "vmax must be above vmin"),
         ({"alpha_overlay": 1.5}, "alpha_overlay must be from 0 to 1, got 1.5"),
+        ({"outlier_perc": 150}, "outlier_perc must be from 0 to 100, got 150"),
+        ({"outlier_perc": float("nan")}, "outlier_perc must be from 0 to 100"),
         ({"cmap": "jett"}, "cmap must be the name .* got 'jett'"),
         ({"vmin": 2.0, "vmax": 1.0}, "vmax must be above vmin, got vmin 2.0"),
     ],
@@ -191,6 +193,16 @@ def test_maps_that_are_not_finite_are_refused(bad):
 def test_unknown_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         visualize(GREY, {"map": corner()}, **options)
+
+
+@pytest.mark.parametrize("share", [0, 100])
+def test_a_map_of_one_place_is_drawn_with_any_share_of_outliers(share):
+    lone = torch.zeros(1, 1, 4, 6)
+    lone[..., 1, 2] = 1.0
+
+    figure = visualize(GREY, {"map": lone}, outlier_perc=share)
+
+    assert len(figure.axes) == 2
 
 
 def test_a_batch_of_maps_is_refused():
