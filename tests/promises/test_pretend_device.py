@@ -111,7 +111,11 @@ GRADIENT_METHODS = {
     "xgrad-cam": (LayerXGradCAM, {}),
     "grad-cam of tokens": (METHODS["grad-cam"].of_tokens, {}),
 }
-OF_A_TARGET = {**SCORE_METHODS, **GRADIENT_METHODS}
+OF_A_TARGET = {
+    **SCORE_METHODS,
+    **GRADIENT_METHODS,
+    "finer-cam": (METHODS["finer-cam"].attribution, {}),
+}
 NOISY = (LayerSmoothedScoreCAM, LayerSmoothGradCAMPlusPlus, RISE)
 DRAWS = {"ss-cam": 2}  # a field for each pair of samples
 

@@ -194,6 +194,19 @@ def test_the_stages_of_a_network_are_its_last_layers_of_each_size(name, expected
     assert [names[layer] for layer in found] == expected.split()
 
 
+def test_the_finest_stage_of_a_resnet_has_56_positions_a_side():
+    model = get_model("resnet18").eval()
+    sizes = []
+
+    for layer in stages(model, model.layer4, torch.rand(1, 3, 224, 224)):
+        layer.register_forward_hook(
+            lambda module, given, output: sizes.append(output.shape[2:])
+        )
+    model(torch.rand(1, 3, 224, 224))
+
+    assert [tuple(size) for size in sizes] == [(n, n) for n in (56, 28, 14, 7)]
+
+
 def test_a_layer_that_does_not_run_or_has_no_maps_stands_alone():
     model, inputs = build("googlenet")
 
