@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
@@ -102,5 +103,5 @@ def _lines_of(file: Path) -> list[str]:
             f"images after @ must be a list of paths as text, got {str(file)!r}, which "
             f"holds other bytes. {repair}"
         )
-    text = os.fsdecode(content)
+    text = os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
     return [line for line in text.splitlines() if line.strip()]

@@ -21,6 +21,7 @@ from captum_iscam.cli.values import (
     path,
     port,
     positive,
+    resolution,
     seed,
 )
 
@@ -121,11 +122,11 @@ def _add_look(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--dpi",
-        type=positive,
+        type=resolution,
         default=120,
         metavar="N",
         help="dots per inch of the pictures with panels, each of which is about 2.5 "
-        "inches wide (default: %(default)s)",
+        "inches wide; at least 20 (default: %(default)s)",
     )
     group.add_argument(
         "--cmap",

@@ -45,6 +45,15 @@ def port(text: str) -> int:
     return int(text)
 
 
+def resolution(text: str) -> int:
+    """Returns dots per inch at which text can be drawn."""
+    if not text.isdecimal() or int(text) < 20:
+        raise argparse.ArgumentTypeError(
+            f"must be an integer of at least 20, got {text!r}"
+        )
+    return int(text)
+
+
 def not_negative(text: str) -> int:
     """Returns an integer of at least 0."""
     if not text.isdecimal():

@@ -156,7 +156,8 @@ def test_resolution_colours_and_opacity_are_chosen(explain, tmp_path):
     [
         (["--cmap", "magic"], "cmap must be the name of a colour map of matplotlib"),
         (["--alpha", "1.5"], "must be from 0 to 1, got '1.5'"),
-        (["--dpi", "0"], "must be an integer of at least 1, got '0'"),
+        (["--dpi", "0"], "must be an integer of at least 20, got '0'"),
+        (["--dpi", "19"], "must be an integer of at least 20, got '19'"),
         (["--panels", "none"], "--panels"),
         (["--format", "gif"], "--format"),
     ],

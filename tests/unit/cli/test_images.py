@@ -56,6 +56,12 @@ def test_patterns_and_lists_and_files_give_each_image_once(photographs):
     assert [os.fspath(f) for f in files[1:]] == ["b.jpg", "inner/c.jpeg", "gone.jpg"]
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(photographs):
+    (photographs / "list").write_text("b.jpg\n", encoding="utf-8-sig")
+
+    assert find_images([Path("@list")]) == [Path("b.jpg")]
+
+
 def test_a_name_with_the_signs_of_a_pattern_or_a_list_is_a_file(photographs):
     for name in ("[a].jpg", "@b"):
         (photographs / name).touch()
