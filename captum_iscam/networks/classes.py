@@ -17,8 +17,9 @@ _FORMS = (
     'JSON: ["cat", "dog"], {"0": "cat", "1": "dog"} or {"cat": 0, "dog": 1}; or name a '
     "folder with a folder for each class."
 )
-_NUMBERED = re.compile(r"(?P<index>\d+)(?P<mark>\s*[,;:\t]|[.)]?\s)\s*(?P<name>.*)")
-_NUMBER_LAST = re.compile(r"(?P<name>.+?)(?P<mark>\s*[,;\t])\s*(?P<index>\d+)")
+_INDEX = r'(?P<quote>")?(?P<index>\d+)(?(quote)")'
+_NUMBERED = re.compile(_INDEX + r"(?P<mark>\s*[,;:\t]|[.)]?\s)\s*(?P<name>.*)")
+_NUMBER_LAST = re.compile(r"(?P<name>.+?)(?P<mark>\s*[,;\t])\s*" + _INDEX)
 
 
 def read_classes(given: str | Path | Sequence[str]) -> tuple[str, ...]:
@@ -67,7 +68,19 @@ def _from_lines(lines: list[str]) -> list[str]:
             found = [match for match in map(form.fullmatch, rows) if match]
             if len(found) == len(rows) and not _are_names(found):
                 return _in_order((int(row["index"]), _unquoted(row)) for row in found)
+    for form in (_NUMBERED, _NUMBER_LAST):
+        _check_unnumbered(lines, form)
     return lines
+
+
+def _check_unnumbered(lines: list[str], form: re.Pattern[str]) -> None:
+    """Raises if some lines have an index and others have none."""
+    rows = [(line, form.fullmatch(line)) for line in lines]
+    # A space alone may be that of a name, such as "20 km/h".
+    indexed = [line for line, row in rows if row and row["mark"].strip(" .)")]
+    bare = [line for line, row in rows if not row]
+    if indexed and bare:
+        raise ValueError(f"{indexed[0]!r} has an index, {bare[0]!r} has none")
 
 
 def _are_names(found: list[re.Match[str]]) -> bool:
@@ -104,12 +117,23 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _from_json(content: object) -> list[str]:
     if isinstance(content, dict):
+        labels = content.get("id2label")  # as in the config.json of transformers
+        if isinstance(labels, dict):
+            return _from_json(labels)
+        content = {key: _last_name(value) for key, value in content.items()}
         by_index = all(isinstance(value, str) for value in content.values())
         pairs = content.items() if by_index else ((v, k) for k, v in content.items())
         return _in_order((_index(index), str(name)) for index, name in pairs)
     if not isinstance(content, list) or not all(isinstance(n, str) for n in content):
         raise ValueError("neither a list nor an object of names and indices")
     return content
+
+
+def _last_name(value: object) -> object:
+    """Returns the name in a list such as ["n01440764", "tench"], else the value."""
+    if isinstance(value, list) and value and all(isinstance(n, str) for n in value):
+        return value[-1]
+    return value
 
 
 def _in_order(pairs: Iterable[tuple[int, str]]) -> list[str]:

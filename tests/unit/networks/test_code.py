@@ -378,9 +378,15 @@ FORMS = {
     "dots.txt": "0. ant\n1. bee\n2. cat\n3. dog\n4. elk\n",
     "colons.txt": "0: ant\n1: bee\n2: cat\n3: dog\n4: elk\n",
     "tabs.tsv": "ant\t0\nbee\t1\ndog\t3\ncat\t2\nelk\t4\n",
+    "quoted.csv": '"0","ant"\n"1","bee"\n"2","cat"\n"3","dog"\n"4","elk"\n',
+    "quoted_last.csv": '"","x"\n"ant","0"\n"bee","1"\n"cat","2"\n"dog","3"\n"elk","4"',
     "list.json": '["ant", "bee", "cat", "dog", "elk"]',
     "by_index.json": '{"1": "bee", "0": "ant", "2": "cat", "4": "elk", "3": "dog"}',
     "by_name.json": '{"bee": 1, "ant": 0, "cat": 2, "elk": 4, "dog": 3}',
+    "wordnet.json": '{"0": ["n1", "ant"], "1": ["n2", "bee"], "2": ["n3", "cat"], '
+    '"3": ["n4", "dog"], "4": ["n5", "elk"]}',
+    "config.json": '{"hidden_size": 8, "id2label": {"0": "ant", "1": "bee", '
+    '"2": "cat", "3": "dog", "4": "elk"}}',
     "no_suffix": '\ufeff["ant", "bee", "cat", "dog", "elk"]',
 }
 
@@ -432,6 +438,8 @@ def test_names_of_classes_from_folders(code, tmp_path):
         ("1 a\n2 b\n3 c\n4 d\n5 e", "indices are not 0 to 4, once each"),
         ("0,a\n1,b\n1,c\n3,d\n4,e", "indices are not 0 to 4, once each"),
         ("0,x,a\n1,y,b\n2,z,c\n3,x,d\n4,x,e", "'0,x,a' has more than an index"),
+        ("0,a\nb\n2,c\n3,d\n4,e", "'0,a' has an index, 'b' has none"),
+        ("a,0\nb,1\nc\nd,3\ne,4", "'a,0' has an index, 'c' has none"),
         ("0,\n1,\n2,\n3,\n4,", "5 names, 5 of them empty"),
     ],
 )
