@@ -30,8 +30,8 @@ class Interval(NamedTuple):
     Attributes:
         n (Array): Values the mean is taken over.
         mean (Array): Their mean.
-        low (Array): Lower end; NaN for fewer than two values.
-        high (Array): Upper end; NaN for fewer than two values.
+        low (Array): Lower end; NaN for fewer than two values, or huge ones.
+        high (Array): Upper end; NaN for fewer than two values, or huge ones.
     """
 
     n: Array
@@ -74,7 +74,8 @@ def bootstrap(
     centred = np.where(present, values - mean, 0)
     tail = (1 - confidence) / 2
     low, high = np.full((2, values.shape[1]), np.nan)
-    enough = n > 1
+    # Sums that overflow have no interval.
+    enough = (n > 1) & np.isfinite(np.where(present, np.abs(values), 0).sum(0))
     if enough.any():
         shifts = _resampled_means(
             centred[:, enough], present[:, enough], n_resamples, seed

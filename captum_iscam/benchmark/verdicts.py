@@ -34,7 +34,8 @@ class Verdict(NamedTuple):
         mean (float): Mean difference, `method` less `other`, in the metric's unit.
         low (float): Lower end of its 95 % bootstrap interval, not corrected.
         high (float): Upper end.
-        effect (float): The mean in standard deviations of the differences.
+        effect (float): The mean in standard deviations of the differences; NaN where
+            they are all equal up to rounding.
         wins (float): Share of the images on which `method` is better; ties count half.
         p (float): That the means are equal, by the sign-flip test.
         corrected_p (float): The same, corrected for all claims of the file.
@@ -109,6 +110,7 @@ def _values(claim: Claim, results: Results) -> Array:
     return found
 
 
+@np.errstate(over="ignore", invalid="ignore")  # sums of huge values are undecided
 def verdicts(
     claims: Sequence[Claim],
     values: Sequence[Array],
@@ -159,7 +161,7 @@ def _judged(
     known = differences[~np.isnan(differences)]
     interval = bootstrap(differences)
     mean = float(interval.mean[0])
-    deviation = float(known.std(ddof=1)) if len(known) > 1 else np.nan
+    deviation = _deviation(known)
     wanted = claim.direction == "higher"
     if claim.direction == "better":
         wanted = higher_is_better
@@ -179,6 +181,16 @@ def _judged(
         needed=needed,
         **chances._asdict(),
     )
+
+
+def _deviation(known: Array) -> float:
+    """Returns the standard deviation, 0 if it is rounding, NaN if it is undefined."""
+    if len(known) < 2:
+        return np.nan
+    deviation, mean = float(known.std(ddof=1)), float(known.mean())
+    if not np.isfinite(deviation):
+        return np.nan
+    return 0.0 if deviation <= 1e-12 * abs(mean) else deviation
 
 
 def _verdict(n: int, mean: float, wanted: bool, chances: _Chances) -> str:

@@ -111,6 +111,28 @@ def test_equal_methods_are_equivalent():
     assert np.isnan(found.effect)
 
 
+@pytest.mark.parametrize("mean", [0.2, -0.3])
+def test_the_effect_of_equal_differences_is_undefined(mean):
+    other = np.linspace(0, 1, 40)
+    pair = np.stack([other + mean, other], axis=1)
+    assert len({*(pair[:, 0] - pair[:, 1])}) > 1  # by rounding
+
+    (found,) = verdicts([claim()], [pair], [True])
+
+    assert found.verdict == ("holds" if mean > 0 else "refuted")
+    assert np.isnan(found.effect)
+
+
+@pytest.mark.parametrize("signs", [1, (-1.0) ** np.arange(40)])
+def test_differences_whose_sum_overflows_are_undecided(signs):
+    pair = np.stack([1e308 * signs * np.ones(40), np.zeros(40)], axis=1)
+
+    (found,) = verdicts([claim()], [pair], [True])
+
+    assert found.verdict == "undecided"
+    assert np.isnan([found.effect, found.needed]).all()
+
+
 def test_a_metric_without_any_value_is_undecided():
     (found,) = verdicts([claim()], [np.full((50, 2), np.nan)], [True])
 
