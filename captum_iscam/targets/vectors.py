@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.scores import warn_of_score
-from captum_iscam._utils.validation import as_integer
+from captum_iscam._utils.validation import as_integer, as_number
 from captum_iscam.targets.model_score import ModelScore
 
 
@@ -75,7 +76,8 @@ def regression(
         *ModelScore*, with scores `(N,)` in the units of the prediction.
 
     Raises:
-        ValueError: When called, if the model has no such number.
+        ValueError: If `index` is no integer or `toward` no finite number; when called,
+            if the model has no such number.
 
     Examples::
 
@@ -84,7 +86,19 @@ def regression(
         >>> regression(model)(torch.rand(5, 3)).shape
         torch.Size([5])
     """
-    return ModelScore(model, _NumberScore(index, toward))
+    place = as_integer(index)
+    if place is None:
+        raise ValueError(
+            f"index must be an integer, got {index!r}. Pass the index of a number in "
+            "the output, from 0."
+        )
+    value = None if toward is None else as_number(toward)
+    if toward is not None and (value is None or not isfinite(value)):
+        raise ValueError(
+            f"toward must be a finite number or None, got {toward!r}. Pass a value in "
+            "the units of the prediction, such as prediction.item()."
+        )
+    return ModelScore(model, _NumberScore(place, value))
 
 
 def similarity(model: Callable[..., Any], reference: Tensor) -> ModelScore:

@@ -79,7 +79,8 @@ def display_image(
 
     Raises:
         ValueError: If the image has another shape, or values outside [0, 1] after
-            `mean` and `std` were taken back.
+            `mean` and `std` were taken back, or these are not a number per channel, or
+            `std` is not above 0.
         TypeError: If it is of another type.
 
     Examples::
@@ -120,11 +121,10 @@ def denormalize(
             )
         return pixels.double() / 255
     pixels = pixels.double()
-    column = (-1, *[1] * (pixels.dim() - 1))
     if std is not None:
-        pixels = pixels * pixels.new_tensor(std).view(column)
+        pixels = pixels * _per_channel("std", std, pixels)
     if mean is not None:
-        pixels = pixels + pixels.new_tensor(mean).view(column)
+        pixels = pixels + _per_channel("mean", mean, pixels)
     low, high = pixels.min().item(), pixels.max().item()
     if not (low >= -0.01 and high <= 1.01):
         repair = "Pass the mean and std it was normalised with."
@@ -135,6 +135,26 @@ def denormalize(
             f"{repair}"
         )
     return pixels.clamp(0, 1)
+
+
+def _per_channel(name: str, given: Sequence[float], pixels: Tensor) -> Tensor:
+    """Returns a mean or std that multiplies or adds to pixels `(C, *spatial)`."""
+    channels, rule = len(pixels), "" if name == "mean" else " above 0"
+    try:
+        values = torch.as_tensor(given, dtype=pixels.dtype).detach().cpu().flatten()
+    except (TypeError, ValueError, RuntimeError):  # torch's for what are no numbers
+        values = pixels.new_empty(0)
+    # Equal numbers for three colours do for grey images too.
+    if channels == 1 and len(values) == 3 and bool((values == values[0]).all()):
+        values = values[:1]
+    valid = values.isfinite() & ((values > 0) | (name == "mean"))
+    if len(values) not in (1, channels) or not bool(valid.all()):
+        raise ValueError(
+            f"{name} must be one finite number{rule} for each channel of the image, "
+            f"{channels} in all, got {given}. Pass the {name} that it was normalised "
+            "with."
+        )
+    return values.view(-1, *[1] * (pixels.dim() - 1))
 
 
 def as_tensor(image: ImageLike) -> Tensor:

@@ -401,6 +401,15 @@ def test_an_embedding_is_most_like_itself(net):
     assert similarity(lambda z: 0 * net(z), net(x))(x).item() == 0
 
 
+@pytest.mark.parametrize("name", ["index", "toward"])
+@pytest.mark.parametrize("value", [True, "2", float("nan"), [1.0, 2.0]])
+def test_what_regression_refuses(net, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got .*Pass"):
+        regression(net, **{name: value})
+    with pytest.raises(ValueError, match="index must be an integer, got None"):
+        regression(net, None)
+
+
 def test_what_the_vectors_refuse(net):
     x = images()
 

@@ -70,6 +70,21 @@ def test_display_image_refuses_what_is_no_image(image, message):
 
 
 @pytest.mark.parametrize(
+    ("channels", "normalised", "message"),
+    [
+        (3, {"mean": [0.5, 0.5]}, r"mean must be one finite .* 3 in all, got \[0\.5, "),
+        (1, {"mean": [0.4, 0.5, 0.6]}, "mean must be one finite number .* 1 in all"),
+        (3, {"mean": [0.5, "x", 0.5]}, "mean must be one finite number"),
+        (3, {"std": [0.2, 0.0, 0.2]}, "std must be one finite number above 0 for"),
+        (3, {"std": [0.2] * 4}, "std must be one finite number above 0 .* 3 in all"),
+    ],
+)
+def test_a_mean_or_std_that_does_not_fit_is_refused(channels, normalised, message):
+    with pytest.raises(ValueError, match=message):
+        overlay(torch.rand(channels, 8, 9), torch.rand(2, 2), **normalised)
+
+
+@pytest.mark.parametrize(
     "as_given",
     [
         lambda image: image,
