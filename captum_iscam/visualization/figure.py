@@ -80,8 +80,8 @@ def visualize(
     Raises:
         ValueError: If there is nothing to draw, `sign` or `cmap` is unknown,
             `alpha_overlay` is not in [0, 1], `vmin` is not below `vmax`, a map has
-            several channels or holds NaN or infinity, the slice does not exist, or
-            `image` is no image in [0, 1].
+            several channels or holds NaN or infinity, the slice does not exist,
+            `image` is no image in [0, 1], or `mean` or `std` does not fit it.
         TypeError: If an image or a map is of another type, or the maps are no mapping.
 
     Examples::
@@ -169,8 +169,8 @@ def visualize_rows(
     Raises:
         ValueError: If there is nothing to draw, `sign` or `cmap` is unknown,
             `alpha_overlay` is not in [0, 1], `vmin` is not below `vmax`, a map has
-            several channels or holds NaN or infinity, the slice does not exist, or
-            `image` is no image in [0, 1].
+            several channels or holds NaN or infinity, the slice does not exist,
+            `image` is no image in [0, 1], or `mean` or `std` does not fit it.
         TypeError: If an image or a map is of another type, or the maps are no mapping.
 
     Examples::

@@ -68,7 +68,7 @@ def overlay(
     Raises:
         ValueError: If `sign` or `cmap` is unknown, `alpha_overlay` is not in [0, 1],
             `vmin` is not below `vmax`, the map has several channels or holds NaN or
-            infinity, or `image` is no image in [0, 1].
+            infinity, `image` is no image in [0, 1], or `mean` or `std` does not fit it.
         TypeError: If the image or the map is of another type.
 
     Examples::
