@@ -6,8 +6,8 @@
 // 2. The plot (a forest plot) has a row for each method: its name, a line for the interval,
 //    a dot for the mean, and the mean in numbers. The axis spans all intervals.
 // 3. The matrix has a cell for each pair: the share of images on which the row beats the
-//    column. The further from one half, the stronger the colour, which few images have
-//    not. A dashed outline says that the images do not distinguish the two. A metric
+//    column. The further from one half, the stronger the colour; with few images there is
+//    none. A dashed outline says that the images do not distinguish the two. A metric
 //    without direction has no matrix.
 
 registerTab({
