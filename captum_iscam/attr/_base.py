@@ -254,8 +254,8 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
                     activations, task.batch, task.score, task.chunks, seen.input_score
                 )
             if not task.score.warned:
-                # Baselines and inputs in turn.
-                warn_of_order(rows, sample(seen.outputs), count, every=2)
+                # A faded input, then baselines and inputs in turn.
+                warn_of_order(rows, sample(seen.outputs), count, every=2, skip=1)
             found = channels.weigh(
                 task.scheme, partial(progress_bar, self.get_name(), task.show_progress)
             )

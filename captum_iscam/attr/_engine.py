@@ -30,13 +30,9 @@ from tqdm import tqdm
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import TargetScore
 from captum_iscam._utils.inputs import Batch
-from captum_iscam._utils.steadiness import (
-    differ,
-    require_finite_ends,
-    score_ends,
-    warn_of_unsteady,
-)
+from captum_iscam._utils.steadiness import Ends
 from captum_iscam._utils.validation import require_finite
+from captum_iscam.attr._example_channels import ExampleChannels
 from captum_iscam.attr._masking import MaskedInputs, Masking, Noise
 
 
@@ -95,70 +91,6 @@ class WeightingScheme(Protocol):
 
     def prepare(self, channels: Channels, rows: Tensor) -> Prepared:
         """Returns what is to be done for these rows of `Channels.active`."""
-
-
-INFLATED_BELOW = 128
-"""Active channels of an example below which its squared error is inflated."""
-ERROR_INFLATION = 2.25
-"""How much larger the squared error of a map of fewer channels is taken to be.
-
-A few of a few channels, or a few samples, say less of the others than of many. On 200
-layers of 4 to 64 channels and scores made up at random the error of the map was above
-delta for 1 to 10 % of the maps under named rules of IS-CAM, and for 2 to 12 % under
-SS-CAM of five samples or more. With delta 1.5 times as large, which is the cost, it is
-for 1 to 8 % and, with infinity for scatters above the map, for 1 to 8 %."""
-
-
-class ExampleChannels:
-    """The active channels of one example, on the CPU in double precision.
-
-    Args:
-        number (int): Which example of the batch.
-        rows (Tensor): Their rows of `Channels.active`, `(P,)`.
-        channels (Tensor): Which channels they are, `(P,)`.
-        maps (Tensor): `A` of all channels, `(K, positions)`; never copied as a whole
-            for longer than a property takes.
-
-    Attributes:
-        order (Tensor): The channels by importance, `mean(m_k) ||A_k||`: how much of
-            the input a mask shows times how much the channel adds to the map. The
-            largest come first.
-    """
-
-    def __init__(
-        self,
-        number: int,
-        rows: Tensor,
-        channels: Tensor,
-        maps: Tensor,
-    ) -> None:
-        self.number = number
-        self.rows = rows
-        self._channels = channels
-        self._maps = maps
-        importance = self.masks.mean(1) * self.maps.norm(dim=1)
-        self.order: Tensor = importance.argsort(descending=True, stable=True)
-
-    @property
-    def maps(self) -> Tensor:
-        """`A` of the active channels, `(P, positions)`."""
-        return self._maps[self._channels].double()
-
-    @property
-    def masks(self) -> Tensor:
-        """Each of them scaled to [0, 1], `(P, positions)`."""
-        maps = self.maps
-        low, high = maps.amin(1, keepdim=True), maps.amax(1, keepdim=True)
-        return maps.sub_(low).div_(high - low)
-
-    @property
-    def inflation(self) -> float:
-        """What an estimated squared error is multiplied by."""
-        return ERROR_INFLATION if len(self.rows) < INFLATED_BELOW else 1.0
-
-    def squared_norm(self, weights: Tensor) -> Tensor:
-        """Returns `||sum_k a_k A_k||^2`, `(T,)`, for weights `(P, T)`."""
-        return (weights.T @ self.maps).square().sum(1)
 
 
 class Units:
@@ -319,7 +251,8 @@ class Channels(Units):
         width = activations.shape[1]
         super().__init__(activations, active, width, self._masked_inputs, score, chunks)
         self.input_score = input_score
-        self.baseline_score, self.repeated_score = self._score_baselines()
+        ends = self._score_ends()
+        self.baseline_score, self.repeated_score = ends.baselines, ends.inputs
 
     @property
     def masked(self) -> list[Tensor]:
@@ -364,38 +297,35 @@ class Channels(Units):
             gains = self.increases(prepared.requests, bar.update)
         return prepared.finish(gains)
 
-    def _score_baselines(self) -> tuple[Tensor, Tensor]:
+    def _score_ends(self) -> Ends:
         images = self._masked_inputs
         usual = images.layout is not torch.channels_last
         try:
-            found, again = self._scores_of_ends()
+            ends = self._ends()
         except RuntimeError:
             if usual:
                 raise
             fits = False
         else:
-            require_finite_ends(found, again)
-            fits = usual or not self._unsteady(found, again).any()
+            fits = usual or not ends.unsteady().any()
         if not fits:
             # Some models reshape with view, or read the memory of their input: both
             # need the usual layout.
             images.lay_out(channels_last=False)
-            found, again = self._scores_of_ends()
-            require_finite_ends(found, again)
-        warn_of_unsteady(self._score, self._unsteady(found, again))
-        return found, again
+            ends = self._ends()
+        ends.warn_of_unsteady()
+        return ends
 
-    def _scores_of_ends(self) -> tuple[Tensor, Tensor]:
-        """Returns `s(b)`, and `s(x)` once more, next to it."""
-        images, like = self._masked_inputs, self.input_score
-        chunks, layout = self._chunks, images.layout
-        return score_ends(
-            self._batch, self._score, chunks, like, images.positions, layout
+    def _ends(self) -> Ends:
+        images = self._masked_inputs
+        return Ends(
+            self._batch,
+            self._score,
+            self._chunks,
+            self.input_score,
+            images.positions,
+            images.layout,
         )
-
-    def _unsteady(self, found: Tensor, again: Tensor) -> Tensor:
-        """Returns which `s(x)` are others next to the baseline than alone."""
-        return differ(again, self.input_score, found, self._batch)
 
 
 def _numbers(values: Sequence[float]) -> Tensor:

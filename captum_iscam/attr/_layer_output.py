@@ -26,12 +26,12 @@ from captum_iscam._utils.captum_compat import run_forward
 from captum_iscam._utils.forward import TargetScore
 from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam._utils.inputs import Batch
-from captum_iscam._utils.steadiness import differ
+from captum_iscam._utils.steadiness import ALONE, FADED, differ
 from captum_iscam.attr._layer import eager, reshaped
 from captum_iscam.reshape_transforms import ReshapeTransform
 
-_CHECKED_ROWS = 3
-"""Rows of the check: two whole outputs, and zeros between them."""
+_CHECKED = (1.0, 0.0, 1.0, FADED)
+"""Strengths of the output in the rows of a check; the last row is scored alone too."""
 
 
 class LayerForm:
@@ -167,8 +167,9 @@ class LayerPasses:
     ) -> bool:
         """Returns whether the whole output of an example, put back, gives `s(x)`.
 
-        A row of zeros between two whole ones shows whether the model keeps rows apart.
-        The example is the one with the largest output, of which zeros differ most.
+        A row of zeros between two whole ones shows whether the model keeps rows apart,
+        and so does a faint one, among them and alone. The example is the one with the
+        largest output, of which zeros differ most.
 
         Args:
             form (LayerForm): The form of the layer.
@@ -176,24 +177,45 @@ class LayerPasses:
             input_score (Tensor): `s(x)`, `(N, T)`.
             chunks (Chunks): Is made to suit the part of the model behind the layer.
         """
-        count = min(_CHECKED_ROWS, chunks.size)
-        examples = maps.abs().flatten(1).amax(1).argmax().expand(count)
-        shown = maps[examples]
-        shown[1::2] = 0
+        count = min(len(_CHECKED), chunks.size)
+        example = maps.abs().flatten(1).amax(1).argmax()
+        strengths = maps.new_tensor(_CHECKED).view(-1, *[1] * (maps.dim() - 1))
+        shown, examples = maps[example] * strengths, example.expand(len(_CHECKED))
         scores = input_score.new_empty(count, input_score.shape[1])
 
+        def score_rows(start: int, stop: int) -> Tensor:
+            of_rows = examples[start:stop]
+            found = self((form.put(shown[start:stop], of_rows),), of_rows)
+            return found.view(stop - start, -1).clone()
+
         def body(start: int, stop: int) -> None:
-            rows = slice(start, stop)
             with chunks.fitted_to(self._model, stop - start) as self._sizes:
-                found = self((form.put(shown[rows], examples[rows]),), examples[rows])
-            scores[rows] = found.view(stop - start, -1)
+                scores[start:stop] = score_rows(start, stop)
 
         chunks.run(count, body)
+        alone = None
+        if count == len(_CHECKED):
+            alone = score_rows(count - 1, count)
+        return not self._mixed(scores, input_score[example], alone)
+
+    def _mixed(self, scores: Tensor, whole: Tensor, alone: Tensor | None) -> bool:
+        """Returns whether rows of a check have not the scores that they have alone.
+
+        Args:
+            scores (Tensor): Of the checked rows, `(rows, T)`.
+            whole (Tensor): `s(x)` of the example, `(T,)`.
+            alone (Tensor or None): Of the last row alone, `(1, T)`.
+        """
         # The size of the scores, of which that of zeros may be NaN.
-        size = scores.nan_to_num(posinf=0, neginf=0).abs().amax(0)
-        whole = scores[::2]
-        same = input_score[examples[::2]], size.expand_as(whole)
-        return not bool(differ(whole, *same, self._batch).any())
+        size = scores.nan_to_num(posinf=0, neginf=0).abs().amax(0, keepdim=True)
+        found = scores[:3:2]
+        ends = whole.expand_as(found), size.expand_as(found)
+        changed = differ(found, *ends, self._batch).any()
+        if alone is not None:
+            faint = scores[-1:]
+            both = alone.isnan() & faint.isnan()
+            changed |= (differ(alone, faint, size, self._batch, ALONE) & ~both).any()
+        return bool(changed.item())
 
     @contextmanager
     def _replaced(self, shown: Tensor) -> Iterator[None]:

@@ -34,12 +34,12 @@ from captum_iscam._utils.validation import as_count, require_choice
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import (
     Channels,
-    ExampleChannels,
     Prepared,
     Request,
     WeightingScheme,
     Weights,
 )
+from captum_iscam.attr._example_channels import ExampleChannels
 
 GAUSS_RADAU = "gaussradau"
 RECURRENCE = "recurrence"

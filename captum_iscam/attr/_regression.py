@@ -49,11 +49,11 @@ from captum_iscam._utils.validation import as_number
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._engine import (
     Channels,
-    ExampleChannels,
     Prepared,
     WeightingScheme,
     Weights,
 )
+from captum_iscam.attr._example_channels import ExampleChannels
 
 NUGGET = 0.01
 """Share of the variance that is each channel's own, whatever its mask."""

@@ -60,7 +60,7 @@ def sample(value: Any) -> Tensor:
 
 
 def warn_of_order(
-    found: list[Tensor], before: Tensor, count: int, every: int = 1
+    found: list[Tensor], before: Tensor, count: int, every: int = 1, skip: int = 0
 ) -> None:
     """Warns of the last of `count` examples whose row is now that of another one.
 
@@ -70,10 +70,13 @@ def warn_of_order(
         count (int): How many examples there are.
         every (int, optional): How many rows each example has, the last its own.
             Default: 1
+        skip (int, optional): How many rows come before theirs. Default: 0
     """
     if len({part.shape[1:] for part in (before, *found)}) > 1:
         return
-    rows = torch.cat([before[:0], *found])[every - 1 :: every]
+    rows = torch.cat([before[:0], *found])[
+        every - 1 + skip : every * count + skip : every
+    ]
     # Others are of a layer that runs several times in a pass.
     if len(before) < 2 or len(rows) not in (1, count):
         return

@@ -6,9 +6,11 @@ cost of a method of one pass, so gradient methods compare what they have:
 1. The first pass, without gradients, shows the inputs as they are, and so does the pass
    with gradients of all methods but two. Their scores must be the same.
 2. Where a row has others beside it, the last one is scored alone, once for each call of
-   `attribute`. It is the only pass that is there for this check: one row of, with 50
-   points on a path, 51, or of 2 N for N examples. One input of a method of one pass has
-   none beside it and costs nothing more.
+   `attribute`. One input of a method of one pass has none beside it and costs nothing
+   more.
+3. Of several perturbations the first is scored alone too. On a path it is the faintest,
+   which shows what brighter inputs beside it do to one. So 50 points take 52 rows
+   besides the first pass.
 """
 
 from __future__ import annotations
@@ -16,23 +18,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._utils.batching import is_out_of_memory
 from captum_iscam._utils.forward import TargetScore, at_least_single
 from captum_iscam._utils.hooks import eager_passes
 from captum_iscam._utils.inputs import Batch
-from captum_iscam._utils.steadiness import differ, warn_of_unsteady
-from captum_iscam._utils.warn import warn_user
+from captum_iscam._utils.steadiness import (
+    ALONE,
+    differ,
+    is_asked,
+    scored_alone,
+    warn_of_unsteady,
+)
 from captum_iscam.attr._error import NearOne
 from captum_iscam.attr._layer import LayerPass
 from captum_iscam.attr._perturbations import Chunk, Perturbations
 from captum_iscam.attr._row_order import layer_rows, sample, warn_of_order
-
-_ALONE = 0.02
-"""Share of the largest logit by which one row alone may differ from it among others.
-
-In single precision: kernels round otherwise for other numbers of rows, and a deep
-network without training amplifies that, EfficientNet-B0 on twelve random inputs to up
-to 0.8 % of its largest logit. Batch statistics or dropout change far more."""
 
 
 class Steadiness:
@@ -54,6 +53,7 @@ class Steadiness:
         self._near_one = NearOne(score, len(perturbations))
         self._done = False
         self._last: Tensor | None = None
+        self._faint: Tensor | None = None
         self._alone: list[Tensor] = []
 
     def note_first(self, output: Tensor) -> None:
@@ -78,34 +78,32 @@ class Steadiness:
         self._near_one.note(chunk.examples(scores.device), scores)
         before = self._rows - len(self._found)
         start, stop = (max(0, row - before) for row in (chunk.start, chunk.stop))
+        first = self._batch.num_examples - 1
+        if chunk.start <= first < chunk.stop:
+            self._first_found = scores[first - chunk.start].view(1, -1).clone()
         if stop > start:
             self._found[start:stop] = scores[start - stop :].to(self._found)
 
     def score_alone(self, layer: nn.Module, of_input: bool) -> None:
         """Scores the last row alone, unless the first pass did, or it was warned of."""
-        training = getattr(self._score.forward_func, "in_training_mode", False)
-        self._done = self._done or self._score.warned or training
+        self._done = self._done or not is_asked(self._score)
         if self._done or (self._rows == 1 and self._perturbations.shows_first):
             return
         count = self._batch.num_examples
-        chunk = Chunk(self._perturbations, self._rows - 1, self._rows, count)
-        try:
-            with (
-                torch.no_grad(),
-                eager_passes,
-                layer_rows(layer, of_input) as self._alone,
-            ):
-                alone = self._score(chunk.inputs(), chunk.examples(self._batch.device))
-        except (RuntimeError, ValueError) as error:
-            if is_out_of_memory(error):
-                raise
-            first_line = str(error).partition("\n")[0]
-            warn_user(
-                "Whether scores depend on the inputs beside them in a forward pass is "
-                f"not known: forward_func fails for one input alone ({first_line})."
+        with layer_rows(layer, of_input) as self._alone:
+            self._last = self._alone_at(self._rows - 1)
+        if self._last is not None and self._rows > count:
+            self._faint = self._alone_at(count - 1)
+
+    def _alone_at(self, row: int) -> Tensor | None:
+        """Returns the score of a row alone, `(1, T)`, None if the model fails."""
+        count = self._batch.num_examples
+        chunk = Chunk(self._perturbations, row, row + 1, count)
+        with torch.no_grad(), eager_passes:
+            alone = scored_alone(
+                lambda: self._score(chunk.inputs(), chunk.examples(self._batch.device))
             )
-            return
-        self._last = alone.view(1, -1).to(self._found)
+        return None if alone is None else alone.view(1, -1).to(self._found)
 
     def check(self) -> None:
         """Warns of scores that are not of their input alone, or round; this waits."""
@@ -116,10 +114,14 @@ class Steadiness:
         which = torch.zeros_like(self._first, dtype=torch.bool)
         if self._perturbations.shows_first:
             which = differ(self._first, self._found, self._size, self._batch)
-        if self._last is not None:
-            last = self._found[-1:]
-            alone = differ(self._last, last, self._size[-1:], self._batch, _ALONE)
-            which[-1] |= alone[0]
+        size = self._size[-1:]
+        for alone, among in (
+            (self._last, self._found[-1:]),
+            (self._faint, self._first_found),
+        ):
+            if alone is not None:
+                changed = differ(alone, among.to(alone), size, self._batch, ALONE)
+                which[-1] |= changed[0]
         warn_of_unsteady(self._score, which)
         if not self._score.warned:
             count = self._batch.num_examples

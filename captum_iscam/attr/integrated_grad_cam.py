@@ -25,8 +25,8 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
     (`method="riemann_right", n_steps=1`) and a baseline whose activations are zero it
     is Grad-CAM with `relu_attributions=True`. The cost is `n_steps` forward passes per
     example, each with a backward pass for each of its `T` targets. Of all points the
-    last is passed once more, alone, which shows whether scores depend on anything but
-    the input.
+    first and the last are passed once more, each alone, which shows whether scores
+    depend on anything but the input.
 
     Source: S. Sattarzadeh, M. Sudhakar, K. N. Plataniotis, J. Jang, Y. Jeong, H. Kim,
     "Integrated Grad-CAM: Sensitivity-Aware Visual Explanation of Deep Convolutional

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import torch
@@ -29,12 +29,7 @@ from captum_iscam._utils.inputs import (
     rows_of,
 )
 from captum_iscam._utils.scores import Score, score_transform
-from captum_iscam._utils.steadiness import (
-    differ,
-    require_finite_ends,
-    score_ends,
-    warn_of_unsteady,
-)
+from captum_iscam._utils.steadiness import Ends
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import (
@@ -47,6 +42,7 @@ from captum_iscam._utils.validation import (
 from captum_iscam.attr._base import Attributions, progress_bar, warn_of_zero_maps
 from captum_iscam.attr._layer import eager
 from captum_iscam.attr._layout import warn_of_inputs
+from captum_iscam.attr._random_masks import RandomMasks
 
 
 class RISE(PerturbationAttribution):
@@ -200,9 +196,7 @@ class RISE(PerturbationAttribution):
         with torch.no_grad():
             found = self._input_scores(batch, score, chunks)
             every = range(len(batch.inputs))
-            baseline, again = score_ends(batch, score, chunks, found, every)
-            require_finite_ends(baseline, again)
-            warn_of_unsteady(score, differ(again, found, baseline, batch))
+            Ends(batch, score, chunks, found, every).warn_of_unsteady()
             masks = RandomMasks(n_masks, cells, kept, generator, batch.device)
             passes = n_masks * batch.num_examples
             with progress_bar(self.get_name(), show_progress, passes) as bar:
@@ -265,84 +259,6 @@ def _grid(grid: int | tuple[int, ...], batch: Batch) -> tuple[int, ...]:
             "grid must be an integer of at least 1, or one for each of the "
             f"{spatial} spatial dimensions, got {grid!r}. Take 7 for a start."
         )
-    return cells
-
-
-class RandomMasks:
-    """Coarse random grids, brought to the size of an input when they are asked for.
-
-    What is random is drawn at once, a few numbers per mask, so neither the batch nor
-    the chunks matter. The cells, a byte each, are brought to the device at once too: a
-    copy in every pass would wait for the device. The shifts stay on the host, where
-    they select windows.
-
-    Args:
-        count (int): Number of masks.
-        grid (tuple[int, ...]): Cells in each spatial direction.
-        keep_probability (float): Probability of a cell to be 1.
-        generator (torch.Generator or None): Where the numbers come from. None takes
-            torch's global one of the CPU, so a seed gives one map on every device.
-        device (torch.device): Where the masks are made.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        grid: tuple[int, ...],
-        keep_probability: float,
-        generator: torch.Generator | None,
-        device: torch.device,
-    ) -> None:
-        source = generator.device if generator else torch.device("cpu")
-        # Always in single precision: a seed means the same masks for every type.
-        kind: dict[str, Any] = {"dtype": torch.float32, "device": source}
-        cells = torch.rand((count, *grid), generator=generator, **kind)
-        shifts = torch.rand((count, len(grid)), generator=generator, **kind)
-        self._cells = (cells < keep_probability).to(device)
-        self._shifts: list[list[float]] = shifts.tolist()
-
-    def __len__(self) -> int:
-        """Returns the number of masks."""
-        return len(self._shifts)
-
-    def make(self, first: int, last: int, like: Tensor) -> Tensor:
-        """Returns masks `first` to `last`, `(masks, 1, *spatial of the input)`."""
-        size = like.shape[2:]
-        grid = self._cells.shape[1:]
-        pixels = [-(-side // cells) for side, cells in zip(size, grid, strict=True)]
-        whole = [(n + 1) * p for n, p in zip(grid, pixels, strict=True)]
-        cells = self._cells[first:last].unsqueeze(1)
-        wide = _enlarge(cells.to(at_least_single(like[:0]).dtype), whole)
-        cropped = []
-        for mask, shifts in zip(wide, self._shifts[first:last], strict=True):
-            starts = [int(u * p) for u, p in zip(shifts, pixels, strict=True)]
-            window = [slice(i, i + n) for i, n in zip(starts, size, strict=True)]
-            cropped.append(mask[(slice(None), *window)])
-        return torch.stack(cropped)
-
-
-def _enlarge(cells: Tensor, size: Sequence[int]) -> Tensor:
-    """Returns cells `(masks, 1, *grid)` interpolated linearly to a larger size.
-
-    Beyond the centre of an outermost cell its neighbours are mirrored at the centre, as
-    in the authors' code (skimage's mode "reflect"). Where `interpolate` of torch goes
-    on with the outermost cell alone, a twentieth of the pixels would differ.
-    """
-    # The last dimension first: what is copied last are whole rows then.
-    for dim, places in reversed(list(enumerate(size, start=2))):
-        last = cells.shape[dim] - 1
-        index = torch.arange(places, device=cells.device)
-        # Twice `places` times where the centre of each pixel is between the cells, in
-        # integers, so that no rounding takes it to another cell.
-        at = (2 * index + 1) * (last + 1) - places
-        below = at.div(2 * places, rounding_mode="floor")
-        share = (at - 2 * places * below).to(cells.dtype) / (2 * places)
-        low, high = (
-            cells.index_select(dim, (last - (last - i.abs()).abs()).clamp(min=0))
-            for i in (below, below + 1)
-        )
-        line = [-1 if d == dim else 1 for d in range(cells.dim())]
-        cells = torch.lerp(low, high, share.view(line))
     return cells
 
 

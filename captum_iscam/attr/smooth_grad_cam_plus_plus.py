@@ -32,8 +32,8 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
     score at the layer for the input `z`. With `stdevs=0` it is
     :class:`LayerGradCAMPlusPlus`. The cost is `n_samples` forward passes per example,
     each with a backward pass for each of its `T` targets, and three means of the
-    layer's size for each target. Of all copies the last is passed once more, alone,
-    which shows whether scores depend on anything but the input.
+    layer's size for each target. Of all copies the first and the last are passed
+    once more, each alone, which shows whether scores depend on anything but the input.
 
     Source: D. Omeiza, S. Speakman, C. Cintas, K. Weldermariam, "Smooth Grad-CAM++: An
     Enhanced Inference Level Visualization Technique for Deep Convolutional Neural

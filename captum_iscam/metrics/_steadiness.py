@@ -2,8 +2,8 @@
 
 A metric compares scores of different passes. They say nothing of the map where a score
 changes from call to call, as with dropout that is always on, or with the other rows of
-a pass, as with batch statistics. So two rows of a metric's first pass are scored once
-more, in a pass of their own.
+a pass, as with batch statistics. So the first and the last row of a metric's first pass
+are scored once more, each alone: one of them is likely fainter than its neighbours.
 
 A metric may be called for each image of thousands, and some score two inputs per image.
 A model is therefore asked once: one whose scores were steady is not asked again, unless
@@ -67,7 +67,7 @@ class SteadinessCheck:
         self._needed = False
         (inputs, examples), found = self._rows, self._found
         with torch.no_grad():
-            again = self._score(inputs, examples)
+            again = self._alone(inputs, examples)
         size = found.abs().amax().expand_as(found)
         unsteady = differ(again, found, size, self._batch).any()
         if not bool(unsteady.item()):
@@ -78,14 +78,19 @@ class SteadinessCheck:
         which[examples.cpu()] = True
         warn_of_unsteady(self._score, which, "the value of the metric")
 
-    def _ends(self, rows: Tensor) -> Tensor:
-        """Returns a copy of the last row and the first one, in this order.
+    def _alone(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+        """Returns the score of each row, of a pass of its own."""
+        rows = [slice(i, i + 1) for i in range(len(examples))]
+        # Copies, since a model may return the same memory in every pass.
+        found = [
+            self._score(tuple(x[row] for x in inputs), examples[row]).clone()
+            for row in rows
+        ]
+        return torch.cat(found)
 
-        Of two rows the last one twice, as both in one pass have the same statistics.
-        """
-        if not self._several:
-            return rows.clone()
-        return torch.cat([rows[-1:], rows[1:] if len(rows) == 2 else rows[:1]])
+    def _ends(self, rows: Tensor) -> Tensor:
+        """Returns a copy of the last row, and of the first one if there are several."""
+        return torch.cat([rows[-1:], rows[:1]]) if self._several else rows.clone()
 
     def _is_known(self) -> bool:
         try:

@@ -508,10 +508,10 @@ def test_nan_says_in_which_pass(name, net, value):
 
     options = {"constructor": {"score": "identity"}, "internal_batch_size": 1}
     with pytest.raises(RuntimeError, match="in the baseline pass of example 1"):
-        attribute(name, breaks_at(4), net.features, images(2), 1, **options)
+        attribute(name, breaks_at(5), net.features, images(2), 1, **options)
     match = r"in the masked pass of example 0, channel 0, at strength"
     with pytest.raises(RuntimeError, match=match):
-        attribute(name, breaks_at(6), net.features, images(2), 1, **options)
+        attribute(name, breaks_at(7), net.features, images(2), 1, **options)
 
 
 @every_score_method

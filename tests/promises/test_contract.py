@@ -134,12 +134,13 @@ def test_memory_grows_with_one_copy_of_the_layer_alone(name):
 
     grown = peaks[1] - peaks[0]
 
-    # The clean pass holds the layer's output and Captum's copy of it; a few numbers
-    # per channel and exposure come on top. The regression holds some more copies in
+    # The clean pass holds the layer's output and Captum's copy of it, and samples of
+    # it are compared with those of the next two passes; a few numbers per channel and
+    # exposure come on top. The regression holds some more copies in
     # double precision, and of numbers for pairs of channels one for each.
     predicts = name == "is-cam" or name in SHORTCUTS
     regression = 8 * (88**2 - 24**2) if predicts else 0
-    copies = 6 if predicts else 2
+    copies = 6 if predicts else 3
     assert grown <= copies * (layer_bytes[1] - layer_bytes[0]) + 64 * 100 + regression
     assert grown < 64 * 64 * 64  # far from one mask per channel
 

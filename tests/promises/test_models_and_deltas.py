@@ -35,8 +35,8 @@ from captum_iscam import (
 )
 from captum_iscam._utils.hooks import eager_passes
 from captum_iscam.attr import CenterMap, ChannelMean, RandomMap
+from captum_iscam.attr._random_masks import RandomMasks
 from captum_iscam.attr.grad_cam import TokenGradCAM
-from captum_iscam.attr.rise import RandomMasks
 from captum_iscam.reshape_transforms import tokens
 
 every_method = pytest.mark.parametrize("name", METHODS)

@@ -22,6 +22,8 @@ CHANNELS = 6 - len({CONSTANT, DEAD})  # of ConvNet, without the constant ones
 EXAMPLES = 2
 ENDS = 3
 """The inputs alone, and the inputs and baselines in one pass."""
+FAINT = 2
+"""The first input at a quarter of its strength: in that pass, and alone."""
 WITH_DELTA = {"return_convergence_delta": True}
 
 
@@ -61,7 +63,7 @@ def test_constant_channels_and_strength_zero_cost_nothing(net, name, options, pa
 
     attribute(name, model, net.features, images(EXAMPLES), 1, **options)
 
-    assert sum(model.rows) == EXAMPLES * (ENDS + CHANNELS * passes)
+    assert sum(model.rows) == EXAMPLES * (ENDS + CHANNELS * passes) + FAINT
 
 
 def test_chunks_go_over_examples_channels_and_steps(net):
@@ -78,7 +80,7 @@ def test_chunks_go_over_examples_channels_and_steps(net):
     )
 
     # 2 examples x 4 channels x 3 steps = 24 rows.
-    assert model.rows == [2, 4, 5, 5, 5, 5, 4]
+    assert model.rows == [2, 5, 1, 5, 5, 5, 5, 4]
 
 
 def test_a_sampled_channel_is_seen_once_in_each_sample(net):
@@ -87,7 +89,7 @@ def test_a_sampled_channel_is_seen_once_in_each_sample(net):
     attribute("ss-cam", model, net.features, images(1), 1, n_samples=11, stdevs=0.5)
 
     # An odd sample comes last, without its pair.
-    assert model.rows == [1, 2, *[2 * CHANNELS] * 5, CHANNELS]
+    assert model.rows == [1, 3, 1, *[2 * CHANNELS] * 5, CHANNELS]
 
 
 every_target = pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_the_loop_makes_no_tensors_that_a_device_would_wait_for(net, name, targe
         attribute(name, model, net.features, images(2), target, internal_batch_size=2)
 
     # From the first masked pass to the last of its round, which is that of a pair here.
-    first, last = (3, 6) if name.startswith("ss-cam") else (3, len(counts) - 1)
+    first, last = (5, 8) if name.startswith("ss-cam") else (5, len(counts) - 1)
     assert last - first > 1
     assert counts[first] == counts[last]
 
@@ -146,13 +148,13 @@ def test_the_loop_does_not_wait_for_a_cuda_device(net, name, target):
 
     def model(x):
         calls.append(len(x))
-        first, last = (4, 7) if name.startswith("ss-cam") else (4, expected - 1)
+        first, last = (5, 8) if name.startswith("ss-cam") else (5, expected - 1)
         strict = first <= len(calls) <= last
         torch.cuda.set_sync_debug_mode("error" if strict else "default")
         return net(x)
 
     net.cuda()
-    x, expected = images(2).cuda(), 4 + (6 if "rule" in name else 4) - 1
+    x, expected = images(2).cuda(), 5 + (6 if "rule" in name else 4) - 1
     try:
         attribute(name, model, net.features, x, target, internal_batch_size=2)
     finally:
@@ -166,7 +168,7 @@ def test_the_pass_of_the_baselines_respects_the_chunk_size_too(net):
 
     attribute("score-cam", model, net.features, images(3), 1, internal_batch_size=2)
 
-    assert model.rows == [3] + [2] * 9
+    assert model.rows == [3] + [2] * 3 + [1] + [2] * 6
 
 
 def test_integrated_grad_cam_takes_one_pass_per_step(net):
@@ -182,8 +184,8 @@ def test_integrated_grad_cam_takes_one_pass_per_step(net):
         internal_batch_size=5,
     )
 
-    # The first pass, the points, and the last of them alone.
-    assert model.rows == [2, 5, 5, 2, 1]
+    # The first pass, the points, and the last and the first of them alone.
+    assert model.rows == [2, 5, 5, 2, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["grad-cam++", "layer-cam", "hires-cam", "xgrad-cam"])
@@ -207,7 +209,7 @@ def test_a_layer_without_varying_channels_costs_the_ends_alone(net):
     with pytest.warns(UserWarning, match="zero everywhere for example 0"):
         attribute("is-cam", model, net.features, images(1), 1)
 
-    assert model.rows == [1, 2]
+    assert model.rows == [1, 3, 1]
 
 
 def test_memory_running_out_halves_the_chunks_with_one_warning(net):
@@ -215,7 +217,7 @@ def test_memory_running_out_halves_the_chunks_with_one_warning(net):
 
     def small_device(x):
         calls.append(len(x))
-        if len(x) > 4:
+        if len(x) > 5:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return net(x)
 
@@ -227,7 +229,7 @@ def test_memory_running_out_halves_the_chunks_with_one_warning(net):
     assert [str(w.message).partition(" ")[0] for w in caught].count("Memory") == 1
     expected = attribute("is-cam", net, net.features, images(EXAMPLES), 1, n_steps=3)
     torch.testing.assert_close(out, expected)
-    assert [rows for rows in calls if rows > 4] == [24, 12, 6]
+    assert [rows for rows in calls if rows > 5] == [24, 12, 6]
 
 
 class Wide(nn.Module):
@@ -251,7 +253,7 @@ class Wide(nn.Module):
         inputs = torch.rand(count, 3, self.SIDE, self.SIDE, dtype=dtype)
         options = {"n_steps": 6, **options}
         attribute("is-cam", self.to(dtype).eval(), self.features, inputs, 1, **options)
-        assert sum(rows) == count * (ENDS + 20 * options["n_steps"])
+        assert sum(rows) == count * (ENDS + 20 * options["n_steps"]) + FAINT
         return rows
 
 

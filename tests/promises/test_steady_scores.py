@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import suppress
+from itertools import product
 
 import pytest
 import torch
@@ -116,6 +117,23 @@ def noisy(x):
     return x + 3 * torch.rand_like(x)
 
 
+# What only brighter inputs beside it do to one.
+
+
+def by_the_largest(x):
+    return x / (x.abs().amax() + 1e-6)
+
+
+def bright(x):
+    return 2 * x if x.square().mean() > 0.25 else x
+
+
+def quantised(x):
+    low, high = x.amin(), x.amax()
+    step = (high - low).clamp(min=1e-6) / 7
+    return ((x - low) / step).round() * step + low
+
+
 class Count:
     calls = 0
 
@@ -152,6 +170,30 @@ def test_scores_that_are_not_of_the_input_alone_are_noticed(name, kind, count, f
         explain(name, form(model), model.features, images(count), 1, **options)
 
     assert sum("from call to call" in str(w.message) for w in caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *product([*SCORE_METHODS, "rise"], [by_the_largest, bright, quantised]),
+        *product(["integrated grad-cam"], [by_the_largest, quantised]),
+    ],
+)
+@pytest.mark.parametrize("score", ["identity", "softmax"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_brighter_inputs_change_is_noticed(name, change, score, count):
+    model = Changed(change)
+
+    with pytest.warns(UserWarning, match=UNSTEADY):
+        explain(
+            name,
+            model,
+            model.features,
+            images(count),
+            4,
+            constructor={"score": score},
+            internal_batch_size=5,
+        )
 
 
 @pytest.mark.parametrize("method", [LayerScoreCAM, LayerCAM, LayerIntegratedGradCAM])

@@ -310,8 +310,9 @@ def test_score_cam_shows_the_model_each_channel_once(model, images):
     with count_passes(model) as passes:
         METHODS["score-cam"].attribute(model, model[0], images, 0)
 
-    # The layer's pass, the baseline and a masked input for each of four channels.
-    assert passes.rows == 2 * (3 + 4)
+    # The layer's pass, the baseline and a masked input for each of four channels, and
+    # the first input at a quarter of its strength, among others and alone.
+    assert passes.rows == 2 * (3 + 4) + 2
 
 
 def test_counting_ends_when_the_model_fails(model):
