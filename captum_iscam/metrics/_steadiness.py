@@ -2,8 +2,9 @@
 
 A metric compares scores of different passes. They say nothing of the map where a score
 changes from call to call, as with dropout that is always on, or with the other rows of
-a pass, as with batch statistics. So the first and the last row of a metric's first pass
-are scored once more, each alone: one of them is likely fainter than its neighbours.
+a pass, as with batch statistics. So the brighter of two rows of a metric's first pass
+is scored once more, next to a faint copy of itself. That one is scored alone too: it
+shows what brighter inputs of a pass do to one.
 
 A metric may be called for each image of thousands, and some score two inputs per image.
 A model is therefore asked once: one whose scores were steady is not asked again, unless
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import TargetScore
 from captum_iscam._utils.inputs import Batch
-from captum_iscam._utils.steadiness import differ, warn_of_unsteady
+from captum_iscam._utils.steadiness import FADED, differ, warn_of_unsteady
 
 # Models, and whether their steady pass was of several rows.
 _STEADY: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
@@ -65,12 +66,17 @@ class SteadinessCheck:
         if not self._needed or self._rows is None or self._found is None:
             return
         self._needed = False
-        (inputs, examples), found = self._rows, self._found
+        inputs, examples, found = self._brightest(*self._rows, self._found)
         with torch.no_grad():
-            again = self._alone(inputs, examples)
-        size = found.abs().amax().expand_as(found)
-        unsteady = differ(again, found, size, self._batch).any()
-        if not bool(unsteady.item()):
+            # Copies, since a model may return the same memory in every pass.
+            again = self._score(tuple(x.clone() for x in inputs), examples).clone()
+            if self._several:
+                alone = self._score(tuple(x[1:] for x in inputs), examples[1:])
+                found = torch.cat([found, alone])
+        size = found.nan_to_num(posinf=0, neginf=0).abs().amax().expand_as(found)
+        changed = differ(again, found, size, self._batch)
+        unsteady = changed & ~(again.isnan() & found.isnan())
+        if not bool(unsteady.any().item()):
             with suppress(TypeError):
                 _STEADY[self._forward_func] = self._several
             return
@@ -78,18 +84,25 @@ class SteadinessCheck:
         which[examples.cpu()] = True
         warn_of_unsteady(self._score, which, "the value of the metric")
 
-    def _alone(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
-        """Returns the score of each row, of a pass of its own."""
-        rows = [slice(i, i + 1) for i in range(len(examples))]
-        # Copies, since a model may return the same memory in every pass.
-        found = [
-            self._score(tuple(x[row] for x in inputs), examples[row]).clone()
-            for row in rows
-        ]
-        return torch.cat(found)
+    def _brightest(
+        self, inputs: tuple[Tensor, ...], examples: Tensor, found: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """Returns the brighter of two rows and a faint copy of it, and its score.
+
+        Integers, such as indices, are the same in both.
+        """
+        if not self._several:
+            return inputs, examples, found
+        first = next((x for x in inputs if x.is_floating_point()), inputs[0])
+        row = int(first.abs().flatten(1).amax(1).argmax().item())
+        both = [x[[row, row]] for x in inputs]
+        for x in both:
+            if x.is_floating_point():
+                x[1:] *= FADED
+        return tuple(both), examples[[row, row]], found[row : row + 1]
 
     def _ends(self, rows: Tensor) -> Tensor:
-        """Returns a copy of the last row, and of the first one if there are several."""
+        """Returns a copy of the last row and the first one, in this order."""
         return torch.cat([rows[-1:], rows[:1]]) if self._several else rows.clone()
 
     def _is_known(self) -> bool:

@@ -88,7 +88,7 @@ def test_the_examples_of_the_pass_are_named():
     model, images = of_the_batch(net()), IMAGE.repeat(3, 1, 1, 1)
     brighter = torch.tensor([0.0, 0.7, 2.0]).view(3, 1, 1, 1)
 
-    with pytest.warns(UserWarning, match="score of examples 0, 2 changes"):
+    with pytest.warns(UserWarning, match="score of example 2 changes"):
         average_drop(model, images + brighter, MAPS.repeat(3, 1, 1, 1), 0)
 
 
@@ -97,7 +97,7 @@ def test_a_pass_of_few_rows_is_enough(size):
     model = of_the_batch(net())
     images = IMAGE * torch.tensor([1.0, 2.0, 4.0, 8.0]).view(4, 1, 1, 1)
 
-    named = f"The score of examples 0, {size - 1} .* the metric"
+    named = f"The score of example {size - 1} .* the metric"
     with pytest.warns(UserWarning, match=named):
         average_drop(model, images[:size], MAPS.expand(size, -1, -1, -1), 0)
 
@@ -115,7 +115,7 @@ def test_a_steady_model_is_asked_once(name, size):
             METRICS[name](model, IMAGE, MAPS, 0, internal_batch_size=size)
         shown.append(sum(model.rows))
 
-    assert 1 <= shown[0] - shown[1] <= 2
+    assert 1 <= shown[0] - shown[1] <= 3
     assert shown[1] == shown[2]
 
 
@@ -127,7 +127,7 @@ def test_a_model_whose_passes_were_of_one_row_is_asked_again_for_several():
     assert sum(model.rows) == 5 + 1 + 5
     for _ in range(2):
         insertion(model, IMAGE, MAPS, 0, steps=4)
-    assert sum(model.rows) == 5 + 1 + 5 + 5 + 2 + 5
+    assert sum(model.rows) == 5 + 1 + 5 + 5 + 3 + 5
 
 
 def test_no_model_is_kept_alive_and_one_without_a_hash_is_asked_in_each_call():
