@@ -11,16 +11,16 @@ next to the whole one, and alone. What is shown stays the same for all scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.batching import Chunks, is_out_of_memory
+from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.forward import TargetScore, at_least_single
 from captum_iscam._utils.inputs import Batch, rows_of
 from captum_iscam._utils.validation import require_finite
-from captum_iscam._utils.warn import warn_of_examples, warn_user
+from captum_iscam._utils.warn import warn_of_examples
 
 # What rounding may change a score by, as a share of it. Kernels, and so their rounding,
 # change with the number of rows: logits by 1e-6 to 1e-5 of their size on a CPU, by 1e-3
@@ -76,7 +76,8 @@ class Ends:
         scores = input_score.new_empty(2 * count + 1, input_score.shape[1])
 
         def body(start: int, stop: int) -> None:
-            scores[start:stop] = self._score_rows(start, stop)
+            rows = torch.arange(start, stop, device=batch.device)
+            scores[start:stop] = self._score_rows(rows, int(start == 0))
 
         chunks.run(len(scores), body)
         self._has_neighbours = chunks.size > 2
@@ -96,28 +97,25 @@ class Ends:
         """Warns of scores that are not of their input alone, of this and one pass."""
         which = self.unsteady()
         if self._has_neighbours and is_asked(self._score) and not which.any():
-            alone = self._score_alone()
-            if alone is not None:
-                sizes = torch.cat([self.baselines, self.inputs]).abs()
-                largest = sizes.amax(0, keepdim=True)
-                changed = differ(alone, self._faded, largest, self._batch, ALONE)
-                # NaN both times says nothing: no input of a map need be as faint.
-                which[0] = (changed & ~(alone.isnan() & self._faded.isnan()))[0]
+            # Two copies of it, unless a single input was passed before: compiled code
+            # is compiled anew for one row.
+            copies = min(2, len(which))
+            rows = torch.zeros(copies, dtype=torch.long, device=self._batch.device)
+            alone = self._score_rows(rows, copies)[:1]
+            sizes = torch.cat([self.baselines, self.inputs]).abs()
+            largest = sizes.amax(0, keepdim=True)
+            changed = differ(alone, self._faded, largest, self._batch, ALONE)
+            # NaN both times says nothing: no input of a map need be as faint.
+            which[0] = (changed & ~(alone.isnan() & self._faded.isnan()))[0]
         warn_of_unsteady(self._score, which)
 
-    def _score_alone(self) -> Tensor | None:
-        """Returns the score of the faint input alone, None if one row is too few."""
-        if self._batch.num_examples == 1:  # as the first pass had
-            return self._score_rows(0, 1)
-        return scored_alone(lambda: self._score_rows(0, 1))
+    def _score_rows(self, rows: Tensor, faint: int) -> Tensor:
+        """Returns the scores of some of the rows, of which the first few are faint.
 
-    def _score_rows(self, start: int, stop: int) -> Tensor:
-        """Returns the score of the faded input, and then `s(b)` and `s(x)` in turn.
-
-        It comes first, so that the whole one is in any pass of three rows or more.
+        Row 0 is the faint input, then come `s(b)` and `s(x)` in turn. So the whole one
+        is beside it in any pass of three rows or more.
         """
         batch = self._batch
-        rows = torch.arange(start, stop, device=batch.device)
         examples = (rows - 1).clamp(min=0) // 2
         ends = [x[examples] for x in batch.inputs]
         for i in self._positions:
@@ -125,11 +123,10 @@ class Ends:
             column = (-1, *[1] * (baseline.dim() - 1))
             whole = (rows > 0) & (rows % 2 == 0)
             end = torch.where(whole.view(column), ends[i], baseline)
-            if start == 0:
-                low, high = at_least_single(baseline[0]), at_least_single(ends[i][0])
-                end[0] = torch.lerp(low, high, FADED)
+            low = at_least_single(baseline[:1])
+            end[:faint] = torch.lerp(low, at_least_single(ends[i][:faint]), FADED)
             ends[i] = end.contiguous(memory_format=self._layout)
-        return self._score(tuple(ends), examples).view(stop - start, -1).clone()
+        return self._score(tuple(ends), examples).view(len(rows), -1).clone()
 
     def _require_finite(self) -> None:
         count = len(self.baselines)
@@ -199,21 +196,6 @@ def is_asked(score: TargetScore) -> bool:
     """Returns whether no warning has said yet that scores are unsteady."""
     training = getattr(score.forward_func, "in_training_mode", False)
     return not (score.warned or training)
-
-
-def scored_alone(score: Callable[[], Tensor]) -> Tensor | None:
-    """Returns the score of one row alone; None, and a warning, if the model fails."""
-    try:
-        return score()
-    except (RuntimeError, ValueError) as error:
-        if is_out_of_memory(error):
-            raise
-        first_line = str(error).partition("\n")[0]
-        warn_user(
-            "Whether scores depend on the inputs beside them in a forward pass is "
-            f"not known: forward_func fails for one input alone ({first_line})."
-        )
-        return None
 
 
 def autocasts(device: torch.device) -> bool:

@@ -15,9 +15,12 @@ cost of a method of one pass, so gradient methods compare what they have:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from captum_iscam._utils.batching import is_out_of_memory
 from captum_iscam._utils.forward import TargetScore, at_least_single
 from captum_iscam._utils.hooks import eager_passes
 from captum_iscam._utils.inputs import Batch
@@ -25,9 +28,9 @@ from captum_iscam._utils.steadiness import (
     ALONE,
     differ,
     is_asked,
-    scored_alone,
     warn_of_unsteady,
 )
+from captum_iscam._utils.warn import warn_user
 from captum_iscam.attr._error import NearOne
 from captum_iscam.attr._layer import LayerPass
 from captum_iscam.attr._perturbations import Chunk, Perturbations
@@ -100,7 +103,7 @@ class Steadiness:
         count = self._batch.num_examples
         chunk = Chunk(self._perturbations, row, row + 1, count)
         with torch.no_grad(), eager_passes:
-            alone = scored_alone(
+            alone = _scored(
                 lambda: self._score(chunk.inputs(), chunk.examples(self._batch.device))
             )
         return None if alone is None else alone.view(1, -1).to(self._found)
@@ -126,3 +129,18 @@ class Steadiness:
         if not self._score.warned:
             count = self._batch.num_examples
             warn_of_order(self._alone, self._shown[-count:], count)
+
+
+def _scored(score: Callable[[], Tensor]) -> Tensor | None:
+    """Returns the score of one row alone; None, and a warning, if the model fails."""
+    try:
+        return score()
+    except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        first_line = str(error).partition("\n")[0]
+        warn_user(
+            "Whether scores depend on the inputs beside them in a forward pass is "
+            f"not known: forward_func fails for one input alone ({first_line})."
+        )
+        return None

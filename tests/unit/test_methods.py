@@ -311,8 +311,9 @@ def test_score_cam_shows_the_model_each_channel_once(model, images):
         METHODS["score-cam"].attribute(model, model[0], images, 0)
 
     # The layer's pass, the baseline and a masked input for each of four channels, and
-    # the first input at a quarter of its strength, among others and alone.
-    assert passes.rows == 2 * (3 + 4) + 2
+    # the first input at a quarter of its strength, among others and as two
+    # copies.
+    assert passes.rows == 2 * (3 + 4) + 3
 
 
 def test_counting_ends_when_the_model_fails(model):

@@ -116,7 +116,7 @@ def test_equal_to_the_default_told_slowly(x, width):
         stated = 2 * squared**0.5 / np.linalg.norm(slow)
         assert float(delta[i]) == pytest.approx(stated, rel=1e-6)
         passes += curves.passes
-    assert sum(model.rows) == 3 * len(x) + 2 + passes
+    assert sum(model.rows) == 3 * len(x) + 3 + passes
 
 
 def test_the_default_is_a_rule_that_can_be_named(x):
@@ -372,7 +372,7 @@ def test_a_rule_that_is_named_runs_on_every_channel(wide, x):
         model = Calls(wide)
         explain = LayerIntegratedScoreCAM(model, wide.features)
         explain.attribute(x, target=2, **rule)
-        assert sum(model.rows) == 2 * (3 + 40 * passes) + 2, rule
+        assert sum(model.rows) == 2 * (3 + 40 * passes) + 3, rule
 
 
 @pytest.mark.parametrize("width", [200, 512])
@@ -385,7 +385,7 @@ def test_the_default_takes_no_more_than_it_says(x, width):
     active = [len(Curves(wide, wide.features, one, 2).active) for one in x]
     rule = sum(3 * round(SHARE * count) for count in active)
     estimate = sum(4 * max(MIN_SAMPLED, round(SAMPLED_SHARE * n)) for n in active)
-    assert sum(model.rows) == 3 * len(x) + 2 + rule + estimate
+    assert sum(model.rows) == 3 * len(x) + 3 + rule + estimate
     # A share of the channels is rounded.
     assert rule <= 1.35 * sum(active) + 2 * 3 / 2
     assert estimate <= sum(max(0.1 * count, 24) for count in active) + 2

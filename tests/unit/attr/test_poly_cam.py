@@ -223,8 +223,8 @@ def test_the_passes_are_those_of_the_channels_of_all_layers(variant, passes):
         int((maps.flatten(2).amax(2) > maps.flatten(2).amin(2)).sum())
         for maps in outputs_of(net, x)
     )
-    # For each layer the images twice, the baselines, and a faint image twice.
-    assert sum(calls.rows) == passes * channels + 3 * (3 * len(x) + 2)
+    # For each layer the images twice, the baselines, and a faint image three times.
+    assert sum(calls.rows) == passes * channels + 3 * (3 * len(x) + 3)
 
 
 @pytest.mark.parametrize("size", [1, 4, 1000])

@@ -115,7 +115,7 @@ def test_screening_scores_its_share_of_the_channels(x, screening, scored):
 
     explained(LayerScoreCAM, net, x, model, screening=screening)
 
-    assert sum(model.rows) == 2 * (3 + scored) + 2
+    assert sum(model.rows) == 2 * (3 + scored) + 3
 
 
 def test_more_screening_errs_less_and_the_delta_says_how_much(x):
@@ -231,7 +231,7 @@ def test_screening_is_of_the_default_rule_too(x):
     explained(LayerIntegratedScoreCAM, net, x, model, screening=0.5)
 
     # Half of the channels at three points, and six of them at four more.
-    assert sum(model.rows) == 2 * (3 + 3 * 80 + 4 * 6) + 2
+    assert sum(model.rows) == 2 * (3 + 3 * 80 + 4 * 6) + 3
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_an_example_with_few_channels_is_scored_in_full_and_says_so(
 
     assert len(said) == 1
     assert "fewer than 128 active channels" in str(said[0].message)
-    assert sum(model.rows) == 8 + passes * (40 + MIN_SCREENED_CHANNELS - 1)
+    assert sum(model.rows) == 9 + passes * (40 + MIN_SCREENED_CHANNELS - 1)
 
 
 def test_a_small_layer_is_exact_without_a_word_where_all_is_asked_for():
