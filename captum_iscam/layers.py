@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.hooks import eager_passes
+from captum_iscam._utils.inputs import batch_axis_named
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.user_code import user_code
 from captum_iscam.reshape_transforms import (
@@ -277,7 +278,12 @@ def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
                 hook_for(name)
         # Compiled code runs no hooks.
         runs: nn.Module = getattr(model, "_orig_mod", model)
-        with torch.no_grad(), eager_passes, user_code():
+        with (
+            torch.no_grad(),
+            eager_passes,
+            batch_axis_named(runs, (inputs,), None),
+            user_code(),
+        ):
             # A copy, since a model may write to its input.
             output = keeping_buffers(runs, by_flag=False)(inputs.clone())
     finally:

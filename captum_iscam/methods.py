@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
-from captum.attr import IntegratedGradients, LayerGradCam
 from torch import Tensor, nn
 
 from captum_iscam._utils.target import Target, in_integers, several_targets
@@ -35,7 +34,8 @@ from captum_iscam.attr import (
 )
 from captum_iscam.attr.controls import CenterMap, ChannelMean, RandomMap
 from captum_iscam.attr.finer_cam import FinerCAM
-from captum_iscam.attr.grad_cam import TokenGradCAM, warn_of_no_support
+from captum_iscam.attr.grad_cam import GradCAM, warn_of_no_support
+from captum_iscam.attr.integrated_gradients import CheckedIntegratedGradients
 from captum_iscam.attr.integrated_score_cam import POINTS, SHARE
 from captum_iscam.attr.occlusion import WindowOcclusion
 from captum_iscam.layers import reshape_transform_for, stages
@@ -91,8 +91,6 @@ class Method:
             `attribute`, by name. Default: {}
         of_layer (bool, optional): Whether the class is built with a layer, else with
             the model alone. Default: True
-        of_tokens (type, optional): The class for layers that need a
-            `reshape_transform`. Default: None, that is `attribution`
         control (bool, optional): Whether the method is a control: its map does not
             depend on the class, and a method should be better. Default: False
         built_with_generator (bool, optional): Whether the class, not `attribute`, takes
@@ -110,7 +108,6 @@ class Method:
     takes: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
     of_layer: bool = True
-    of_tokens: type[Any] | None = None
     control: bool = False
     built_with_generator: bool = False
     several_layers: bool = False
@@ -191,8 +188,7 @@ class Method:
         transform = reshape_transform_for(model, last)
         if transform is None:
             return self.attribution(forward_func, layer, **arguments)
-        attribution = self.of_tokens or self.attribution
-        return attribution(model, layer, reshape_transform=transform, **arguments)
+        return self.attribution(model, layer, reshape_transform=transform, **arguments)
 
     def settings(self, options: Options | None = None) -> dict[str, Any]:
         """Returns all arguments the method runs with, as a record of it.
@@ -249,11 +245,6 @@ def _positive_sum(attributions: Tensor) -> Tensor:
     return warn_of_no_support(attributions.detach().sum(1, keepdim=True).relu())
 
 
-def _rectified(attributions: Tensor) -> Tensor:
-    """Captum's own map, which is rectified already."""
-    return warn_of_no_support(attributions.detach())
-
-
 def _rule(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """What IS-CAM computes where less is given."""
     if given["n_steps"] is None:
@@ -284,15 +275,7 @@ METHODS: dict[str, Method] = {
     "integrated-grad-cam": Method(
         "Integrated Grad-CAM", LayerIntegratedGradCAM, _GRADIENTS
     ),
-    # Captum's, of one pass: to see whether a score changes from call to call would
-    # double its cost. All methods of the package warn of that.
-    "grad-cam": Method(
-        "Grad-CAM",
-        LayerGradCam,
-        fixed={"relu_attributions": True},
-        of_tokens=TokenGradCAM,
-        finish=_rectified,
-    ),
+    "grad-cam": Method("Grad-CAM", GradCAM, fixed={"relu_attributions": True}),
     "finer-cam": Method("Finer-CAM", FinerCAM),
     "grad-cam++": Method("Grad-CAM++", LayerGradCAMPlusPlus, _GRADIENTS),
     "smooth-grad-cam++": Method(
@@ -307,12 +290,10 @@ METHODS: dict[str, Method] = {
     "recipro-cam": Method("Recipro-CAM", LayerReciproCAM, _SCORED),
     "poly-cam": Method("Poly-CAM", LayerPolyCAM, _CHANNELS, several_layers=True),
     "rise": Method("RISE", RISE, ("n_masks", "seed", *_SCORED), of_layer=False),
-    # By default Captum keeps all its 50 steps in memory at once.
     "integrated-gradients": Method(
         "Integrated Gradients",
-        IntegratedGradients,
+        CheckedIntegratedGradients,
         ("internal_batch_size",),
-        {"internal_batch_size": 16},
         of_layer=False,
         finish=_positive_sum,
     ),

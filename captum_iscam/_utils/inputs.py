@@ -157,8 +157,7 @@ def _check_types(
     inputs: tuple[Tensor, ...], forward_func: Callable[..., Any], error: Exception
 ) -> None:
     """Raises where the inputs have another type than all parameters of the model."""
-    parameters = getattr(forward_func, "parameters", None)
-    held = parameters() if callable(parameters) else ()
+    held = [p for model in models_of(forward_func) for p in model.parameters()]
     homes = {p.dtype for p in held if p.is_floating_point()}
     given = {x.dtype for x in inputs if x.is_floating_point()}
     given = given or {x.dtype for x in inputs}

@@ -59,6 +59,28 @@ from captum_iscam.attr._weightings import WEIGHTINGS
 from captum_iscam.reshape_transforms import READY_MADE, ReshapeTransform
 
 
+def gradient_batch(
+    inputs: Tensor | tuple[Tensor, ...],
+    baselines: Baselines,
+    forward_func: Callable[..., Any],
+) -> Batch:
+    """Returns the checked inputs, outside of the caller's graph."""
+    batch = check_inputs(inputs, baselines, forward_func)
+    for tensor in batch.inputs:
+        require_floating(
+            "inputs",
+            tensor,
+            "Convert them with inputs.float(), or pass them as "
+            "additional_forward_args.",
+        )
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "attribute must be called outside torch.inference_mode for a gradient "
+            "method, got a call inside of it. Use torch.no_grad, or a score method."
+        )
+    return Batch(tuple(x.detach() for x in batch.inputs), batch.baselines)
+
+
 class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
     """What all gradient methods share: constructor, checks and passes.
 
@@ -108,27 +130,6 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         self.reshape_transform = check_layer(forward_func, layer, reshape_transform)
         self.score = score
 
-    def _batch(
-        self,
-        inputs: Tensor | tuple[Tensor, ...],
-        baselines: Baselines = None,
-    ) -> Batch:
-        """Returns the checked inputs, outside of the caller's graph."""
-        batch = check_inputs(inputs, baselines, self.forward_func)
-        for tensor in batch.inputs:
-            require_floating(
-                "inputs",
-                tensor,
-                "Convert them with inputs.float(), or pass them as "
-                "additional_forward_args.",
-            )
-        if torch.is_inference_mode_enabled():
-            raise RuntimeError(
-                "attribute must be called outside torch.inference_mode, since it needs "
-                "gradients. torch.no_grad is fine."
-            )
-        return Batch(tuple(x.detach() for x in batch.inputs), batch.baselines)
-
     def _weighted(
         self,
         weighting: str,
@@ -140,7 +141,7 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
         internal_batch_size: int | None,
     ) -> Attributions | list[Attributions]:
         """Returns the maps of a row of `WEIGHTINGS` for the inputs as they are."""
-        batch = self._batch(inputs)
+        batch = gradient_batch(inputs, None, self.forward_func)
         return self._attribute(
             batch,
             IdentityPerturbation(batch, WEIGHTINGS[weighting], relu_attributions),

@@ -247,7 +247,7 @@ def layer_did_not_run(layer: nn.Module) -> ValueError:
 
 
 @contextmanager
-def _inference_named() -> Iterator[None]:
+def inference_named() -> Iterator[None]:
     """Says so where a model has parameters without gradients for good."""
     try:
         yield
@@ -282,7 +282,7 @@ class LayerPass:
     ) -> None:
         self._layer = layer
         self._device_ids = device_ids
-        with torch.enable_grad(), eager_passes, _inference_named():
+        with torch.enable_grad(), eager_passes, inference_named():
             saved, scores = forward_layer_distributed_eval(
                 score,
                 inputs,

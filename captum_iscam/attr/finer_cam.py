@@ -8,9 +8,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from captum_iscam._utils.forward import copied
+from captum_iscam._utils.inputs import batch_axis_named
 from captum_iscam._utils.target import Target
-from captum_iscam._utils.training import without_traces
-from captum_iscam.attr.grad_cam import TokenGradCAM
+from captum_iscam._utils.training import restoring_buffers
+from captum_iscam.attr._gradients import gradient_batch
+from captum_iscam.attr.grad_cam import GradCAM
 from captum_iscam.reshape_transforms import ReshapeTransform
 from captum_iscam.targets import contrast, similar_classes
 
@@ -68,14 +71,17 @@ class FinerCAM:
         """
         score: Callable[..., Tensor] = self._model
         references = None
-        with torch.no_grad():
-            logits = without_traces(self._model)(inputs)
+        batch = gradient_batch(inputs, None, self._model)
+        with (
+            torch.no_grad(),
+            restoring_buffers(self._model),
+            batch_axis_named(self._model, batch.inputs, None),
+        ):
+            logits = self._model(*map(copied, batch.inputs))
         if logits[0].numel() > 1:
             references = similar_classes(logits, min(similar, logits.shape[1] - 1))
             score = contrast(self._model, strength=strength)
-        explain = TokenGradCAM(
-            score, self._layer, reshape_transform=self._reshape_transform
-        )
+        explain = GradCAM(score, self._layer, reshape_transform=self._reshape_transform)
         maps = explain.attribute(
             inputs, target, references, relu_attributions=relu_attributions
         )

@@ -1,4 +1,4 @@
-"""Grad-CAM for layers that give tokens, which Captum's `LayerGradCam` cannot read."""
+"""Grad-CAM with the checks of all gradient methods, for tables that compare methods."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from captum_iscam.attr._gradients import LayerGradientMethod
 from captum_iscam.attr._weightings import WEIGHTINGS
 
 
-class TokenGradCAM(LayerGradientMethod):
-    """Captum's Grad-CAM, with a `reshape_transform`.
+class GradCAM(LayerGradientMethod):
+    """Grad-CAM: the map of Captum's `LayerGradCam`, also for layers that give tokens.
 
-    For layers that need none it gives what `captum.attr.LayerGradCam` does. It is there
-    for tables that compare Grad-CAM with other methods on transformers, and not public.
+    It is there for tables that compare Grad-CAM with other methods, and not public.
     """
 
     @log_usage

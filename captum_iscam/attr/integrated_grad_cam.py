@@ -9,7 +9,7 @@ from captum_iscam._utils.forward import Baselines, at_least_single
 from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.target import Target
 from captum_iscam.attr._base import Attributions, rectified
-from captum_iscam.attr._gradients import LayerGradientMethod
+from captum_iscam.attr._gradients import LayerGradientMethod, gradient_batch
 from captum_iscam.attr._quadrature import path_points
 
 
@@ -141,7 +141,7 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
                 infinity; the message says for which example and point.
         """
         points = path_points(n_steps, method)
-        batch = self._batch(inputs, baselines)
+        batch = gradient_batch(inputs, baselines, self.forward_func)
         return self._attribute(
             batch,
             _Path(batch, points, relu_attributions),

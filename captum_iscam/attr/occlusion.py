@@ -6,9 +6,10 @@ from captum.attr import Occlusion
 from torch import Tensor, nn
 
 from captum_iscam._utils.forward import Baselines
+from captum_iscam._utils.inputs import check_inputs, require_positions
 from captum_iscam._utils.target import Target
-from captum_iscam._utils.training import without_traces
-from captum_iscam._utils.validation import require_flags
+from captum_iscam._utils.validation import require_flags, require_floating
+from captum_iscam.attr._captum_inputs import checked_model
 
 
 class WindowOcclusion:
@@ -23,7 +24,7 @@ class WindowOcclusion:
     """
 
     def __init__(self, forward_func: nn.Module) -> None:
-        self._occlusion = Occlusion(without_traces(forward_func))
+        self._forward_func = forward_func
 
     def attribute(
         self,
@@ -59,16 +60,21 @@ class WindowOcclusion:
                 Default: False
         """
         require_flags(show_progress=show_progress)
-        channels, *sides = inputs.shape[1:]
+        batch = check_inputs(inputs, baselines, self._forward_func)
+        require_positions(batch.inputs)
+        (x,), (b,) = batch.inputs, batch.baselines
+        require_floating("inputs", x, "Convert them with inputs.float().")
+        model = checked_model(self._forward_func, batch, target, internal_batch_size)
+        channels, *sides = x.shape[1:]
         sizes = (channels, *(max(1, round(window * side)) for side in sides))
         steps = (channels, *(max(1, round(stride * side)) for side in sides))
-        attributions: Tensor = self._occlusion.attribute(
-            inputs,
+        attributions: Tensor = Occlusion(model).attribute(
+            x,
             sizes,
             strides=steps,
-            baselines=baselines,
+            baselines=b,
             target=target,
-            perturbations_per_eval=max(1, internal_batch_size // len(inputs)),
+            perturbations_per_eval=max(1, internal_batch_size // len(x)),
             show_progress=show_progress,
         )
         return attributions

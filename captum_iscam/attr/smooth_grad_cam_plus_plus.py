@@ -11,6 +11,7 @@ from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_count, check_generator
 from captum_iscam.attr._base import Attributions
+from captum_iscam.attr._gradients import gradient_batch
 from captum_iscam.attr._masking import check_noise, stdevs_for
 from captum_iscam.attr._perturbations import GradientAccumulator, IdentityPerturbation
 from captum_iscam.attr._weightings import WEIGHTINGS, GradientWeighting, MeanPowers
@@ -171,7 +172,7 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
         if stdevs is None:
             raise ValueError("stdevs must be a number, got None. Leave it out for 0.3.")
         check_noise("input", stdevs)
-        batch = self._batch(inputs)
+        batch = gradient_batch(inputs, None, self.forward_func)
         perturbations = _NoisyCopies(
             batch,
             weighting,

@@ -7,7 +7,6 @@ methods pay for each channel, so they are given the first few channels of the la
 
 import pytest
 import torch
-from captum.attr import LayerGradCam
 from reference.transformers import MODELS, SIZES
 from torch import nn
 from torchvision.models import get_model
@@ -26,8 +25,8 @@ from captum_iscam import (
     LayerSmoothGradCAMPlusPlus,
     LayerXGradCAM,
 )
+from captum_iscam.attr.grad_cam import GradCAM
 from captum_iscam.layers import default_layer, reshape_transform_for
-from captum_iscam.methods import METHODS
 
 CLASSES, CHANNELS = 4, 6
 # The smaller the image the faster; below these sizes the default layer is one place.
@@ -83,7 +82,7 @@ QUICK = {
     LayerXGradCAM: {},
     LayerAblationCAM: {},
     LayerReciproCAM: {},
-    LayerGradCam: {},
+    GradCAM: {},
 }
 
 
@@ -155,12 +154,9 @@ def test_every_method_explains_the_default_layer(family):
 
 
 def explain(method, own, model, layer, x, target, whole):
-    if method is LayerGradCam:
-        method, built = METHODS["grad-cam"].of_tokens, {"reshape_transform": whole}
-    elif "Score" in method.__name__:
+    built = {"reshape_transform": whole}
+    if "Score" in method.__name__:
         built = {"reshape_transform": lambda output: whole(output)[:, :CHANNELS]}
-    else:
-        built = {"reshape_transform": whole}
     if method is LayerReciproCAM:  # untrained networks have equal probabilities
         built["score"] = "identity"
     attribution = method(model, layer, **built)

@@ -11,7 +11,7 @@ from captum_iscam import RISE, attr, metrics
 from captum_iscam._utils.validation import flags_of
 from captum_iscam.attr import fuse
 from captum_iscam.attr.controls import CenterMap, ChannelMean, RandomMap
-from captum_iscam.attr.grad_cam import TokenGradCAM
+from captum_iscam.attr.grad_cam import GradCAM
 from captum_iscam.attr.occlusion import WindowOcclusion
 from captum_iscam.visualization import visualize
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 CLASSES = [getattr(attr, name) for name in attr.__all__]
 CLASSES = [c for c in CLASSES if inspect.isclass(c) and hasattr(c, "attribute")]
-CLASSES += [TokenGradCAM, CenterMap, ChannelMean, RandomMap, WindowOcclusion]
+CLASSES += [GradCAM, CenterMap, ChannelMean, RandomMap, WindowOcclusion]
 FLAGS = [(c, name) for c in dict.fromkeys(CLASSES) for name in flags_of(c.attribute)]
 FUNCTIONS = [getattr(metrics, name) for name in metrics.__all__]
 FUNCTIONS = [f for f in FUNCTIONS if callable(f) and not inspect.isclass(f)]

@@ -36,7 +36,7 @@ from captum_iscam import (
 from captum_iscam._utils.hooks import eager_passes
 from captum_iscam.attr import CenterMap, ChannelMean, RandomMap
 from captum_iscam.attr._random_masks import RandomMasks
-from captum_iscam.attr.grad_cam import TokenGradCAM
+from captum_iscam.attr.grad_cam import GradCAM
 from captum_iscam.reshape_transforms import tokens
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -270,7 +270,7 @@ MADE = {
 }
 NETWORKS = {"segmentation": Segmenter, "detection": Detector}
 CLASSES = {method for method, _ in METHODS.values()}
-CLASSES |= {RISE, ChannelMean, CenterMap, RandomMap, TokenGradCAM}
+CLASSES |= {RISE, ChannelMean, CenterMap, RandomMap, GradCAM}
 
 
 @pytest.mark.parametrize("method", sorted(CLASSES, key=lambda one: one.__name__))

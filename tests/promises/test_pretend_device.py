@@ -32,6 +32,7 @@ from captum_iscam import (
 )
 from captum_iscam import reshape_transforms as transforms
 from captum_iscam.attr import fuse
+from captum_iscam.attr.grad_cam import GradCAM
 from captum_iscam.methods import METHODS, Options
 
 pytestmark = [
@@ -109,7 +110,7 @@ GRADIENT_METHODS = {
     "layer-cam": (LayerCAM, {}),
     "hires-cam": (LayerHiResCAM, {}),
     "xgrad-cam": (LayerXGradCAM, {}),
-    "grad-cam of tokens": (METHODS["grad-cam"].of_tokens, {}),
+    "grad-cam": (GradCAM, {}),
 }
 OF_A_TARGET = {
     **SCORE_METHODS,
@@ -267,7 +268,7 @@ def test_noise_of_the_cpu_is_one_copy_per_draw(device, x):
 @pytest.mark.parametrize("name", GRADIENT_METHODS)
 def test_gradient_methods_do_not_wait_between_passes(name, target, device, net, x):
     net, inputs = moved((net, x))
-    own = {} if "tokens" in name else {"internal_batch_size": 2}
+    own = {} if name == "grad-cam" else {"internal_batch_size": 2}
 
     with device.watch(net):
         explain(name, net, inputs, target, home=DEVICE, **own)

@@ -12,7 +12,7 @@ from torch import nn
 
 from captum_iscam import RISE, LayerPolyCAM, metrics
 from captum_iscam.attr import ChannelMean, fuse
-from captum_iscam.attr.grad_cam import TokenGradCAM
+from captum_iscam.attr.grad_cam import GradCAM
 from captum_iscam.methods import METHODS as TABLE
 from captum_iscam.methods import Options
 
@@ -113,7 +113,7 @@ def rectified_by_the_table(name):
 
 
 OTHERS = {
-    "Grad-CAM of tokens": lambda net, x: TokenGradCAM(net, net.features).attribute(
+    "Grad-CAM of tokens": lambda net, x: GradCAM(net, net.features).attribute(
         x, 0, relu_attributions=True
     ),
     "Poly-CAM": lambda net, x: LayerPolyCAM(

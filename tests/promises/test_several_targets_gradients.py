@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from captum_iscam import LayerSmoothGradCAMPlusPlus
 from captum_iscam._utils.hooks import count_passes
 from captum_iscam.attr._gradients import LayerGradientMethod
-from captum_iscam.attr.grad_cam import TokenGradCAM
+from captum_iscam.attr.grad_cam import GradCAM
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The map is zero",
@@ -29,7 +29,7 @@ def explain(name, model, layer, inputs, target, constructor=None, **options):
     if name != "grad-cam":
         return attribute(name, model, layer, inputs, target, constructor, **options)
     options.pop("internal_batch_size", None)
-    method = TokenGradCAM(model, layer, **(constructor or {}))
+    method = GradCAM(model, layer, **(constructor or {}))
     return method.attribute(inputs, target, **options)
 
 

@@ -21,7 +21,7 @@ from captum_iscam import (
     LayerXGradCAM,
 )
 from captum_iscam._utils.hooks import count_passes
-from captum_iscam.attr.grad_cam import TokenGradCAM
+from captum_iscam.attr.grad_cam import GradCAM
 from captum_iscam.methods import (
     METHODS,
     Method,
@@ -143,7 +143,6 @@ def test_several_targets_have_the_maps_of_a_call_for_each(
 
 # Captum's own classes, and controls, which look at no target.
 ONE_BY_ONE = {
-    "grad-cam",
     "integrated-gradients",
     "occlusion",
     "random-map",
@@ -277,10 +276,10 @@ def test_settings_of_rise():
 
 
 @pytest.mark.parametrize("relu", [True, False])
-def test_grad_cam_of_tokens_is_captums_where_there_are_maps(model, images, relu):
+def test_grad_cam_is_captums_where_there_are_maps(model, images, relu):
     arguments = {"target": [0, 1], "relu_attributions": relu}
 
-    ours = TokenGradCAM(model, model[0]).attribute(images, **arguments)
+    ours = GradCAM(model, model[0]).attribute(images, **arguments)
 
     theirs = LayerGradCam(model, model[0]).attribute(images, **arguments)
     torch.testing.assert_close(ours, theirs.detach())
@@ -301,9 +300,10 @@ def test_gradients_are_counted_until_counting_ends(model, images):
         output = model(images)
     output.sum().backward()
 
-    # Captum's 50 steps for each of two images, forward and backward.
+    # Captum's 50 steps for each of two images, forward and backward; the images, alone
+    # and next to their baselines; and a faint one, next to them and alone.
     assert passes.backward_rows == 2 * 50
-    assert passes.rows == 2 * 50 + 2
+    assert passes.rows == 2 * 50 + 2 + 4 + 2 + 2
 
 
 def test_score_cam_shows_the_model_each_channel_once(model, images):

@@ -18,7 +18,7 @@ from captum_iscam import (
     LayerXGradCAM,
 )
 from captum_iscam.attr._layer import check_linear
-from captum_iscam.attr.grad_cam import TokenGradCAM
+from captum_iscam.attr.grad_cam import GradCAM
 from captum_iscam.reshape_transforms import vit
 
 METHODS = {
@@ -122,7 +122,7 @@ EVERY_GRADIENT_METHOD = {
     "Grad-CAM++": LayerGradCAMPlusPlus,
     "Smooth Grad-CAM++": LayerSmoothGradCAMPlusPlus,
     "Integrated Grad-CAM": LayerIntegratedGradCAM,
-    "Grad-CAM": TokenGradCAM,
+    "Grad-CAM": GradCAM,
 }
 
 
