@@ -115,7 +115,7 @@ def test_heads_print_and_record_their_score(image, capsys, score, outputs, shown
     record = json.loads((out / "noise" / "record.json").read_bytes())
     assert record["score"] == score or (score is None and record["score"] == "softmax")
     used = {m["method"]: m["settings"].get("score") for m in record["maps"]}
-    assert used == {"grad-cam": None, "grad-cam++": score or "identity"}
+    assert used == {"grad-cam": "identity", "grad-cam++": score or "identity"}
 
 
 @pytest.mark.parametrize("score", ["sigmoid", "identity"])
