@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._utils.hooks import eager_passes
-from captum_iscam._utils.inputs import batch_axis_named
-from captum_iscam._utils.training import keeping_buffers
-from captum_iscam._utils.user_code import user_code
-from captum_iscam.reshape_transforms import (
-    ReshapeTransform,
-    maxvit_grid,
-    maxvit_windows,
-    swin,
-    tokens,
-    vit,
+from captum_iscam._utils.inputs import run_once
+from captum_iscam.transformers import (
+    reshape_transform_for,
+    token_layer,
+    transform_by_grid,
 )
+
+__all__ = [
+    "check_spatial",
+    "default_layer",
+    "find_layer",
+    "reshape_transform_for",
+    "spatial_layers",
+    "stages",
+    "token_layer",
+]
 
 _POOLS = (
     nn.AdaptiveAvgPool1d,
@@ -170,10 +172,10 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
     """
     steps, _ = _trace(model, inputs)
     last = next((step for step in reversed(steps) if step.name == name), None)
-    if last is not None and _has_maps(model, last, inputs):
+    if last is not None and _has_maps(model, steps, last, inputs):
         return
     outputs = [] if last is None else [last.output]
-    spatial = [step for step in steps if _has_maps(model, step, inputs)]
+    spatial = [step for step in steps if _has_maps(model, steps, step, inputs)]
     shape = f"the shape {tuple(outputs[-1].shape)}" if outputs else "no tensor"
     if outputs and outputs[-1].dim() == inputs.dim() > 2:
         shape = f"one position, {shape},"
@@ -203,7 +205,7 @@ def spatial_layers(model: nn.Module, inputs: Tensor) -> list[str]:
         ['0']
     """
     steps, _ = _trace(model, inputs)
-    found = (step.name for step in steps if _has_maps(model, step, inputs))
+    found = (step.name for step in steps if _has_maps(model, steps, step, inputs))
     return list(dict.fromkeys(found))
 
 
@@ -276,16 +278,7 @@ def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
         for name in modules:
             if name:
                 hook_for(name)
-        # Compiled code runs no hooks.
-        runs: nn.Module = getattr(model, "_orig_mod", model)
-        with (
-            torch.no_grad(),
-            eager_passes,
-            batch_axis_named(runs, (inputs,), None),
-            user_code(),
-        ):
-            # A copy, since a model may write to its input.
-            output = keeping_buffers(runs, by_flag=False)(inputs.clone())
+        output = run_once(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
@@ -297,9 +290,16 @@ def _is_spatial(output: Tensor, inputs: Tensor) -> bool:
     return output.dim() == inputs.dim() and output.shape[2:].numel() > 1
 
 
-def _has_maps(model: nn.Module, step: _Step, inputs: Tensor) -> bool:
+def _has_maps(
+    model: nn.Module, steps: list[_Step], step: _Step, inputs: Tensor
+) -> bool:
     """Whether a layer has maps, if need be after the transform of its model."""
-    transform = reshape_transform_for(model, step.module)
+
+    def grid_of(patches: nn.Module, _: object) -> tuple[int, ...] | None:
+        grids = (tuple(x.output.shape[2:]) for x in steps if x.module is patches)
+        return next(grids, None)
+
+    transform = transform_by_grid(model, step.module, grid_of)
     if transform is None:
         return _is_spatial(step.output, inputs)
     try:
@@ -321,149 +321,3 @@ def _weights_after(steps: list[_Step], index: int) -> bool:
     """Whether a module with weights of its own runs after the step `index`."""
     later = (step.module.parameters(recurse=False) for step in steps[index + 1 :])
     return any(next(own, None) is not None for own in later)
-
-
-def token_layer(model: nn.Module) -> tuple[str, nn.Module] | None:
-    """Returns the layer of a transformer to explain, and its name; None for others.
-
-    For a ViT or DeiT that is the layer norm in front of the last attention: behind it
-    only the class token reaches the head, so the patches have no influence any more.
-    Swin averages all positions, so it is the last norm there. The last layers of
-    torchvision's Swin and MaxViT have maps and need no exception.
-
-    Args:
-        model (torch.nn.Module): Any model, or a wrapper of one.
-
-    Returns:
-        *tuple[str, torch.nn.Module]*: The name, as in `model.named_modules()`, and the
-        module; None where the model is no such transformer of torchvision, timm or
-        Hugging Face.
-
-    Examples::
-
-        >>> token_layer(nn.Sequential(nn.Conv2d(3, 4, 3))) is None
-        True
-    """
-    for parent, module in model.named_modules():
-        for library, kind, block, norm in _TRANSFORMERS:
-            if not _is(module, library, kind):
-                continue
-            blocks = (n for n, m in module.named_modules() if _is(m, library, block))
-            last = next(reversed(list(blocks)), None)
-            if last is not None:
-                name = ".".join(filter(None, (parent, last, norm)))
-                return name, model.get_submodule(name)
-    return None
-
-
-# Library and class of a transformer, and the layer to explain: a name inside of the
-# last module of another class. By name, so that no library is imported.
-_TRANSFORMERS = (
-    ("torchvision", "VisionTransformer", "EncoderBlock", "ln_1"),
-    ("timm", "VisionTransformer", "Block", "norm1"),
-    ("timm", "SwinTransformer", "SwinTransformer", "norm"),
-    ("transformers", "ViTModel", "ViTLayer", "layernorm_before"),
-    ("transformers", "DeiTModel", "DeiTLayer", "layernorm_before"),
-    ("transformers", "SwinModel", "SwinModel", "layernorm"),
-)
-
-
-def _is(module: nn.Module, library: str, kind: str) -> bool:
-    return any(
-        base.__name__ == kind and base.__module__.partition(".")[0] == library
-        for base in type(module).__mro__
-    )
-
-
-def reshape_transform_for(
-    model: nn.Module, layer: nn.Module
-) -> ReshapeTransform | None:
-    """Returns what turns a layer of a known transformer into maps.
-
-    Args:
-        model (torch.nn.Module): The model, of any kind, or a wrapper of one.
-        layer (torch.nn.Module): One of its modules.
-
-    Returns:
-        *Callable* of :mod:`captum_iscam.reshape_transforms`, or None where the layer
-        needs none: convolutions and modules of other models. Known are ViT, Swin and
-        MaxViT of torchvision, and ViT, DeiT and Swin of timm and Hugging Face.
-
-    Examples::
-
-        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3))
-        >>> reshape_transform_for(model, model[0]) is None
-        True
-    """
-    for module in model.modules():
-        for (library, kind), transform_for in _TRANSFORMS.items():
-            if _is(module, library, kind):
-                found = transform_for(module, layer)
-                if found is not None:
-                    return found
-    return None
-
-
-def _of_vit(model: Any, layer: nn.Module) -> ReshapeTransform | None:
-    return vit if _inside(model.encoder, layer) else None
-
-
-def _of_swin(model: Any, layer: nn.Module) -> ReshapeTransform | None:
-    first = model.features[0][0]  # the one convolution
-    channels_last = model.norm is layer or _inside(model.features, layer)
-    return swin if channels_last and layer is not first else None
-
-
-def _of_maxvit(model: Any, layer: nn.Module) -> ReshapeTransform | None:
-    for module in model.modules():
-        if _is(module, "torchvision", "PartitionAttentionLayer") and (
-            _inside(module.attn_layer, layer) or _inside(module.mlp_layer, layer)
-        ):
-            grid = module.partition_type == "grid"
-            return maxvit_grid if grid else maxvit_windows
-    return None
-
-
-def _of_timm_vit(model: Any, layer: nn.Module) -> ReshapeTransform | None:
-    if not any(_inside(part, layer) for part in (model.blocks, model.norm)):
-        return None
-    return tokens(tuple(model.patch_embed.grid_size), model.num_prefix_tokens)
-
-
-def _of_timm_swin(model: Any, layer: nn.Module) -> ReshapeTransform | None:
-    return swin if model.norm is layer or _inside(model.layers, layer) else None
-
-
-def _of_hugging_face_vit(model: Any, layer: nn.Module) -> ReshapeTransform | None:
-    if not _inside(model, layer) or _inside(model.embeddings, layer):
-        return None
-    sides, patch = (
-        size if isinstance(size, list | tuple) else (size, size)
-        for size in (model.config.image_size, model.config.patch_size)
-    )
-    grid = (sides[0] // patch[0], sides[1] // patch[1])
-    # The class token, and DeiT's for distillation.
-    return tokens(grid, 2 if _is(model, "transformers", "DeiTModel") else 1)
-
-
-def _of_hugging_face_swin(model: Any, layer: nn.Module) -> ReshapeTransform | None:
-    if model.layernorm is layer or _inside(model.encoder, layer):
-        return tokens(extra=0)
-    return None
-
-
-_Finder = Callable[[Any, nn.Module], ReshapeTransform | None]
-_TRANSFORMS: dict[tuple[str, str], _Finder] = {
-    ("torchvision", "VisionTransformer"): _of_vit,
-    ("torchvision", "SwinTransformer"): _of_swin,
-    ("torchvision", "MaxVit"): _of_maxvit,
-    ("timm", "VisionTransformer"): _of_timm_vit,
-    ("timm", "SwinTransformer"): _of_timm_swin,
-    ("transformers", "ViTModel"): _of_hugging_face_vit,
-    ("transformers", "DeiTModel"): _of_hugging_face_vit,
-    ("transformers", "SwinModel"): _of_hugging_face_swin,
-}
-
-
-def _inside(parent: nn.Module, layer: nn.Module) -> bool:
-    return any(module is layer for module in parent.modules())

@@ -38,7 +38,8 @@ from captum_iscam.attr.grad_cam import GradCAM, warn_of_no_support
 from captum_iscam.attr.integrated_gradients import CheckedIntegratedGradients
 from captum_iscam.attr.integrated_score_cam import POINTS, SHARE
 from captum_iscam.attr.occlusion import WindowOcclusion
-from captum_iscam.layers import reshape_transform_for, stages
+from captum_iscam.layers import stages
+from captum_iscam.transformers import reshape_transform_for
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Method:
             of = built_with if self.built_with_generator else arguments
             of["generator"] = torch.Generator().manual_seed(options.seed)
         layers = stages(model, layer, inputs[:1]) if self.several_layers else layer
-        explain = self._build(model, layers, **built_with)
+        explain = self._build(model, layers, inputs, **built_with)
         columns = several_targets(in_integers(target), len(inputs))
         if columns is not None and not getattr(explain, "takes_several_targets", False):
             each = [
@@ -178,14 +179,18 @@ class Method:
         return self.finish(attributions) if own else attributions.detach()
 
     def _build(
-        self, model: nn.Module, layer: nn.Module | list[nn.Module], **arguments: Any
+        self,
+        model: nn.Module,
+        layer: nn.Module | list[nn.Module],
+        inputs: Tensor,
+        **arguments: Any,
     ) -> Any:
         captums = self.attribution.__module__.partition(".")[0] == "captum"
         forward_func = without_traces(model) if captums else model
         if not self.of_layer:
             return self.attribution(forward_func, **arguments)
         last = layer[-1] if isinstance(layer, list) else layer
-        transform = reshape_transform_for(model, last)
+        transform = reshape_transform_for(model, last, inputs)
         if transform is None:
             return self.attribution(forward_func, layer, **arguments)
         return self.attribution(model, layer, reshape_transform=transform, **arguments)

@@ -19,7 +19,7 @@ ReshapeTransform = Callable[[Tensor], Tensor]
 
 READY_MADE = (
     "Pass reshape_transform to turn the tokens into a grid. "
-    "captum_iscam.layers.reshape_transform_for(model, layer) finds it for "
+    "captum_iscam.layers.reshape_transform_for(model, layer, inputs) finds it for "
     "transformers of torchvision, timm and Hugging Face; ready made in "
     "captum_iscam.reshape_transforms are vit (torchvision's ViT), swin (Swin and all "
     "with the channels last), maxvit_windows and maxvit_grid (inside MaxViT), and "

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from captum_iscam._utils.captum_compat import run_forward
 from captum_iscam._utils.forward import Baselines
 from captum_iscam._utils.further_arguments import OF_SHAPES
-from captum_iscam._utils.hooks import Taken, record_first_taken
-from captum_iscam._utils.training import models_of
+from captum_iscam._utils.hooks import Taken, eager_passes, record_first_taken
+from captum_iscam._utils.training import keeping_buffers, models_of
+from captum_iscam._utils.user_code import user_code
 from captum_iscam._utils.validation import as_number, require_dense
 
 _OF_ROWS = re.compile("(layer must keep|forward_func must return) one row per example")
@@ -151,6 +152,20 @@ def batch_axis_named(
                     f"shape {shapes}. Add it with inputs.unsqueeze(0)."
                 )
         raise error from None
+
+
+def run_once(model: nn.Module, inputs: Tensor) -> Any:
+    """Returns what a model gives in a pass that leaves no traces, where hooks run."""
+    # Compiled code runs no hooks.
+    runs: nn.Module = getattr(model, "_orig_mod", model)
+    with (
+        torch.no_grad(),
+        eager_passes,
+        batch_axis_named(runs, (inputs,), None),
+        user_code(),
+    ):
+        # A copy, since a model may write to its input.
+        return keeping_buffers(runs, by_flag=False)(inputs.clone())
 
 
 def _check_types(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log, prod
 from operator import le
 
 from torch import Tensor, nn
@@ -82,6 +83,8 @@ def warn_of_layout(
        or on axis 1, where there are others, and as many are on the last one.
     3. Its positions have the proportions of no input as they are, and those of one if
        the channels are last, or the spatial axes reversed.
+    4. A `reshape_transform` makes a grid that has the proportions of no input, where as
+       many positions make one that has: 196 tokens are 14 x 14 or 7 x 28.
 
     Args:
         activations (Tensor): The layer's maps.
@@ -111,11 +114,10 @@ def warn_of_layout(
         )
         return
     shape = tuple(activations.shape)
-    found = (
-        same_rank
-        and layer is not None
-        and _other_order(layer, shape, same_rank, of_input)
-    )
+    if layer is None:
+        _warn_of_grid(shape, same_rank)
+        return
+    found = same_rank and _other_order(layer, shape, same_rank, of_input)
     if found:
         order, transform = found
         warn_user(
@@ -123,6 +125,33 @@ def warn_of_layout(
             f"{order}, and is read as (N, K, *spatial). Pass reshape_transform="
             f"{transform}, or torch.nn.Identity() if axis 1 holds the channels."
         )
+
+
+def _warn_of_grid(shape: tuple[int, ...], inputs: Sequence[Tensor]) -> None:
+    """Warns of positions in rows and columns that are probably other ones.
+
+    Of videos these are the last two axes; the frames in a patch have no proportions.
+    """
+    grid, sizes = shape[-2:], [tuple(x.shape[-2:]) for x in inputs]
+    if len(shape) < 4 or not sizes or any(alike(grid, size) for size in sizes):
+        return
+    count = prod(grid)
+    others = [(n, count // n) for n in range(1, count + 1) if count % n == 0]
+    fits = [(other, size) for size in sizes for other in others if alike(other, size)]
+    if fits:
+        other, size = min(fits, key=_distortion)
+        warn_user(
+            f"reshape_transform makes a grid of {grid} positions for inputs of {size}, "
+            f"and as many make {other}, which has their proportions. Unless patches "
+            f"are not square, pass reshape_transforms.tokens({other}, extra), or "
+            "captum_iscam.layers.reshape_transform_for(model, layer, inputs)."
+        )
+
+
+def _distortion(fit: tuple[tuple[int, ...], tuple[int, ...]]) -> float:
+    """Returns how far the cells of a grid are from squares."""
+    (rows, columns), (height, width) = fit
+    return abs(log(rows * width / (columns * height)))
 
 
 def _other_order(

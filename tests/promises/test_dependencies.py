@@ -14,13 +14,13 @@ import captum_iscam
 ROOT = Path(captum_iscam.__file__).parent
 # A room may import those on lower floors.
 FLOORS = {
-    "cli": 6,
-    "benchmark": 5,
-    "methods": 4,
-    "attr": 3,
-    "metrics": 3,
-    "transformers": 3,
-    "layers": 2,
+    "cli": 7,
+    "benchmark": 6,
+    "methods": 5,
+    "attr": 4,
+    "metrics": 4,
+    "layers": 3,
+    "transformers": 2,
     "targets": 2,
     "networks": 2,
     "demo": 2,
