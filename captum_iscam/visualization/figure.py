@@ -81,8 +81,10 @@ def visualize(
         ValueError: If there is nothing to draw, `sign` or `cmap` is unknown,
             `alpha_overlay` is not in [0, 1], `vmin` is not below `vmax`, a map has
             several channels or holds NaN or infinity, the slice does not exist,
-            `image` is no image in [0, 1], or `mean` or `std` does not fit it.
-        TypeError: If an image or a map is of another type, or the maps are no mapping.
+            `image` is no image in [0, 1], `mean` or `std` does not fit it, or a frame
+            marks no part of it.
+        TypeError: If an image or a map is of another type, the maps are no mapping, or
+            a title is neither text nor a number.
 
     Examples::
 
@@ -170,8 +172,10 @@ def visualize_rows(
         ValueError: If there is nothing to draw, `sign` or `cmap` is unknown,
             `alpha_overlay` is not in [0, 1], `vmin` is not below `vmax`, a map has
             several channels or holds NaN or infinity, the slice does not exist,
-            `image` is no image in [0, 1], or `mean` or `std` does not fit it.
-        TypeError: If an image or a map is of another type, or the maps are no mapping.
+            `image` is no image in [0, 1], `mean` or `std` does not fit it, or a frame
+            marks no part of it.
+        TypeError: If an image or a map is of another type, the maps are no mapping, or
+            a title is neither text nor a number.
 
     Examples::
 

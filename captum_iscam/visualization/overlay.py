@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_iscam.visualization.arrays import Array, ImageLike
 from captum_iscam.visualization.heat import ALPHA, Style, blend
-from captum_iscam.visualization.rows import Frame, Row, prepare
+from captum_iscam.visualization.rows import Frame, Row, check_frame, prepare
 
 
 def overlay(
@@ -68,7 +68,8 @@ def overlay(
     Raises:
         ValueError: If `sign` or `cmap` is unknown, `alpha_overlay` is not in [0, 1],
             `vmin` is not below `vmax`, the map has several channels or holds NaN or
-            infinity, `image` is no image in [0, 1], or `mean` or `std` does not fit it.
+            infinity, `image` is no image in [0, 1], `mean` or `std` does not fit it, or
+            `frame` marks no part of it.
         TypeError: If the image or the map is of another type.
 
     Examples::
@@ -82,7 +83,8 @@ def overlay(
     """
     style = Style(sign, vmin, vmax, outlier_perc, cmap, alpha_overlay)
     pixels = blend(*drawn(Row("", image, {"": attributions}, frame), style, mean, std))
-    return pixels if frame is None else _framed(pixels, frame)
+    checked = check_frame(frame, pixels.shape[:2])
+    return pixels if checked is None else _framed(pixels, checked)
 
 
 def drawn(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil
-from typing import NamedTuple
+from math import ceil, isfinite
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.validation import as_integer
+from captum_iscam._utils.validation import as_integer, as_number, as_sequence
 from captum_iscam.visualization.arrays import (
     Array,
     ImageLike,
@@ -106,6 +106,7 @@ def prepare(
             f"maps must be a mapping of titles to maps, got {type(row.maps).__name__}. "
             'Name them, as in {"IS-CAM": attributions}.'
         )
+    row = _titled(row)
     given = as_tensor(row.image)
     shapes = [tuple(values.shape) for values in row.maps.values() if _has_shape(values)]
     if any(len(shape) == 5 for shape in shapes):
@@ -120,7 +121,64 @@ def prepare(
         checked = as_map(values, pixels, title, rank=2)
         warn_of_stretching(checked, image.shape[:2], title)
         maps[title] = upsample(checked, image.shape[:2])[0, 0].numpy()
-    return Drawable(row.title, image, None, maps, row.frame)
+    frame = check_frame(row.frame, image.shape[:2])
+    return Drawable(row.title, image, None, maps, frame)
+
+
+def _titled(row: Row) -> Row:
+    """Returns the row with titles of text; a number stands for itself."""
+    maps = {_as_text("maps' titles", key): values for key, values in row.maps.items()}
+    if len(maps) < len(row.maps):
+        raise ValueError(
+            f"maps must have different titles, got {list(row.maps)}. Rename those that "
+            "read the same."
+        )
+    return row._replace(title=_as_text("title", row.title), maps=maps)
+
+
+def _as_text(name: str, title: object) -> str:
+    if isinstance(title, str):
+        return title
+    if as_number(title) is None:
+        raise TypeError(
+            f'{name} must be text, got {title!r}. Pass a name such as "IS-CAM", or "" '
+            "for none."
+        )
+    return str(title.item() if isinstance(title, Tensor) else title)
+
+
+def check_frame(frame: Any, size: Sequence[int]) -> Frame | None:
+    """Returns a frame as numbers, or raises unless it marks a part of an image.
+
+    It may reach beyond the image, as the frame of a padded crop does.
+
+    Args:
+        frame (Sequence[float] or None): Left, top, right and bottom.
+        size (Sequence[int]): Height and width of the image.
+    """
+    if frame is None:
+        return None
+    order = "left, top, right and bottom in pixels of the image"
+    edges = as_sequence(
+        "frame", frame, as_number, "four finite numbers", f"Pass {order}."
+    )
+    if len(edges) != 4 or not all(map(isfinite, edges)):
+        raise ValueError(
+            f"frame must be four finite numbers, got {frame!r}. Pass {order}."
+        )
+    left, top, right, bottom = edges
+    height, width = size
+    if left >= right or top >= bottom:
+        raise ValueError(
+            f"frame must have left below right and top below bottom, got {frame!r}. "
+            f"Pass {order}."
+        )
+    if right <= 0 or bottom <= 0 or left >= width or top >= height:
+        raise ValueError(
+            f"frame must overlap the image, {width} wide and {height} high, got "
+            f"{frame!r}. Pass {order}."
+        )
+    return left, top, right, bottom
 
 
 def _has_shape(values: object) -> bool:
@@ -188,7 +246,8 @@ def _volume(
         title: values.select(axis, index).numpy() for title, values in maps.items()
     }
     title = f"{row.title}\nslice {index} of {depth}"
-    return Drawable(title, image, None, shown, row.frame)
+    frame = check_frame(row.frame, image.shape[:2])
+    return Drawable(title, image, None, shown, frame)
 
 
 def _strongest(maps: Sequence[Tensor], axis: int) -> int:

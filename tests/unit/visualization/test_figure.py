@@ -553,3 +553,75 @@ def test_the_colour_table_is_matplotlib_s():
     )
     with pytest.raises(ValueError, match="cmap must be the name of a colour map"):
         colours("infreno")
+
+
+@pytest.mark.parametrize("draw", ["visualize", "overlay"])
+@pytest.mark.parametrize(
+    ("frame", "rule"),
+    [
+        ((4, 20, 4, 20), "left below right and top below bottom"),
+        ((4, 20, 20, 4), "left below right and top below bottom"),
+        ((20, 4, 4, 20), "left below right and top below bottom"),
+        ((4, 4, 4, 20), "left below right and top below bottom"),
+        ((40, 4, 60, 20), "overlap the image, 32 wide and 32 high"),
+        ((4, 32, 20, 60), "overlap the image, 32 wide and 32 high"),
+        ((-20, 4, 0, 20), "overlap the image, 32 wide and 32 high"),
+        ((4, 4, float("nan"), 20), "four finite numbers"),
+        ((4, 4, float("inf"), 20), "four finite numbers"),
+        ((4, 4, 20), "four finite numbers"),
+        ((4, 4, 20, 20, 20), "four finite numbers"),
+        (("4", "4", "20", "20"), "four finite numbers"),
+        ("4,4,20,20", "four finite numbers"),
+        ((4, 4, None, 20), "four finite numbers"),
+        ((True, True, 20, 20), "four finite numbers"),
+        (20, "four finite numbers"),
+    ],
+)
+def test_a_frame_that_marks_no_part_of_the_image_is_named(draw, frame, rule):
+    given = corner() if draw == "overlay" else {"map": corner()}
+
+    with pytest.raises(ValueError, match=f"^frame must .*{rule}.*, got .*left, top"):
+        {"overlay": overlay, "visualize": visualize}[draw](GREY, given, frame=frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        [4, 4, 20, 20],
+        np.array([4.0, 4.0, 20.0, 20.0]),
+        torch.tensor([4, 4, 20, 20]),
+        (-10, -10, 50, 50),
+        (-10, 4, 1, 20),
+    ],
+)
+def test_a_frame_is_any_four_numbers_that_reach_the_image(frame):
+    assert len(visualize(GREY, {"map": corner()}, frame=frame).axes[1].patches) == 1
+    assert overlay(GREY, corner(), frame=frame).shape == (32, 32, 3)
+
+
+def test_a_frame_of_a_slice_is_checked():
+    volume, maps = torch.rand(1, 4, 8, 12), {"map": torch.rand(1, 1, 2, 2, 2)}
+
+    with pytest.raises(ValueError, match="overlap the image, 12 wide and 8 high"):
+        visualize(volume, maps, frame=(0, 9, 4, 20))
+
+
+@pytest.mark.parametrize("title", [207, 0.5, np.int64(207), torch.tensor(207)])
+def test_a_number_is_a_title(title):
+    figure = visualize(GREY, {title: corner()}, title=title)
+
+    expected = str(title.item() if isinstance(title, torch.Tensor) else title)
+    assert [panel.get_title() for panel in figure.axes] == [expected, expected]
+
+
+@pytest.mark.parametrize("title", [None, b"map", ("a", "b"), True])
+def test_a_title_of_anything_else_is_named(title):
+    with pytest.raises(TypeError, match="maps' titles must be text, got"):
+        visualize(GREY, {title: corner()})
+    with pytest.raises(TypeError, match=r"^title must be text, got"):
+        visualize_rows([Row(title, GREY, {"map": corner()})])
+
+
+def test_titles_that_read_the_same_are_named():
+    with pytest.raises(ValueError, match="maps must have different titles, got"):
+        visualize(GREY, {1: corner(), "1": corner()})
