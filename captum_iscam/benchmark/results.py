@@ -112,7 +112,8 @@ def read_results(folder: str | Path) -> Results:
 
     Raises:
         FileNotFoundError: If there is no `run.json`.
-        ValueError: If a row names something that is not in `run.json`.
+        ValueError: If a row names something that is not in `run.json`, or two rows of
+            one image, model, method and metric differ.
     """
     folder = Path(folder)
     if not (folder / storage.RUN).is_file():
@@ -123,8 +124,8 @@ def read_results(folder: str | Path) -> Results:
     results = Results(storage.read_run(folder))
     indices = _Indices(results)
     results.seen = {model: [None] * len(indices.images) for model in results.models}
-    for record in storage.read_lines(folder / storage.ROWS):
-        _enter(results, indices, storage.Row(**record))
+    for row in storage.rows_in(folder):
+        _enter(results, indices, row)
     _enter_curves(results, indices, folder)
     _enter_tests(results, indices, folder)
     return results

@@ -22,14 +22,13 @@ from captum_iscam.benchmark.storage import (
     IMAGES,
     MAPS,
     ORDERS,
-    ROWS,
     RUN,
     WRITTEN,
     Store,
     count_incomplete_lines,
     done_cells,
-    read_lines,
     read_run,
+    rows_in,
 )
 
 
@@ -92,7 +91,7 @@ def _open_run(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _report_resume(folder: Path) -> None:
-    rows = sum(1 for _ in read_lines(folder / ROWS))
+    rows = sum(1 for _ in rows_in(folder))
     text = f"{folder} has {rows:,} rows already; the run continues."
     lines, parts = (
         count_incomplete_lines(folder),
@@ -139,12 +138,12 @@ def _finish(folder: Path, experiment: Experiment) -> None:
     record = read_run(folder)
     correct: dict[str, dict[str, bool]] = {name: {} for name in record["models"]}
     seen: dict[str, set[int]] = {name: set() for name in record["models"]}
-    for row in read_lines(folder / ROWS):
-        if row["prediction"] is None:
+    for row in rows_in(folder):
+        if row.model is None or row.prediction is None:
             continue
-        seen[row["model"]] |= {row["target"], row["prediction"]}
-        if row["label"] is not None:
-            correct[row["model"]][row["image"]] = row["prediction"] == row["label"]
+        seen[row.model] |= {i for i in (row.target, row.prediction) if i is not None}
+        if row.label is not None:
+            correct[row.model][row.image] = row.prediction == row.label
     for explained in experiment.models:
         hits = correct[explained.name].values()
         # The names of all classes would be most of the record.

@@ -255,7 +255,30 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 def read_rows(folder: Path) -> list[Row]:
     """Returns the rows of all processes, those of one image in their order."""
-    return [Row(**record) for record in read_lines(folder / ROWS)]
+    return list(rows_in(folder))
+
+
+def rows_in(folder: Path) -> Iterator[Row]:
+    """Yields the rows of all processes, one of several equal ones.
+
+    Raises:
+        ValueError: If two rows of one key differ, of which nothing tells the right one.
+    """
+    # Their hashes alone: a folder may hold millions.
+    found: dict[Key, int] = {}
+    for file, record in _records(folder / ROWS):
+        names = (_interned(record.get(name)) for name in ("model", "method", "metric"))
+        key, content = Key(sys.intern(record["image"]), *names), hash(Row(**record))
+        if key not in found:
+            found[key] = content
+            yield Row(**record)
+        elif found[key] != content:
+            raise ValueError(
+                "out must be a folder with one row for each image, model, method and "
+                f"metric, got two that differ for {tuple(key)}, the second in "
+                f"{str(file)!r}. Delete the wrong line, or both and repeat the "
+                "command, which computes it again."
+            )
 
 
 def read_curves(folder: Path) -> list[Curve]:
@@ -281,12 +304,16 @@ def _first_of_each(records: Iterable[_Keyed]) -> list[_Keyed]:
 
 def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
     """Yields the records of all files, without a last line that is incomplete."""
+    return (record for _, record in _records(folder))
+
+
+def _records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for file in sorted(folder.glob("rank*.jsonl")):
         check_is_file(file)
         with file.open("rb") as stream:
             for line in stream:
                 if line.endswith(b"\n"):
-                    yield parse_line(line, file, *_KINDS)
+                    yield file, parse_line(line, file, *_KINDS)
 
 
 Cell = tuple[str | None, str | None, str | None]
@@ -368,11 +395,10 @@ def count_incomplete_lines(folder: Path) -> int:
 def done_cells(folder: Path, kind: str = ROWS) -> dict[str, set[Cell]]:
     """Returns the rows or `ORDERS` that exist, by image, of all processes."""
     done: dict[str, set[Cell]] = {}
-    for record in read_lines(folder / kind):
-        model, method, metric = (
-            _interned(record[name]) for name in ("model", "method", "metric")
-        )
-        done.setdefault(record["image"], set()).add((model, method, metric))
+    for record in rows_in(folder) if kind == ROWS else read_orders(folder):
+        image, model, method, metric = record.key
+        cell = (_interned(model), _interned(method), _interned(metric))
+        done.setdefault(image, set()).add(cell)
     return done
 
 

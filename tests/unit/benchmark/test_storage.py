@@ -45,6 +45,51 @@ def test_rows_come_back_as_they_were(tmp_path):
     assert done_cells(tmp_path)["a/b.jpg"] == {("net", "grad-cam", "insertion")}
 
 
+def add_to(folder, rank, *rows):
+    with Store(folder, rank) as opened:
+        for row in rows:
+            opened.add_row(row)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"value": 0.31},
+        {"value": None},
+        {"target": 4},
+        {"label": None},
+        {"value": None, "error": "RuntimeError: no memory"},
+    ],
+)
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("read", [storage.read_rows, done_cells])
+def test_two_rows_of_one_key_that_differ_are_named(tmp_path, change, rank, read):
+    add_to(tmp_path, 0, ROW, replace(ROW, metric="deletion"))
+    add_to(tmp_path, rank, replace(ROW, **change))
+
+    with pytest.raises(ValueError, match="must be a folder with one row") as caught:
+        read(tmp_path)
+
+    assert repr(tuple(ROW.key)) in str(caught.value)
+    assert f"rank{rank}.jsonl" in str(caught.value)
+    assert "repeat the command" in str(caught.value)
+
+
+def test_two_errors_of_an_image_that_differ_are_named(tmp_path):
+    add_to(tmp_path, 0, Row("a", error="no file"), Row("a", error="no picture"))
+
+    with pytest.raises(ValueError, match=r"got two that differ for \('a', None, None"):
+        storage.read_rows(tmp_path)
+
+
+def test_equal_rows_count_once(tmp_path):
+    other = replace(ROW, metric="deletion")
+    add_to(tmp_path, 0, ROW, other, ROW)
+    add_to(tmp_path, 1, other)
+
+    assert storage.read_rows(tmp_path) == [ROW, other]
+
+
 def test_judged_maps_come_back_as_they_were(tmp_path):
     about = ("a/b.jpg", "net", "grad-cam", "insertion")
     right = {"noise": [1.0, 0.5], "flip": [None]}
@@ -98,7 +143,7 @@ def test_opening_drops_a_torn_line(tmp_path, tail, before):
     file.parent.mkdir()
     whole = storage.to_line(ROW) * before
     file.write_bytes(whole + tail)
-    assert len(storage.read_rows(tmp_path)) == before
+    assert len(list(storage.read_lines(tmp_path / storage.ROWS))) == before
 
     with Store(tmp_path, 0) as opened:
         assert file.read_bytes() == whole
