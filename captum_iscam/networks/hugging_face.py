@@ -24,6 +24,8 @@ from captum_iscam.networks.weights import (
     first,
     misfit,
     read_state,
+    require_dense_weights,
+    require_numbers,
 )
 
 _MODES = {pil: mode.value for mode, pil in pil_modes_mapping.items()}
@@ -83,7 +85,13 @@ def _model(transformers: ModuleType, request: Request, file: Path | None) -> Any
         )
         empty = auto.from_config(config)
     own = empty.state_dict()
-    state, count = bare(state, own), count_classes(bare(state, own), own)
+    state = bare(state, own)
+    require_dense_weights(state, own, file)
+    try:
+        require_numbers(state, own)
+    except ValueError as error:
+        raise misfit(request.name, file, str(error)) from error
+    count = count_classes(state, own)
     if count != config.num_labels:
         config.num_labels = count
     # Not load_state_dict: files have the names of the release that wrote them.

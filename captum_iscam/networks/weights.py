@@ -69,11 +69,14 @@ def read_state(file: Path) -> dict[str, Tensor]:
             "file of its own."
         )
     if not own:
-        what = type(found).__name__
+        what, repair = type(found).__name__, _REPAIR
         if isinstance(found, dict):
             what += f" with the entries {first([repr(key) for key in found])}"
+            if any("_packed_params" in str(key) for key in found):
+                what = "that of a quantised model"
+                repair = "Save the state dict of the model before it is quantised."
         raise ValueError(
-            f"weights must be a state dict, got {what} in {str(file)!r}. {_REPAIR}"
+            f"weights must be a state dict, got {what} in {str(file)!r}. {repair}"
         )
     ((name, state),) = own.items()
     if averaged:
@@ -155,11 +158,12 @@ def fit_model(
     model = build(None)
     own = model.state_dict()
     state = bare(state, own)
+    require_dense_weights(state, own, file)
     count = count_classes(state, own)
     if count != len(list(own.values())[-1]):
         model = build(count)
     try:
-        _require_numbers(model, state)
+        require_numbers(state, model.state_dict())
         model.load_state_dict(state)  # casts half precision
     except (RuntimeError, ValueError) as error:
         detail = _differences(model, state) or " ".join(str(error).split())[:400]
@@ -195,13 +199,40 @@ def digest_of(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _require_numbers(model: nn.Module, state: dict[str, Tensor]) -> None:
+def require_dense_weights(
+    state: dict[str, Tensor], own: dict[str, Tensor], file: Path
+) -> None:
+    """Raises for sparse, nested or quantised entries where the model has none.
+
+    Args:
+        state (dict): By the names that the model has.
+        own (dict): The model's.
+        file (Path): Where they are from, for the message.
+    """
+    for key, given in state.items():
+        like = own.get(key)
+        kind, repair = str(given.layout), "value.to_dense()"
+        if given.is_nested:
+            kind, repair = "a nested tensor", "a tensor of one shape"
+        elif given.is_quantized:
+            if like is not None and like.is_quantized:
+                continue
+            kind, repair = str(given.dtype), "value.dequantize()"
+        elif given.layout == (torch.strided if like is None else like.layout):
+            continue
+        raise ValueError(
+            f"weights must be dense tensors, got {kind} for {first([key])} in "
+            f"{str(file)!r}. Save {repair} in its place."
+        )
+
+
+def require_numbers(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
     """Raises for entries that torch would copy, though they are other numbers."""
-    for key, own in model.state_dict().items():
-        given = state.get(key, own)
-        if given.is_meta or given.is_floating_point() != own.is_floating_point():
+    for key, like in own.items():
+        given = state.get(key, like)
+        if given.is_meta or given.is_floating_point() != like.is_floating_point():
             kind = "no numbers" if given.is_meta else f"{given.dtype}"
-            raise ValueError(f"{key} has {kind} instead of {own.dtype}.")
+            raise ValueError(f"{key} has {kind} instead of {like.dtype}.")
 
 
 def _differences(model: nn.Module, state: dict[str, Tensor]) -> str:

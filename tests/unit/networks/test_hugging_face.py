@@ -100,6 +100,24 @@ def test_weights_of_another_model_are_refused(tmp_path):
         load_classifier(f"hf:{folder}", file)
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")  # of torch
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (torch.Tensor.to_sparse, "weights must be dense tensors, got torch.sparse_coo"),
+        (torch.Tensor.char, "weights must fit hf:.*classifier.bias has torch.int8 ins"),
+    ],
+)
+def test_weights_that_are_other_numbers_are_refused(tmp_path, change, told):
+    folder = hugging_face_folder(tmp_path / "it", "ViT")
+    state, file = hugging_face_model("ViT").state_dict(), tmp_path / "other.pt"
+    state["classifier.bias"] = change(state["classifier.bias"])
+    torch.save(state, file)
+
+    with pytest.raises(ValueError, match=told):
+        load_classifier(f"hf:{folder}", file)
+
+
 def test_half_precision_becomes_single(tmp_path):
     folder = hugging_face_folder(tmp_path / "it", "ViT")
     save_quietly(hugging_face_model("ViT").half(), folder)

@@ -437,6 +437,60 @@ def test_weights_that_fit_in_part_are_refused_by_what_does_not_fit(
         load_classifier(NAME, weights({entry: state, **BESIDE} if entry else state))
 
 
+# What is in the place of which entry, and what is said of it.
+NOT_DENSE = {
+    "sparse": (torch.Tensor.to_sparse, "torch.sparse_coo", "value.to_dense()"),
+    "rows": (
+        lambda value: value.flatten(1).to_sparse_csr(),
+        "torch.sparse_csr",
+        "value.to_dense()",
+    ),
+    "8 bits": (
+        lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+        "torch.qint8",
+        "value.dequantize()",
+    ),
+    "8 bits by channel": (
+        lambda value: torch.quantize_per_channel(
+            value, torch.ones(len(value)), torch.zeros(len(value)), 0, torch.qint8
+        ),
+        "torch.qint8",
+        "value.dequantize()",
+    ),
+    "nested": (
+        lambda _: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        "a nested tensor",
+        "a tensor of one shape",
+    ),
+}
+
+
+# Torch warns of each of these kinds of tensors.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", NOT_DENSE)
+@pytest.mark.parametrize("key", ["features.0.weight", "classifier.1.weight"])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_entries_that_are_not_dense_are_named(weights, kind, key, prefix):
+    change, told, repair = NOT_DENSE[kind]
+    state = fresh(3).state_dict()
+    state[key] = change(state[key])
+
+    with pytest.raises(ValueError, match="weights must be dense tensors") as caught:
+        load_classifier(NAME, weights(renamed(state, prefix)))
+
+    assert f"got {told} for {key} in " in str(caught.value)
+    assert repair in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of quantisation
+def test_a_quantised_model_is_refused_with_the_way_to_save_it(weights):
+    model = get_model("resnet18", weights=None, num_classes=3)
+    model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
+
+    with pytest.raises(ValueError, match=r"that of a quantised model in .*before it"):
+        load_classifier("resnet18", weights(model.state_dict()))
+
+
 @pytest.mark.parametrize("device", [224, "gpu", "cuda:99", ["cpu"], None])
 def test_a_third_argument_that_is_no_device_is_named(weights, device):
     # An index is one of an accelerator, and None is torch's default.
