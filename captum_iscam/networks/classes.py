@@ -19,7 +19,13 @@ _FORMS = (
 )
 _INDEX = r'(?P<quote>")?(?P<index>\d+)(?(quote)")'
 _NUMBERED = re.compile(_INDEX + r"(?P<mark>\s*[,;:\t]|[.)]?\s)\s*(?P<name>.*)")
-_NUMBER_LAST = re.compile(r"(?P<name>.+?)(?P<mark>\s*[,;\t])\s*" + _INDEX)
+_NUMBER_LAST = re.compile(
+    r"""(?P<name>.+?)(?P<mark>\s*[,;\t]|(?<=["'])\s*:)\s*""" + _INDEX
+)
+# A mark of quotation may be in the name behind a backslash, or twice.
+_QUOTED = re.compile(
+    r"""(?P<mark>["'])(?P<name>(?:\\.|(?P=mark){2}|(?!(?P=mark))[^\\])*)(?P=mark)"""
+)
 
 
 def read_classes(given: str | Path | Sequence[str]) -> tuple[str, ...]:
@@ -53,11 +59,28 @@ def _names_in(path: Path) -> list[str]:
         text = content.decode("utf-8-sig")
         if path.suffix.lower() == ".json" or text.lstrip().startswith(("[", "{")):
             return _from_json(json.loads(text, object_pairs_hook=_once))
-        return _from_lines([line.strip() for line in text.rstrip().splitlines()])
+        lines = [line.strip() for line in text.rstrip().splitlines()]
+        return _without_quotes(_from_lines(_without_commas(lines)))
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"classes must be a file of names, got {str(path)!r} ({error}). {_FORMS}"
         ) from error
+
+
+def _without_commas(lines: list[str]) -> list[str]:
+    """Returns lines of a list in code, of which all but the last end with a comma."""
+    if not all(line.endswith(",") for line in lines[:-1] or lines):
+        return lines
+    return [line.removesuffix(",").rstrip() for line in lines]
+
+
+def _without_quotes(names: list[str]) -> list[str]:
+    """Returns names without their quotes, if all have some."""
+    found = [match for match in map(_QUOTED.fullmatch, names) if match]
+    if len(found) < len(names):
+        return names
+    names = [m["name"].replace(2 * m["mark"], m["mark"]) for m in found]
+    return [re.sub(r"""\\(["'\\])""", r"\1", name) for name in names]
 
 
 def _from_lines(lines: list[str]) -> list[str]:

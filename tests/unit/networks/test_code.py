@@ -13,6 +13,7 @@ from torch import nn
 
 from captum_iscam._utils.hooks import is_compiled
 from captum_iscam.networks import load_classifier
+from captum_iscam.networks.classes import read_classes
 
 MODULE = """
 import torch
@@ -380,6 +381,13 @@ FORMS = {
     "tabs.tsv": "ant\t0\nbee\t1\ndog\t3\ncat\t2\nelk\t4\n",
     "quoted.csv": '"0","ant"\n"1","bee"\n"2","cat"\n"3","dog"\n"4","elk"\n',
     "quoted_last.csv": '"","x"\n"ant","0"\n"bee","1"\n"cat","2"\n"dog","3"\n"elk","4"',
+    "quoted.txt": '"ant"\n"bee"\n"cat"\n"dog"\n"elk"\n',
+    "python.txt": "'ant',\n  'bee',\n  'cat',\n  'dog',\n  'elk'\n",
+    "script.txt": '"ant",\n"bee",\n"cat",\n"dog",\n"elk",\n',
+    "commas.txt": "ant,\nbee,\ncat,\ndog,\nelk\n",
+    "dict.txt": "0: 'ant',\n1: 'bee',\n2: 'cat',\n3: 'dog',\n4: 'elk',\n",
+    "dict_last.txt": "'bee': 1,\n'ant': 0,\n'cat': 2,\n'dog': 3,\n'elk': 4,\n",
+    "single.csv": "0,'ant'\n1,'bee'\n2,'cat'\n3,'dog'\n4,'elk'\n",
     "list.json": '["ant", "bee", "cat", "dog", "elk"]',
     "by_index.json": '{"1": "bee", "0": "ant", "2": "cat", "4": "elk", "3": "dog"}',
     "by_name.json": '{"bee": 1, "ant": 0, "cat": 2, "elk": 4, "dog": 3}',
@@ -398,6 +406,30 @@ def test_names_of_classes_from_a_file(code, tmp_path, form):
     network = load_classifier(code("make"), classes=tmp_path / form)
 
     assert network.classes == ("ant", "bee", "cat", "dog", "elk")
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        # As in a list of code: names with commas and marks of quotation.
+        (
+            ['"tench, Tinca tinca",', '"12\\" disc",', "'it\\'s',", '"a ""b"""'],
+            ["tench, Tinca tinca", '12" disc', "it's", 'a "b"'],
+        ),
+        # What not all lines have belongs to the names.
+        (["tench, Tinca tinca", "goldfish, Carassius", "shark,", "ray"], None),
+        (['"tench"', "goldfish", "shark", "ray"], None),
+        (['"tench",', "goldfish", "shark", "ray"], None),
+        (["'s-Graven", "d'Or", "it's", "'"], None),
+        (['"a" and "b"', '"c" or "d"', '"e"', '"f"'], None),
+        (["ratio 4:3", "ratio 1:1", "in 16:9", "in 2:1"], None),
+    ],
+)
+def test_quotes_and_commas_go_where_all_lines_have_them(tmp_path, lines, names):
+    file = tmp_path / "names.txt"
+    file.write_text("\n".join(lines))
+
+    assert read_classes(file) == tuple(names or lines)
 
 
 @pytest.mark.parametrize(
