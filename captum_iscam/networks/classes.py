@@ -71,7 +71,9 @@ def _without_commas(lines: list[str]) -> list[str]:
     """Returns lines of a list in code, of which all but the last end with a comma."""
     if not all(line.endswith(",") for line in lines[:-1] or lines):
         return lines
-    return [line.removesuffix(",").rstrip() for line in lines]
+    names = [line.removesuffix(",").rstrip() for line in lines]
+    # An index alone lacks its name.
+    return lines if any(name.isdecimal() for name in names) else names
 
 
 def _without_quotes(names: list[str]) -> list[str]:
