@@ -12,6 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from captum_iscam._utils import interpolate
+from captum_iscam._utils.validation import (
+    as_integer,
+    as_sequence,
+    require_dense,
+    require_floating,
+)
 from captum_iscam._utils.warn import warn_user
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -34,7 +40,9 @@ def upsample(attributions: Tensor, inputs: Tensor | Sequence[int]) -> Tensor:
         have this size already are returned as they are.
 
     Raises:
-        ValueError: If maps and inputs differ in their number of spatial dimensions.
+        ValueError: If maps and inputs differ in their number of spatial dimensions, or
+            a side of the size is no integer above 0.
+        TypeError: If the maps are no floating point tensor.
 
     Examples::
 
@@ -44,7 +52,18 @@ def upsample(attributions: Tensor, inputs: Tensor | Sequence[int]) -> Tensor:
         >>> upsample(torch.rand(1, 1, 9), [100]).shape
         torch.Size([1, 1, 100])
     """
-    size = tuple(inputs.shape[2:] if isinstance(inputs, Tensor) else inputs)
+    if not isinstance(attributions, Tensor):
+        raise TypeError(
+            f"attributions must be a tensor, got {type(attributions).__name__}. "
+            "Convert it with torch.as_tensor."
+        )
+    require_floating("attributions", attributions, "Convert it with .float().")
+    if isinstance(inputs, Tensor):
+        size = tuple(inputs.shape[2:])
+    else:
+        repair = "Pass the input, or its spatial size."
+        rule = "integers of at least 1"
+        size = as_sequence("inputs", inputs, _as_side, rule, repair)
     rank = attributions.dim() - 2
     if rank != len(size) or rank not in interpolate.MODES:
         raise ValueError(
@@ -55,6 +74,11 @@ def upsample(attributions: Tensor, inputs: Tensor | Sequence[int]) -> Tensor:
     if tuple(attributions.shape[2:]) == size:
         return attributions
     return interpolate.upsample(attributions, size)
+
+
+def _as_side(value: Any) -> int | None:
+    side = as_integer(value)
+    return None if side is None or side < 1 else side
 
 
 def display_image(
@@ -165,7 +189,7 @@ def as_tensor(image: ImageLike) -> Tensor:
             return colours.permute(2, 0, 1)
         image = np.asarray(image)  # which `convert` would clip to 8 bits
     if isinstance(image, np.ndarray):
-        values = from_array(image)
+        values = as_values("image", image)
         if values.dim() == 3 and values.shape[-1] in (1, 3):
             if values.shape[0] in (1, 3):
                 raise ValueError(
@@ -180,7 +204,30 @@ def as_tensor(image: ImageLike) -> Tensor:
             f"image must be a tensor, an array or a PIL image, got "
             f"{type(image).__name__}. Pass what the model sees, cropped as it sees it."
         )
-    return image.detach().cpu()
+    return as_values("image", image)
+
+
+def as_values(name: str, values: Tensor | Array) -> Tensor:
+    """Returns the real numbers of a tensor or array as a tensor on the CPU."""
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind not in "buif":
+            raise TypeError(
+                f"{name} must hold real numbers, got an array of {values.dtype}. "
+                "Convert it with array.astype(float)."
+            )
+        values = from_array(values)
+    require_dense(name, values)
+    if values.is_complex():
+        raise TypeError(
+            f"{name} must hold real numbers, got {values.dtype}. Pass their real part "
+            "or absolute value."
+        )
+    if not values.numel():
+        raise ValueError(
+            f"{name} must have at least one value, got the shape "
+            f"{tuple(values.shape)}. No side may be 0."
+        )
+    return values.detach().cpu()
 
 
 def from_array(values: Array) -> Tensor:
@@ -218,13 +265,13 @@ def as_map(values: Tensor | Array, image: Tensor, title: str, rank: int) -> Tens
     """
     if isinstance(values, np.ndarray):
         last = (*image.shape[1:], image.shape[0]) == values.shape
-        values = from_array(np.moveaxis(values, -1, 0) if last else values)
-    if not isinstance(values, Tensor):
+        values = np.moveaxis(values, -1, 0) if last else values
+    elif not isinstance(values, Tensor):
         raise TypeError(
             f"maps must be tensors or arrays, got {type(values).__name__} for "
             f"{title!r}. Convert it with torch.as_tensor."
         )
-    given = values.detach().cpu().double()
+    given = as_values("maps", values).double()
     while given.dim() < 2 + rank:
         given = given.unsqueeze(0)
     shape = tuple(given.shape)

@@ -189,6 +189,11 @@ def visualize_rows(
         ['a cat', 'IS-CAM', 'a cup', 'IS-CAM']
     """
     require_flags(show_colorbar=show_colorbar)
+    if isinstance(rows, Row) or not all(isinstance(row, Row) for row in rows):
+        raise TypeError(
+            f"rows must be a list of Row, got {type(rows).__name__} with something "
+            "else. Pass [Row(title, image, maps)], or call visualize."
+        )
     if not rows:
         raise ValueError("rows must hold at least one row, got none. Add an image.")
     style = Style(sign, vmin, vmax, outlier_perc, cmap, alpha_overlay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import matplotlib
 import numpy as np
@@ -52,7 +53,8 @@ def colours(cmap: str = "inferno", n: int = 256) -> Array:
 
 
 def _colour_map(cmap: str | Colormap) -> Colormap:
-    if isinstance(cmap, str) and cmap not in matplotlib.colormaps:
+    known = isinstance(cmap, Colormap) or cmap in list(matplotlib.colormaps)
+    if not known:
         raise ValueError(
             f"cmap must be the name of a colour map of matplotlib, got {cmap!r}. Names "
             'are "inferno", "turbo", "jet" and those in matplotlib.colormaps.'
@@ -91,6 +93,13 @@ class Style:
         _colour_map(self._cmap)
         if self.vmin is None and self.vmax is None:
             return
+        for name, value in (("vmin", self.vmin), ("vmax", self.vmax)):
+            number = as_number(value)
+            if value is not None and (number is None or not isfinite(number)):
+                raise ValueError(
+                    f"{name} must be a finite number, got {value!r}. Omit it to scale "
+                    "each map separately."
+                )
         low, high = self._low, self.vmax
         if low is None or high is None or not low < high:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_iscam._utils.validation import as_number
-from captum_iscam.visualization.arrays import Array, from_array
+from captum_iscam.visualization.arrays import Array, as_values
 from captum_iscam.visualization.rows import Frame
 
 
@@ -66,6 +67,7 @@ def on_original(
     Raises:
         ValueError: If the preprocessing is None, has no "resize" or "crop", or does
             not say what it does ("crop" is None), or the map has another shape.
+        TypeError: If the image or the map is of another type.
 
     Examples::
 
@@ -80,9 +82,17 @@ def on_original(
         >>> maps = {"IS-CAM": back.attributions}
         >>> figure = visualize(photograph, maps, frame=back.frame)
     """
-    if isinstance(attributions, np.ndarray):
-        attributions = from_array(attributions)
-    values = attributions.detach().cpu().double()
+    if not isinstance(image, Image.Image):
+        raise TypeError(
+            f"image must be a PIL image, got {type(image).__name__}. Pass the "
+            "photograph as the transform received it."
+        )
+    if not isinstance(attributions, (Tensor, np.ndarray)):
+        raise TypeError(
+            "attributions must be a tensor or an array, got "
+            f"{type(attributions).__name__}. Convert it with torch.as_tensor."
+        )
+    values = as_values("attributions", attributions).double()
     while values.dim() < 4:
         values = values.unsqueeze(0)
     if values.dim() != 4 or values.shape[0] != 1:
@@ -135,7 +145,11 @@ def _sides(size: Any) -> tuple[int, int] | None:
     if isinstance(size, list | tuple) and len(size) == 2:
         both = [as_number(side) for side in size]
     height, width = both
-    if height is None or width is None or min(height, width) < 1:
+    if (
+        height is None
+        or width is None
+        or not (min(height, width) >= 1 and isfinite(max(height, width)))
+    ):
         return None
     return int(height), int(width)
 
