@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_iscam.cli.values import deviation, numbers, path, positive, seed, share
+from captum_iscam.cli.values import (
+    deviation,
+    numbers,
+    path,
+    positive,
+    seed,
+    share,
+    text,
+)
 
 
 def add_network(
@@ -21,6 +29,7 @@ def add_network(
     more, layers = ("", "") if not several else ("|MODEL=FILE,...", "|MODEL=NAME,...")
     group.add_argument(
         "--model",
+        type=text,
         required=not bundled,
         metavar="NAME,..." if several else "NAME",
         help="resnet18 or another of torchvision, timm:NAME, hf:NAME or hf:FOLDER of "
@@ -29,6 +38,7 @@ def add_network(
     )
     group.add_argument(
         "--weights",
+        type=text,
         default="DEFAULT",
         metavar=f"DEFAULT|{'PATH' if several else 'FILE'}{more}",
         help="the library's own (downloaded once), or a file with a state dict"

@@ -23,6 +23,7 @@ from captum_iscam.cli.values import (
     positive,
     resolution,
     seed,
+    text,
 )
 
 _EXPLAIN_METHODS = "is-cam,score-cam,integrated-grad-cam,grad-cam"
@@ -69,12 +70,14 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_network(parser, several=False, bundled=False)
     parser.add_argument(
         "--target",
+        type=text,
         metavar="CLASS|INDEX|topN",
         help="class to explain: its name, its index, or the N most probable; a number "
         "is an index (default: top1)",
     )
     parser.add_argument(
         "--method",
+        type=text,
         default=_EXPLAIN_METHODS,
         metavar="NAME,...",
         help="methods, separated by commas, or all (default: %(default)s)",
@@ -130,6 +133,7 @@ def _add_look(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--cmap",
+        type=text,
         metavar="NAME",
         help="colour map of matplotlib (default: inferno)",
     )
@@ -255,12 +259,14 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     add_network(group, several=True, bundled=True)
     group.add_argument(
         "--method",
+        type=text,
         metavar="NAME,...",
         help="methods; all, and controls for maps that do not depend on the class "
         f"(default: {METHODS})",
     )
     group.add_argument(
         "--metric",
+        type=text,
         metavar="NAME,...",
         help="metrics; groups are default, all (without sanity checks and "
         "attainable_*), localisation and sanity (default: default)",

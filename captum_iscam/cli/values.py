@@ -17,6 +17,15 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def text(value: str) -> str:
+    """Returns a text; an empty one would stand for the default."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError(
+            "must be a name or a value, got an empty text. Is a variable unset?"
+        )
+    return value
+
+
 def seed(text: str) -> int:
     """Returns a seed that every generator takes."""
     number = int(text)

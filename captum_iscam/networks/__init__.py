@@ -188,6 +188,14 @@ def _try(name: str, model: nn.Module, example: Tensor) -> tuple[nn.Module, int]:
             output = model(example)
     # The model may be the user's code, which may raise anything.
     except Exception as error:
+        homes = {p.dtype for p in model.parameters() if p.is_floating_point()}
+        if homes and example.dtype not in homes:
+            raise ValueError(
+                f"model must have parameters of the type of its inputs, "
+                f"{example.dtype}, got {', '.join(sorted(map(str, homes)))} from "
+                f"{name!r}. Return model.float(), or let the transform return the "
+                "type of the model."
+            ) from error
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
         raise ValueError(
             f"model must take an input of the shape {tuple(example.shape)}, got "
@@ -209,6 +217,8 @@ def _try(name: str, model: nn.Module, example: Tensor) -> tuple[nn.Module, int]:
 
 def _check_steady(name: str, model: nn.Module, example: Tensor, output: Tensor) -> None:
     """Warns of a model whose output for an image is not that of the image alone."""
+    if not bool(output.isfinite().all()):
+        return  # NaN is never the same again, and methods name it
     # A model that takes one image only has no others beside it.
     with suppress(Exception), torch.no_grad(), user_code():
         again = model(torch.cat([example + 1, example]))[1:]

@@ -155,6 +155,11 @@ def _check_model(model: nn.Module, name: str) -> None:
             f"model must have parameters of known shapes, got lazy ones from {name!r}. "
             "Show it one input before it is returned."
         )
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError(
+            f"model must have parameters with values, got some on the device meta from "
+            f"{name!r}. Build it on the CPU."
+        )
     try:
         model.eval()
     # Exported programs, and the user's code, which may raise anything.

@@ -193,9 +193,15 @@ def digest_of(model: nn.Module) -> str:
     """Returns the SHA-256 of a model's weights and buffers, where no file is known."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-        flat = value.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
+        # Quantised models have tuples of weights and types among them.
+        for part in value if isinstance(value, tuple) else (value,):
+            if not isinstance(part, Tensor):
+                digest.update(f"{name} {part} ".encode())
+                continue
+            digest.update(f"{name} {part.dtype} {tuple(part.shape)} ".encode())
+            dense = part.dequantize() if part.is_quantized else part
+            flat = dense.detach().cpu().contiguous().flatten()
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -234,3 +234,22 @@ def test_a_list_without_images_is_refused(explained, tmp_path, content, said):
 
     assert code == 2
     assert said in error
+
+
+@pytest.mark.parametrize("value", ["", " "])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        *[("explain", o) for o in ("model", "weights", "method", "target", "cmap")],
+        *[("benchmark", o) for o in ("model", "weights", "method", "metric")],
+    ],
+)
+def test_an_empty_value_is_not_the_default(capsys, command, option, value):
+    needed = ["cat.jpg", "--model", "resnet18"] if command == "explain" else []
+
+    code = main([command, *needed, f"--{option}", value])
+
+    assert code == 2
+    said = capsys.readouterr().err
+    assert f"argument --{option}: must be a name or a value, got an empty text" in said
+    assert "Is a variable unset?" in said

@@ -45,6 +45,33 @@ def raising_transform():
     return make(), lambda image: image.nothing
 
 
+def double():
+    return make().double()
+
+
+def transform_of_doubles():
+    return make(), lambda image: torch.zeros(3, 20, 30).double()
+
+
+def transform_of_integers():
+    return make(), lambda image: torch.zeros(3, 20, 30).byte()
+
+
+def without_values():
+    return make().to("meta")
+
+
+def quantised():
+    quantise = torch.ao.quantization.quantize_dynamic
+    return quantise(make(), {nn.Linear}, dtype=torch.qint8)
+
+
+def not_a_number():
+    model = make()
+    model[0].weight.data.fill_(float("nan"))
+    return model
+
+
 def number():
     return 3
 
@@ -296,6 +323,20 @@ def test_a_model_whose_output_is_that_of_the_image_is_not(code, function):
         load_classifier(code(function), size=32)
 
 
+def test_a_model_of_no_numbers_is_not_said_to_change(code):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_classifier(code("not_a_number"), size=32)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz")
+def test_a_quantised_model_has_a_digest_of_its_weights(code):
+    first, again = (load_classifier(code("quantised"), size=32) for _ in range(2))
+
+    assert len(first.sha256) == 64
+    assert first.sha256 != again.sha256  # other random weights
+
+
 @pytest.mark.parametrize("function", ["moves", "moves_later"])
 def test_a_function_that_changes_the_working_directory(
     code, function, tmp_path, monkeypatch
@@ -332,6 +373,10 @@ def test_a_file_that_ends_the_program_is_refused(tmp_path):
             r"tensors \(3, H, W\) or \(1, H, W\), got \(30,\)|\(20, 30",
         ),
         ("raising_transform", "got AttributeError.* Correct it"),
+        ("double", r"its inputs, torch\.float32, got torch\.float64 .*model\.float"),
+        ("transform_of_doubles", r"torch\.float64, got torch\.float32 .*transform"),
+        ("transform_of_integers", r"torch\.uint8, got torch\.float32 .*transform"),
+        ("without_values", "parameters with values, got some on the device meta"),
     ],
 )
 def test_what_is_no_model_is_one_line(code, function, said):

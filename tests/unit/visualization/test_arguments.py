@@ -19,7 +19,7 @@ PHOTOGRAPH, CROP = Image.new("RGB", (64, 48)), {"resize": 32, "crop": 28}
 # Values that are no dense real numbers, and what is said of them.
 NO_NUMBERS = {
     "complex": (MAP[0, 0] + 1j, "must hold real numbers, got torch.complex64"),
-    "complex array": (np.ones((4, 4), complex), "must hold real numbers, got an array of complex"),
+    "complex array": (np.ones((4, 4), complex), "must hold real .* of complex128"),
     "text": (np.array([["a", "b"]]), "must hold real numbers, got an array of <U1"),
     "objects": (np.array([[1, None]]), "must hold real numbers, got an array of obj"),
     "sparse": (torch.eye(4).to_sparse(), "must be a dense tensor, got torch.sparse"),
