@@ -31,9 +31,12 @@ FILES = {
     "Further arguments": "tests/promises/test_further_arguments.py",
     "Scores, targets and models": "tests/promises/test_scores_and_errors.py",
     "Values of metrics": "tests/promises/test_metric_values.py",
+    "Grids of tokens": "tests/promises/test_grids_of_tokens.py",
+    "Methods by name": "tests/promises/test_methods_by_name.py",
     "Found by testers": "tests/promises/test_silent_faults.py",
     "Images": "tests/journeys/test_files_kinds.py",
     "Weights": "tests/unit/networks/test_weights.py",
+    "Figures": "tests/unit/visualization/test_arguments.py",
     "Command line and benchmark": "tests/journeys/test_faults_of_commands.py",
 }
 

@@ -303,7 +303,7 @@ def test_gradients_are_counted_until_counting_ends(model, images):
     # Captum's 50 steps for each of two images, forward and backward; the images, alone
     # and next to their baselines; and a faint one, next to them and alone.
     assert passes.backward_rows == 2 * 50
-    assert passes.rows == 2 * 50 + 2 + 4 + 2 + 2
+    assert passes.rows == 2 * 50 + 2 + 5 + 2 + 2
 
 
 def test_score_cam_shows_the_model_each_channel_once(model, images):
