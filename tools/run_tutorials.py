@@ -49,6 +49,7 @@ def run(path):
             notebook,
             timeout=900,
             record_timing=False,
+            coalesce_streams=True,
             extra_arguments=[SIZE],
             resources={"metadata": {"path": folder}},
         )

@@ -204,6 +204,7 @@ def visualize_rows(
     ]
     layout = _Layout(drawables, style, show_colorbar)
     figure = MapFigure(layout.size, dpi=150)
+    figure.set_layout_engine("none")  # whatever rcParams say: panels have their places
     FigureCanvasAgg(figure)  # draws without a screen
     heats = [
         heat

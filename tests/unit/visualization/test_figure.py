@@ -59,6 +59,17 @@ def test_the_overlay_is_yellow_where_the_map_is_high_and_the_image_elsewhere():
     np.testing.assert_allclose(low, 127.5, atol=1)
 
 
+def test_a_layout_that_pyplot_uses_by_default_moves_no_panel():
+    places = []
+    for used in (False, True):
+        with plt.rc_context({"figure.constrained_layout.use": used}):
+            figure = visualize(torch.rand(3, 8, 8), {"IS-CAM": torch.rand(1, 1, 2, 2)})
+            figure.savefig(io.BytesIO())  # warns of a layout that finds no grid
+        places.append([panel.get_position().bounds for panel in figure.axes])
+
+    assert places[0] == places[1]
+
+
 def test_the_first_panel_is_the_image_itself():
     image = torch.zeros(3, 32, 32)
     image[0, :, :16] = 1.0
