@@ -23,7 +23,9 @@ class LayerSmoothGradCAMPlusPlus(LayerGradCAMPlusPlus):
 
     .. math::
         L = \mathrm{ReLU}\Big(\sum_k w_k A_k\Big), \qquad
-        w_k = \sum_{ij} \alpha_{k,ij} \,\mathrm{ReLU}(D^1_{k,ij}), \qquad
+        w_k = \sum_{ij} \alpha_{k,ij} \,\mathrm{ReLU}(D^1_{k,ij})
+
+    .. math::
         \alpha_{k,ij} = \frac{D^2_{k,ij}}
             {2 D^2_{k,ij} + \big(\sum_{ab} A_{k,ab}\big) D^3_{k,ij}}, \qquad
         D^p = \frac{1}{S} \sum_{i=1}^{S} g(x + e_i)^p,

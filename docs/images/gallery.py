@@ -117,7 +117,8 @@ def transformer(_):
     maps = names["attributions"]
     drawn = [overlay(image, maps[i : i + 1]) for i, image in enumerate(images)]
     inputs = [image.permute(1, 2, 0) for image in images]
-    squares = [f"{colour} square" for colour in names["names"]]
+    colours = [("red", "green", "blue")[colour] for colour in names["colours"][:3]]
+    squares = [f"{colour} square" for colour in colours]
     return panels(
         [list(zip(squares, inputs, strict=True)), [("IS-CAM", d) for d in drawn]]
     )
@@ -155,7 +156,7 @@ def detector(_):
     for box, label in zip(boxes, scene.labels, strict=True):
         score = detection(model, inputs, box, label)
         explain = make.LayerIntegratedScoreCAM(
-            score, names["segmenter"].features, score="identity"
+            score, names["model"].features, score="identity"
         )
         frame = tuple(box.tolist())
         nothing = torch.zeros(1, 1, 2, 2)
@@ -168,20 +169,28 @@ def detector(_):
 
 def segmentation(_):
     names = of_tutorial(KNOWN, "Segmentation")
-    image, labels = names["scene"].image, names["labels"]
-    drawn = [(title, overlay(image, values)) for title, values in names["maps"].items()]
-    first = [("input", image.permute(1, 2, 0)), ("predicted regions", labels)]
-    return panels([[own, *drawn[2 * i : 2 * i + 2]] for i, own in enumerate(first)])
+    image, labels = names["scene"].image, names["predicted"]
+    rows = [[("input", image.permute(1, 2, 0))], [("predicted regions", labels[0])]]
+    for row, label in zip(rows, names["targets"], strict=False):
+        kind = names["classes"][label]
+        region = (labels == label)[None].float()
+        row.append((f"region of the {kind}", overlay(image, region)))
+        title = f"why {kind} there"
+        row.append((title, overlay(image, names["maps"][title])))
+    return panels(rows)
 
 
 def signal(_):
-    with mpl.rc_context({"font.size": 15}):
-        figure = of_tutorial("A transformer", "A signal")["figure"]
-        figure.set_size_inches(6.4, 4.8)
-        legend = figure.axes[0].get_legend()
-        legend.set_bbox_to_anchor(None)
-        legend.set_loc("upper right")
-        return as_image(figure)
+    names = of_tutorial("A signal")
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    for i, panel in enumerate(figure.subplots(2, 1, sharex=True)):
+        values = upsample(names["found"][:, i : i + 1], names["signal"])[0, 0]
+        panel.plot(names["signal"][0, 0], linewidth=0.8, color="black")
+        panel.plot(values / values.max(), linewidth=2.5, label="IS-CAM")
+        panel.set_title(("high tone", "low tone")[i], fontsize=15)
+        panel.tick_params(labelsize=12)
+    panel.legend(loc="upper left", fontsize=13)
+    return as_image(figure)
 
 
 def volume(_):

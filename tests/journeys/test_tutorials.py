@@ -74,6 +74,11 @@ def test_a_notebook_is_committed_with_what_it_shows(path):
 
 
 @every_notebook
+def test_a_notebook_has_a_description_that_a_search_shows(path):
+    assert 50 <= len(read(path).metadata.myst.html_meta.description) <= 160
+
+
+@every_notebook
 def test_one_variable_switches_to_another_network(path):
     code = [cell.source for cell in read(path).cells if cell.cell_type == "code"]
 
