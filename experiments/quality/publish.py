@@ -36,7 +36,9 @@ def page(folder: Path, title: str, made_by: str) -> str:
     tables, _, _ = text.partition("\n## The run")
     tables = _WINS.sub("", tables.partition("\n\n")[2])
     run = json.dumps(without_folders(content["run"]), indent=1)
+    description = f"Explanations measured: {title}. Drop, insertion, deletion and more."
     blocks = [
+        f'---\nmyst:\n  html_meta:\n    description: "{description}"\n---',
         f"# {title}",
         f"Made by\n\n```text\n{made_by}\n```",
         "and `experiments/quality/publish.py`. Every value is in "
