@@ -121,7 +121,7 @@ def _line(r: Row) -> list[str]:
         f"{metric_title(r.metric)}, {r.margin:g}",
         f"**{r.verdict}**",
         str(r.n),
-        f"{r.mean:+.3f} [{r.low:+.3f}, {r.high:+.3f}]",
+        f"{r.mean:+.3f} [{r.low:+.3f},\u00a0{r.high:+.3f}]",
         f"{r.p:.2g}, {r.corrected_p:.2g}",
         f"{r.p_equivalent:.2g}, {r.corrected_p_equivalent:.2g}",
         f"{r.wins:.0%}",
