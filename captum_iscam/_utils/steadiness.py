@@ -91,7 +91,12 @@ class Ends:
             RuntimeError: With the pass whose score is NaN or infinite.
         """
         self._require_finite()
-        return differ(self.inputs, self._input_score, self.baselines, self._batch)
+        ends = self.inputs, self._input_score, self.baselines, self._batch
+        # A map is made of differences of scores. Where these are small, so is a change
+        # that spoils it.
+        change = (self.inputs - self._input_score).abs()
+        spoils = change > 0.1 * (self._input_score - self.baselines).abs()
+        return differ(*ends) | (spoils & differ(*ends, part=0.2))
 
     def warn_of_unsteady(self) -> None:
         """Warns of scores that are not of their input alone, of this and one pass."""
@@ -145,6 +150,7 @@ def differ(
     scale: Tensor,
     batch: Batch,
     at_least: float = 0.0,
+    part: float = 1.0,
 ) -> Tensor:
     """Returns which scores differ by more than rounding, bool, NaN always.
 
@@ -155,6 +161,7 @@ def differ(
         batch (Batch): The inputs.
         at_least (float, optional): What rounding may change a score by at least, as a
             share of it, but in double precision. Default: 0
+        part (float, optional): What part of that is taken. Default: 1
     """
     share = _ROUNDING
     if batch.device.type != "cpu":
@@ -165,7 +172,7 @@ def differ(
     if kinds != {torch.double}:
         share = max(share, at_least)
     sizes = torch.stack([first.abs(), second.abs(), scale.abs()]).amax(0)
-    return ~((first - second).abs() <= share * sizes)
+    return ~((first - second).abs() <= part * share * sizes)
 
 
 def warn_of_unsteady(score: TargetScore, which: Tensor, what: str = "the map") -> None:

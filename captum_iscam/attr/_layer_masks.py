@@ -156,6 +156,7 @@ class LayerMaskMethod(LayerScoreMethod):
                     activations, form, task.scheme, passes, chunks, seen.input_score
                 )
                 found = units.scores(progress)
+                passes.warn_of_unsteady()
             maps.append(task.scheme.attributions(found, seen, activations))
         several = len(maps) > 1
         zeros = tuple(torch.zeros_like(seen.input_score) for _ in maps)
@@ -176,6 +177,7 @@ class LayerMaskMethod(LayerScoreMethod):
             self.device_ids,
             task.attribute_to_layer_input,
             seen.calls,
+            form,
         )
         maps, score = seen.maps[position], seen.input_score
         chunks = Chunks(
@@ -185,12 +187,12 @@ class LayerMaskMethod(LayerScoreMethod):
             layer=seen.layer,
         )
         try:
-            if passes.fit(form, maps, score, chunks):
+            if passes.fit(maps, score, chunks):
                 return passes, chunks
         except _OF_SHAPES as error:
             if is_out_of_memory(error):
                 raise
         passes.one_example = False
-        fits = passes.fit(form, maps, score, task.chunks)
+        fits = passes.fit(maps, score, task.chunks)
         warn_of_unsteady(task.score, torch.tensor([not fits], device="cpu"))
         return passes, task.chunks

@@ -14,7 +14,7 @@ around the layer need what was computed before it. A hook needs to know nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,8 +26,9 @@ from captum_iscam._utils.captum_compat import run_forward
 from captum_iscam._utils.forward import TargetScore
 from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam._utils.inputs import Batch
-from captum_iscam._utils.steadiness import ALONE, FADED, differ
+from captum_iscam._utils.steadiness import ALONE, FADED, differ, warn_of_unsteady
 from captum_iscam.attr._layer import eager, reshaped
+from captum_iscam.attr._row_order import sample
 from captum_iscam.reshape_transforms import ReshapeTransform
 
 _CHECKED = (1.0, 0.0, 1.0, FADED)
@@ -57,6 +58,29 @@ class LayerForm:
         if transform is not None:
             self._axis, self._index = _sources(output, maps, transform)
         self._rows = output.movedim(self._axis, 0)
+
+    def changed(self, found: Sequence[tuple[Tensor, Tensor]], batch: Batch) -> Tensor:
+        """Returns of which examples the layer gave something else in other passes.
+
+        Args:
+            found (Sequence): Examples, and the layer's output for them, sampled.
+            batch (Batch): The inputs.
+        """
+        before = sample(self._rows)
+        which = before.new_zeros(len(before), dtype=torch.bool)
+        for examples, rows in found:
+            if rows.shape != (len(examples), before.shape[1]):  # nothing to compare
+                continue
+            same = before[examples.to(before.device)]
+            size = same.abs().amax(1, keepdim=True).expand_as(same)
+            other = differ(rows, same, size, batch, ALONE).any(1)
+            which[examples.to(before.device)] |= other
+        return which
+
+    def sampled(self, values: Any, position: int) -> Tensor:
+        """Returns some values of each row of what the layer gives in a pass."""
+        value = values if isinstance(values, Tensor) else values[position]
+        return sample(value.movedim(self._axis, 0))
 
     def put(self, maps: Tensor, examples: Tensor) -> Tensor:
         """Returns what the layer would have to give for these maps of the examples."""
@@ -123,6 +147,7 @@ class LayerPasses:
         device_ids (list[int] or None): The devices of a `DataParallel` model.
         of_input (bool): Whether the layer's input is meant.
         calls (int): How often the layer runs in a pass; its last call counts.
+        form (LayerForm): What it gave, and the form of what is put back.
 
     Attributes:
         one_example (bool): Whether the part before the layer runs with one example.
@@ -137,6 +162,7 @@ class LayerPasses:
         device_ids: list[int] | None,
         of_input: bool,
         calls: int,
+        form: LayerForm,
     ) -> None:
         self.one_example = True
         self._score = score
@@ -149,10 +175,12 @@ class LayerPasses:
         self._of_input = of_input
         self._calls = calls
         self._sizes: list[int] = []
+        self._form = form
+        self._given: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, shown: tuple[Tensor, ...], examples: Tensor) -> Tensor:
         """Returns the score of each row of `shown[0]`, made from these examples."""
-        before = examples[:1] if self.one_example else examples
+        before = self._before = examples[:1] if self.one_example else examples
         inputs = tuple(x[before] for x in self._batch.inputs)
         with self._replaced(shown[0]):
             output = run_forward(
@@ -162,9 +190,11 @@ class LayerPasses:
             )
         return self._score.of_output(output, examples)
 
-    def fit(
-        self, form: LayerForm, maps: Tensor, input_score: Tensor, chunks: Chunks
-    ) -> bool:
+    def warn_of_unsteady(self) -> None:
+        """Warns of examples for which the part before the layer is unsteady."""
+        warn_of_unsteady(self._score, self._form.changed(self._given, self._batch))
+
+    def fit(self, maps: Tensor, input_score: Tensor, chunks: Chunks) -> bool:
         """Returns whether the whole output of an example, put back, gives `s(x)`.
 
         A row of zeros between two whole ones shows whether the model keeps rows apart,
@@ -172,7 +202,6 @@ class LayerPasses:
         largest output, of which zeros differ most.
 
         Args:
-            form (LayerForm): The form of the layer.
             maps (Tensor): `A`, `(N, K, *spatial)`.
             input_score (Tensor): `s(x)`, `(N, T)`.
             chunks (Chunks): Is made to suit the part of the model behind the layer.
@@ -185,7 +214,9 @@ class LayerPasses:
 
         def score_rows(start: int, stop: int) -> Tensor:
             of_rows = examples[start:stop]
-            found = self((form.put(shown[start:stop], of_rows),), of_rows)
+            # A copy, since what follows may write to it.
+            rows = self._form.put(shown[start:stop].clone(), of_rows)
+            found = self((rows,), of_rows)
             return found.view(stop - start, -1).clone()
 
         def body(start: int, stop: int) -> None:
@@ -229,6 +260,8 @@ class LayerPasses:
                 return None
             if self.one_example:  # what ran so far is not what the rows cost
                 self._sizes[:] = [shown.numel() * shown.element_size()]
+            given = self._form.sampled(values[-1], self._position)
+            self._given.append((self._before, given))
             return self._put(values[-1], shown)
 
         register = (

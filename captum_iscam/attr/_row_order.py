@@ -60,17 +60,23 @@ def sample(value: Any) -> Tensor:
 
 
 def warn_of_order(
-    found: list[Tensor], before: Tensor, count: int, every: int = 1, skip: int = 0
+    found: list[Tensor],
+    before: Tensor,
+    count: int,
+    every: int = 1,
+    skip: int = 0,
+    one: int | None = None,
 ) -> None:
-    """Warns of the last of `count` examples whose row is now that of another one.
+    """Warns of examples whose row is now that of another one.
 
     Args:
-        found (list[Tensor]): Samples of passes of the last examples, or of all.
+        found (list[Tensor]): Samples of passes of one example, or of all.
         before (Tensor): That of all of them before, in the order of the inputs.
         count (int): How many examples there are.
         every (int, optional): How many rows each example has, the last its own.
             Default: 1
         skip (int, optional): How many rows come before theirs. Default: 0
+        one (int, optional): Which example it is, if it is one. Default: None
     """
     if len({part.shape[1:] for part in (before, *found)}) > 1:
         return
@@ -78,14 +84,20 @@ def warn_of_order(
         every - 1 + skip : every * count + skip : every
     ]
     # Others are of a layer that runs several times in a pass.
-    if len(before) < 2 or len(rows) not in (1, count):
+    if len(before) < 2 or len(rows) != (count if one is None else 1):
         return
-    first, size = len(before) - len(rows), rows.abs().amax(1)
-    others = (before.roll(-by, 0)[first:] for by in range(len(before)))
+    # Those before may be the last ones only.
+    first = 0 if one is None else one - (count - len(before))
+    if first < 0:
+        return
+    size = rows.abs().amax(1)
+    others = (before.roll(-by, 0)[first:][: len(rows)] for by in range(len(before)))
     own, *apart = ((rows - other).abs().amax(1) for other in others)
     moved = (own > _ANOTHER * size) & (torch.stack(apart).amin(0) < _SAME * size)
+    which = moved.new_zeros(count)
+    which[one or 0 :][: len(moved)] = moved
     warn_of_examples(
-        torch.cat([moved.new_zeros(count - len(moved)), moved]),
+        which,
         "What the layer gives for {} changes places with another input in a forward "
         "pass, as where a model sorts its inputs, so the map may be that of another "
         "one. Pass one input at a time.",

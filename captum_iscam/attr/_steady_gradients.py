@@ -5,12 +5,11 @@ cost of a method of one pass, so gradient methods compare what they have:
 
 1. The first pass, without gradients, shows the inputs as they are, and so does the pass
    with gradients of all methods but two. Their scores must be the same.
-2. Where a row has others beside it, the last one is scored alone, once for each call of
-   `attribute`. One input of a method of one pass has none beside it and costs nothing
-   more.
-3. Of several perturbations the first is scored alone too. On a path it is the faintest,
-   which shows what brighter inputs beside it do to one. So 50 points take 52 rows
-   besides the first pass.
+2. Where a row has others beside it, that of the faintest example is scored alone, once
+   for each call of `attribute`: brighter ones would change it most. One input of a
+   method of one pass has none beside it and costs nothing more.
+3. Of several perturbations the first is scored alone too. On a path it is the faintest.
+   So 50 points take 52 rows besides the first pass.
 """
 
 from __future__ import annotations
@@ -55,8 +54,9 @@ class Steadiness:
         self._rows = batch.num_examples * len(perturbations)
         self._near_one = NearOne(score, len(perturbations))
         self._done = False
+        self._which = _faintest(batch)
         self._last: Tensor | None = None
-        self._faint: Tensor | None = None
+        self._first_alone: Tensor | None = None
         self._alone: list[Tensor] = []
 
     def note_first(self, output: Tensor) -> None:
@@ -81,22 +81,22 @@ class Steadiness:
         self._near_one.note(chunk.examples(scores.device), scores)
         before = self._rows - len(self._found)
         start, stop = (max(0, row - before) for row in (chunk.start, chunk.stop))
-        first = self._batch.num_examples - 1
-        if chunk.start <= first < chunk.stop:
-            self._first_found = scores[first - chunk.start].view(1, -1).clone()
+        if chunk.start <= self._which < chunk.stop:
+            row = self._which - chunk.start
+            self._first_found = scores[row].view(1, -1).clone()
         if stop > start:
             self._found[start:stop] = scores[start - stop :].to(self._found)
 
     def score_alone(self, layer: nn.Module, of_input: bool) -> None:
-        """Scores the last row alone, unless the first pass did, or it was warned of."""
+        """Scores a row alone, unless the first pass did, or it was warned of."""
         self._done = self._done or not is_asked(self._score)
         if self._done or (self._rows == 1 and self._perturbations.shows_first):
             return
         count = self._batch.num_examples
         with layer_rows(layer, of_input) as self._alone:
-            self._last = self._alone_at(self._rows - 1)
+            self._last = self._alone_at(self._rows - count + self._which)
         if self._last is not None and self._rows > count:
-            self._faint = self._alone_at(count - 1)
+            self._first_alone = self._alone_at(self._which)
 
     def _alone_at(self, row: int) -> Tensor | None:
         """Returns the score of a row alone, `(1, T)`, None if the model fails."""
@@ -117,18 +117,27 @@ class Steadiness:
         which = torch.zeros_like(self._first, dtype=torch.bool)
         if self._perturbations.shows_first:
             which = differ(self._first, self._found, self._size, self._batch)
-        size = self._size[-1:]
+        n = self._which
+        size = self._size[n : n + 1]
         for alone, among in (
-            (self._last, self._found[-1:]),
-            (self._faint, self._first_found),
+            (self._last, self._found[n : n + 1]),
+            (self._first_alone, self._first_found),
         ):
             if alone is not None:
                 changed = differ(alone, among.to(alone), size, self._batch, ALONE)
-                which[-1] |= changed[0]
+                which[n] |= changed[0]
         warn_of_unsteady(self._score, which)
         if not self._score.warned:
             count = self._batch.num_examples
-            warn_of_order(self._alone, self._shown[-count:], count)
+            warn_of_order(self._alone, self._shown[-count:], count, one=n)
+
+
+def _faintest(batch: Batch) -> int:
+    """Returns the example that brighter ones beside it would change most."""
+    if batch.num_examples == 1:
+        return 0
+    first = next(x for x in batch.inputs if x.is_floating_point())
+    return int(first.abs().flatten(1).amax(1).argmin().item())
 
 
 def _scored(score: Callable[[], Tensor]) -> Tensor | None:

@@ -196,6 +196,52 @@ def test_what_brighter_inputs_change_is_noticed(name, change, score, count):
         )
 
 
+MASKS_AT_THE_LAYER = ["ablation-cam", "recipro-cam"]
+
+
+@pytest.mark.parametrize("name", [*ONE_PASS, *MASKS_AT_THE_LAYER])
+@pytest.mark.parametrize("brighter", [0, 1])
+def test_a_brighter_example_of_the_batch_is_noticed(name, brighter):
+    model, x = Changed(by_the_largest), images(2)
+    x[brighter] *= 3
+
+    with pytest.warns(UserWarning, match=f"The score of example {1 - brighter} chang"):
+        explain(name, model, model.features, x, 4)
+
+
+@pytest.mark.parametrize("name", MASKS_AT_THE_LAYER)
+@pytest.mark.parametrize("change", [dropped, noisy])
+def test_chance_in_front_of_the_layer_is_noticed(name, change):
+    torch.manual_seed(0)
+    model = Changed(change)
+
+    with pytest.warns(UserWarning, match=UNSTEADY):
+        explain(name, model, model.features, images(1), 1)
+
+
+@pytest.mark.filterwarnings("ignore:The score of example.* is negative")
+@pytest.mark.parametrize("name", MASKS_AT_THE_LAYER)
+def test_what_follows_the_layer_may_write_to_its_output(name):
+    features = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
+    rest = nn.SiLU(inplace=True), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    model = nn.Sequential(features, *rest, nn.Linear(24, 5)).double().eval()
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*from call to call")
+        explain(name, model, features, images(2), 1)
+
+
+@pytest.mark.parametrize("name", SCORE_METHODS)
+def test_a_small_change_of_scores_that_hardly_differ_is_noticed(name):
+    model = Changed(lambda x: normalised(x))
+    with torch.no_grad():
+        model.net.head.weight *= 1e-3  # scores are 1e-3 apart
+    model.float()
+
+    with pytest.warns(UserWarning, match=UNSTEADY):
+        explain(name, model, model.features, images(1).float(), 1)
+
+
 @pytest.mark.parametrize("method", [LayerScoreCAM, LayerCAM, LayerIntegratedGradCAM])
 def test_unsteady_scores_are_named_once_for_all_layers(method):
     model = Changed(noisy)
