@@ -26,8 +26,8 @@ class LayerGradCAMPlusPlus(LayerGradientMethod):
     gradients of a channel are equal and positive, `w_k` is their sum over
     `2 + g sum(A_k)`. The cost is one forward and `T` backward passes per example for
     its `T` targets, and a forward pass that checks model and target.
-    Of several examples the faintest is passed once more, alone, which shows whether scores
-    depend on anything but the input.
+    Of several examples the faintest is passed once more, alone, which shows whether
+    scores depend on anything but the input.
 
     Source: A. Chattopadhyay, A. Sarkar, P. Howlader, V. N. Balasubramanian,
     "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional

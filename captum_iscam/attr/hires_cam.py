@@ -24,8 +24,8 @@ class LayerHiResCAM(LayerGradientMethod):
     positions, as before global average pooling, the map is that of Grad-CAM. The cost
     is one forward and `T` backward passes per example for its `T` targets, and a
     forward pass that checks model and target.
-    Of several examples the faintest is passed once more, alone, which shows whether scores
-    depend on anything but the input.
+    Of several examples the faintest is passed once more, alone, which shows whether
+    scores depend on anything but the input.
 
     Source: R. L. Draelos, L. Carin, "Use HiResCAM instead of Grad-CAM for faithful
     explanations of convolutional neural networks", 2020,

@@ -22,8 +22,8 @@ class LayerCAM(LayerGradientMethod):
     own, so that maps of early layers keep their detail. The cost is one forward and `T`
     backward passes per example for its `T` targets, and a forward pass that checks
     model and target.
-    Of several examples the faintest is passed once more, alone, which shows whether scores
-    depend on anything but the input.
+    Of several examples the faintest is passed once more, alone, which shows whether
+    scores depend on anything but the input.
 
     Source: P.-T. Jiang, C.-B. Zhang, Q. Hou, M.-M. Cheng, Y. Wei, "LayerCAM: Exploring
     Hierarchical Class Activation Maps for Localization", IEEE Transactions on Image

@@ -24,8 +24,8 @@ class LayerXGradCAM(LayerGradientMethod):
     `g_k` is the same at all positions, the map is that of Grad-CAM. The cost is one
     forward and `T` backward passes per example for its `T` targets, and a forward pass
     that checks model and target.
-    Of several examples the faintest is passed once more, alone, which shows whether scores
-    depend on anything but the input.
+    Of several examples the faintest is passed once more, alone, which shows whether
+    scores depend on anything but the input.
 
     Source: R. Fu, Q. Hu, X. Dong, Y. Guo, Y. Gao, B. Li, "Axiom-based Grad-CAM: Towards
     Accurate Visualization and Explanation of CNNs", BMVC 2020,

@@ -160,6 +160,16 @@ def test_the_commands_of_a_page_are_commands(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_table_has_as_many_columns_below_its_heading(page):
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    tables = re.findall(r"^(\|.*\|)\n(\|[-:| ]+\|)$", prose, flags=re.MULTILINE)
+
+    for heading, line in tables:
+        cells = re.sub(r"\\\||`[^`]*`", "", heading)
+        assert cells.count("|") == line.count("|"), heading
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_links_of_a_page_lead_somewhere(page):
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose)
