@@ -42,6 +42,7 @@ def test_the_page_names_the_versions_that_are_compared():
 def test_the_page_has_the_measured_shares_of_time():
     measured = (ROOT / "experiments" / "results" / "speed.md").read_text()
     names = {"SqueezeNet 1.1": "squeezenet1_1", "MobileNetV2": "mobilenet_v2"}
+    names |= {"SqueezeNet 1.0": "squeezenet1_0"}
     names |= {"ResNet-18": "resnet18", "ResNet-50": "resnet50", "VGG-16": "vgg16"}
     rows = re.findall(
         r"^\| (\S+-CAM), ([\w. -]+) \| 1 \| (\S+) \| (\S+) \|$", SPEED, re.M
