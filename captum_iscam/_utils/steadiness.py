@@ -161,9 +161,10 @@ def differ(
         batch (Batch): The inputs.
         at_least (float, optional): What rounding may change a score by at least, as a
             share of it, but in double precision. Default: 0
-        part (float, optional): What part of that is taken. Default: 1
+        part (float, optional): What part of that is taken where rounding is known to
+            be small: on a CPU, and not in half precision. Default: 1
     """
-    share = _ROUNDING
+    share = part * _ROUNDING
     if batch.device.type != "cpu":
         share = _ROUNDING_OF_ACCELERATORS
     kinds = {x.dtype for x in batch.inputs if x.is_floating_point()}
@@ -172,7 +173,7 @@ def differ(
     if kinds != {torch.double}:
         share = max(share, at_least)
     sizes = torch.stack([first.abs(), second.abs(), scale.abs()]).amax(0)
-    return ~((first - second).abs() <= part * share * sizes)
+    return ~((first - second).abs() <= share * sizes)
 
 
 def warn_of_unsteady(score: TargetScore, which: Tensor, what: str = "the map") -> None:
