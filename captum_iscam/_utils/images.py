@@ -59,6 +59,14 @@ def picture_in(file: str | Path) -> Iterator[ImageFile.ImageFile]:
 
 
 @cache
+def image_suffixes() -> tuple[str, ...]:
+    """Returns how the names of pictures end that this Pillow reads, such as ".png"."""
+    known = Image.registered_extensions()
+    # MPO is what cameras call a JPEG of several frames.
+    return tuple(end for end, kind in known.items() if kind in (*_formats(), "MPO"))
+
+
+@cache
 def _formats() -> tuple[str, ...]:
     """Returns those of the formats that this Pillow reads."""
     Image.init()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from captum_iscam._utils.files import read_tensors
 from captum_iscam.benchmark.dataset import WORDNET_ID, DataSet, FileItem, resolve
-from captum_iscam.benchmark.image_files import SUFFIXES, images_below
+from captum_iscam.benchmark.image_files import IMAGES, images_below
 
 
 def read_folder(path: Path) -> DataSet:
@@ -26,7 +26,7 @@ def _class_folders(root: Path) -> DataSet:
     flat = [file for file in files if len(file.parts) == 1]
     if not files:
         raise ValueError(
-            f"data must contain images ({', '.join(SUFFIXES)}), got none in "
+            f"data must contain images ({IMAGES}), got none in "
             f"{str(root)!r}. Name the folder that has the folders of images."
         )
     if flat and len(flat) < len(files):

@@ -34,13 +34,18 @@ Regions = dict[int, npt.NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Box:
-    """A box in pixels of the image: columns `x0` to before `x1`, rows alike."""
+    """A box in pixels of the image: columns `x0` to before `x1`, rows alike.
+
+    Where it is from a line of a table, its index and its name must be of one class.
+    """
 
     label: Label | None
     x0: float
     y0: float
     x1: float
     y1: float
+    class_name: str | None = None
+    line: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,11 +109,19 @@ def check(name: str, image: Path, boxes: Iterable[Box], masks: Iterable[Mask]) -
 
 def _check_box(box: Box, name: str, size: tuple[int, int]) -> None:
     width, height = size
-    if not (0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height):
+    corners = box.x0, box.y0, box.x1, box.y1
+    inside = 0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height
+    # Whole numbers may be the pixel in the corner.
+    relative = inside and max(corners) <= 1 and any(x % 1 for x in corners)
+    empty = inside and (
+        round(box.x0) == round(box.x1) or round(box.y0) == round(box.y1)
+    )
+    if not inside or empty or relative:
+        fractions = ", which look like fractions of it" if relative else ""
         raise ValueError(
             f"boxes must be inside the image, {width} wide and {height} high for "
-            f"{name}, and not empty, got {(box.x0, box.y0, box.x1, box.y1)}. Give "
-            "x0, y0, x1, y1 in pixels of the image as it is in its file."
+            f"{name}, and not empty, got {corners}{fractions}. Give x0, y0, "
+            "x1, y1 in pixels of the image as it is in its file."
         )
 
 
@@ -368,7 +381,8 @@ def resolve(data: DataSet, classes: Sequence[str]) -> DataSet:
 
     def resolved(item: Item) -> Item:
         label = index(item.label, item)
-        _check_name(item, label, classes)
+        if isinstance(item, FileItem):
+            _check_name(item, label, classes)
         name = item.class_name or (classes[label] if label is not None else None)
         item = replace(item, label=label, class_name=name)
         if not isinstance(item, FileItem):
@@ -377,22 +391,27 @@ def resolve(data: DataSet, classes: Sequence[str]) -> DataSet:
         def relabel(marks: tuple[_Marked, ...]) -> tuple[_Marked, ...]:
             return tuple(replace(m, label=index(m.label, item)) for m in marks)
 
-        return replace(item, boxes=relabel(item.boxes), masks=relabel(item.masks))
+        item = replace(item, boxes=relabel(item.boxes), masks=relabel(item.masks))
+        for box in item.boxes:
+            _check_name(box, box.label, classes)
+        return item
 
     return replace(data, items=tuple(resolved(item) for item in data.items))
 
 
-def _check_name(item: Item, index: int | None, classes: Sequence[str]) -> None:
+def _check_name(
+    named_in: FileItem | Box, index: Label | None, classes: Sequence[str]
+) -> None:
     """Raises for a line of a table with the index of one class and another's name."""
-    line = item.line if isinstance(item, FileItem) else ""
-    if not line or item.class_name is None or index is None:
+    line, class_name = named_in.line, named_in.class_name
+    if not line or class_name is None or not isinstance(index, int):
         return
-    plain = _plain(item.class_name)
+    plain = _plain(class_name)
     named = [i for i, name in enumerate(classes) if _plain(name) == plain]
     if named and index not in named:
         raise ValueError(
             f"class_index and class_name must be of one class, got {index}, which is "
-            f"{classes[index]!r}, and {item.class_name!r}, which is {named[0]}, in "
+            f"{classes[index]!r}, and {class_name!r}, which is {named[0]}, in "
             f"{line}. Correct one of them, or delete the column class_name."
         )
 

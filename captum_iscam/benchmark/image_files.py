@@ -7,14 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""How the names of images end."""
+from captum_iscam._utils.images import image_suffixes
+from captum_iscam._utils.warn import warn_user
+
+IMAGES = "JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, JPEG 2000, AVIF"
+"""The images that are read, for messages."""
+
+# Formats of images that are not read; the last ones an old Pillow may lack.
+_OTHERS = (
+    *(".heic", ".heif", ".jxl", ".svg", ".ico", ".tga", ".psd", ".dds", ".dcm", ".exr"),
+    *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"),
+    *(".avif", ".jp2", ".j2k", ".webp"),
+)
 
 
 def images_below(
     root: Path, skipped: Callable[[Path], bool] | None = None, again: bool = False
 ) -> list[Path]:
     """Returns the images in and below a folder, sorted.
+
+    An image is known by how its name ends. A warning names images of formats that are
+    not read.
 
     Args:
         root (Path): The folder.
@@ -27,13 +40,21 @@ def images_below(
         ValueError: If two links lead to one folder.
     """
     found: list[Path] = []
+    unread: list[Path] = []
     seen = {root.resolve(): root}
-    _Walk(found, seen, skipped or (lambda folder: False), again).add(root)
+    _Walk(found, unread, seen, skipped or (lambda folder: False), again).add(root)
+    if unread:
+        several = f", the first of {len(unread)} such images" * (len(unread) > 1)
+        warn_user(
+            f"{str(unread[0])!r} is ignored{several}: only {IMAGES} are read. Save it "
+            "as PNG to have it read."
+        )
     return sorted(found, key=lambda file: file.relative_to(root).as_posix())
 
 
 class _Walk(NamedTuple):
     found: list[Path]
+    unread: list[Path]
     seen: dict[Path, Path]
     skipped: Callable[[Path], bool]
     again: bool
@@ -46,8 +67,11 @@ class _Walk(NamedTuple):
         """
         for entry in sorted(folder.iterdir()):
             if not entry.is_dir():
-                if entry.name.lower().endswith(SUFFIXES):
+                name = entry.name.lower()
+                if name.endswith(image_suffixes()):
                     self.found.append(entry)
+                elif name.endswith(_OTHERS) and not name.startswith("."):
+                    self.unread.append(entry)
             elif not self.skipped(entry):
                 self._enter(entry, folder)
 

@@ -66,7 +66,8 @@ def _boxes(file: Path) -> dict[str, list[Box]]:
                 f"boxes must have the numbers x0, y0, x1, y1, got {error} in {line}. "
                 "Correct the line."
             ) from error
-        found.setdefault(row["file"], []).append(Box(_label(row, line), *corners))
+        box = Box(_label(row, line), *corners, row.get("class_name") or None, line)
+        found.setdefault(row["file"], []).append(box)
     return found
 
 

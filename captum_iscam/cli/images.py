@@ -9,7 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from captum_iscam._utils.files import read_named
-from captum_iscam.benchmark.image_files import SUFFIXES, images_below
+from captum_iscam.benchmark.image_files import IMAGES, images_below
 from captum_iscam.cli.output import is_output
 
 
@@ -89,7 +89,7 @@ def _in_folder(folder: Path, recursive: bool) -> list[Path]:
         if inner and not recursive:
             repair = "Pass --recursive to look in the folders inside of it."
         raise ValueError(
-            f"images must be files or folders with images ({', '.join(SUFFIXES)}), got "
+            f"images must be files or folders with images ({IMAGES}), got "
             f"{str(folder)!r} without any. {repair}"
         )
     return images

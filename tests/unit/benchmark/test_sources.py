@@ -1,6 +1,7 @@
 """Images, labels, boxes and masks of every kind of data."""
 
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -292,6 +293,24 @@ def test_boxes_may_be_named_by_class(tmp_path):
     assert list(item.read()[1]) == [1]
 
 
+def test_boxes_in_fractions_of_the_image_are_refused(tmp_path):
+    picture(tmp_path / "a.png")
+    table(tmp_path, "file,class_index\na.png,1\n", "a.png,1,0.1,0,0.9,1\n")
+
+    with pytest.raises(ValueError, match=r"look like fractions of it\. .* in pixels"):
+        find_data(tmp_path).check_regions()
+
+
+def test_a_box_of_an_index_and_the_name_of_another_class_is_refused(tmp_path):
+    table(tmp_path, "file,class_index\na.png,1\n")
+    (tmp_path / "boxes.csv").write_text(
+        "file,class_index,class_name,x0,y0,x1,y1\na.png,0,green,1,1,5,5\n"
+    )
+
+    with pytest.raises(ValueError, match=r"got 0, .*'red', .*in boxes.csv, line 2"):
+        resolve(find_data(tmp_path), ["red", "green"])
+
+
 def test_a_picture_is_no_table(tmp_path):
     with pytest.raises(ValueError, match="data must be a CSV file in UTF-8"):
         find_data(picture(tmp_path / "a.png", value=255))
@@ -313,7 +332,11 @@ def test_a_wrong_table_of_boxes_is_refused(tmp_path, boxes, message):
 
 
 @pytest.mark.parametrize(
-    "corners", ["0,0,41,5", "0,0,5,31", "-1,0,5,5", "5,5,5,9", "9,5,6,9", "nan,0,1,1"]
+    "corners",
+    [
+        *("0,0,41,5", "0,0,5,31", "-1,0,5,5", "5,5,5,9", "9,5,6,9", "nan,0,1,1"),
+        *("3.6,5,4.4,9", "5,3.6,9,4.4"),  # no pixel after rounding
+    ],
 )
 def test_boxes_outside_of_the_image_are_refused(tmp_path, corners):
     picture(tmp_path / "a.png")
@@ -521,9 +544,22 @@ def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "text.txt").write_text("nothing")
 
     with pytest.raises(
-        ValueError, match=r"data must contain images \(.jpg, .*got none"
+        ValueError, match=r"data must contain images \(JPEG, .*got none"
     ):
         find_data(tmp_path)
+
+
+def test_images_are_found_by_every_suffix_and_formats_not_read_are_named(tmp_path):
+    names = ("a.gif", "b.JP2", "c.jfif", "d.apng", "e.pbm")
+    for name in (*names, "f.heic", "g.dcm", "h.csv", "i.txt", ".j.heic"):
+        (tmp_path / name).touch()
+
+    with pytest.warns(UserWarning) as caught:
+        data = find_data(tmp_path)
+
+    assert [item.id for item in data.items] == list(names)
+    (warning,) = map(str, (one.message for one in caught))
+    assert re.search(r"f\.heic' is ignored, the first of 2 such images: ", warning)
 
 
 def test_images_beside_folders_of_images_are_refused(tmp_path):
