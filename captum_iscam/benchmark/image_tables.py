@@ -60,13 +60,14 @@ def _boxes(file: Path) -> dict[str, list[Box]]:
     found: dict[str, list[Box]] = {}
     for line, row in _rows(file):
         try:
-            corners = [float(row[name] or "") for name in ("x0", "y0", "x1", "y1")]
+            x0, y0, x1, y1 = (float(row[n] or "") for n in ("x0", "y0", "x1", "y1"))
         except (KeyError, ValueError) as error:
             raise ValueError(
                 f"boxes must have the numbers x0, y0, x1, y1, got {error} in {line}. "
                 "Correct the line."
             ) from error
-        box = Box(_label(row, line), *corners, row.get("class_name") or None, line)
+        name = row.get("class_name") or None
+        box = Box(_label(row, line), x0, y0, x1, y1, name, line)
         found.setdefault(row["file"], []).append(box)
     return found
 
