@@ -161,8 +161,13 @@ def require_finite(scores: Tensor, name_of: Callable[[int], str]) -> None:
     bad = ~torch.isfinite(scores)
     if bool(bad.any().item()):
         place = tuple(bad.nonzero()[0].tolist())
+        found = scores[place].item()
+        # The score does not know the target, so it cannot say so itself.
+        contrast = (
+            " With targets.contrast, the reference must not be the target itself."
+        )
         raise RuntimeError(
-            f"forward_func must return finite scores, got {scores[place].item()} in "
+            f"forward_func must return finite scores, got {found} in "
             f"{name_of(place[0])}. Check the model, and use float32 or bfloat16 where "
-            "float16 overflows."
+            f"float16 overflows.{contrast * (found != found)}"
         )

@@ -79,7 +79,8 @@ def load_classifier(
             Default: "cpu"
         classes (str, Path or Sequence[str], optional): Names of the classes: the names
             themselves, a file with one name a line (indices from 0 may be in front of
-            all, as in `0,name`) or JSON (a list, `{"0": "name"}` or `{"name": 0}`), or
+            all, as in `0,name`, or behind) or JSON (a list, `{"0": "name"}` or
+            `{"name": 0}`), or
             a folder of class folders, whose sorted names are taken.
             Default: None, the library's own, "class 0" and so on where it has none
         size (int, optional): Side of the square that is cropped from the centre, in

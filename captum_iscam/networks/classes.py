@@ -17,10 +17,11 @@ _FORMS = (
     'JSON: ["cat", "dog"], {"0": "cat", "1": "dog"} or {"cat": 0, "dog": 1}; or name a '
     "folder with a folder for each class."
 )
-_INDEX = r'(?P<quote>")?(?P<index>\d+)(?(quote)")'
-_NUMBERED = re.compile(_INDEX + r"(?P<mark>\s*[,;:\t]|[.)]?\s)\s*(?P<name>.*)")
+_INDEX = r'(?P<quote>")?(?P<index>\d+)(?:\.0+)?(?(quote)")'
+# There is no mark where a blank separates, which may be that of a name.
+_NUMBERED = re.compile(_INDEX + r"(?:(?P<mark>\s*[,;:\t])|[.)]?\s)\s*(?P<name>.*)")
 _NUMBER_LAST = re.compile(
-    r"""(?P<name>.+?)(?P<mark>\s*[,;\t]|(?<=["'])\s*:)\s*""" + _INDEX
+    r"""(?P<name>.+?)(?:(?P<mark>\s*[,;\t]|(?<=["'])\s*:)|:?\s)\s*""" + _INDEX
 )
 # A mark of quotation may be in the name behind a backslash, or twice.
 _QUOTED = re.compile(
@@ -60,6 +61,8 @@ def _names_in(path: Path) -> list[str]:
         if path.suffix.lower() == ".json" or text.lstrip().startswith(("[", "{")):
             return _from_json(json.loads(text, object_pairs_hook=_once))
         lines = [line.strip() for line in text.rstrip().splitlines()]
+        if all(line.startswith("- ") for line in lines):  # a list of YAML
+            lines = [line[2:].lstrip() for line in lines]
         return _without_quotes(_from_lines(_without_commas(lines)))
     except (ValueError, RecursionError) as error:
         raise ValueError(
@@ -101,24 +104,25 @@ def _from_lines(lines: list[str]) -> list[str]:
 def _check_unnumbered(lines: list[str], form: re.Pattern[str]) -> None:
     """Raises if some lines have an index and others have none."""
     rows = [(line, form.fullmatch(line)) for line in lines]
-    # A space alone may be that of a name, such as "20 km/h".
-    indexed = [line for line, row in rows if row and row["mark"].strip(" .)")]
+    indexed = [line for line, row in rows if row and row["mark"]]
     bare = [line for line, row in rows if not row]
     if indexed and bare:
         raise ValueError(f"{indexed[0]!r} has an index, {bare[0]!r} has none")
 
 
 def _are_names(found: list[re.Match[str]]) -> bool:
-    """Whether lines are names that begin with a number, such as "20 km/h"."""
+    """Whether lines are names with a number, such as "20 km/h" or "class 0"."""
     indices = sorted(int(row["index"]) for row in found)
     # Those from 1 on are indices as well, if wrong ones.
     in_turn = indices in [list(range(s, s + len(found))) for s in (0, 1)]
-    return not in_turn and all(not row["mark"].strip(" .)") for row in found)
+    one_name = len({row["name"] for row in found}) == 1 < len(found)
+    blanks = all(not row["mark"] for row in found)
+    return blanks and (one_name or not in_turn)
 
 
 def _unquoted(row: re.Match[str]) -> str:
     """Returns the name in a row, which may be in quotes in a table."""
-    mark = row["mark"].strip(" ")
+    mark = (row["mark"] or "").strip(" ")
     if mark not in (",", ";", "\t"):
         return row["name"]
     columns = next(csv.reader([row["name"]], delimiter=mark, skipinitialspace=True), [])

@@ -40,7 +40,7 @@ def load(request: Request) -> Parts:
         model = _model(transformers, request, file)
         own = _preprocessing(transformers, request)
     name, digest = about_weights(model, file, request.inside)
-    labels = model.config.id2label
+    labels = model.config.id2label or {}  # null in the file of some models
     names = tuple(str(labels[index]) for index in range(len(labels)))
     invented = tuple(f"LABEL_{index}" for index in range(len(names)))
     return Parts(

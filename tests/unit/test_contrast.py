@@ -208,7 +208,7 @@ def test_a_class_that_is_its_own_reference(net):
     torch.testing.assert_close(scores[:, others], net(x)[:, others] - net(x)[:, 3:4])
     grads = LayerGradCam(contrast(net, 3), net.features).attribute(x, 1)
     assert grads.isfinite().all()
-    with pytest.raises(RuntimeError, match="finite scores, got nan in the pass of the"):
+    with pytest.raises(RuntimeError, match=r"got nan in .*reference must not be the"):
         LayerScoreCAM(contrast(net, 3), net.features, score="identity").attribute(x, 3)
 
 

@@ -432,6 +432,10 @@ FORMS = {
     "commas.txt": "ant,\nbee,\ncat,\ndog,\nelk\n",
     "dict.txt": "0: 'ant',\n1: 'bee',\n2: 'cat',\n3: 'dog',\n4: 'elk',\n",
     "dict_last.txt": "'bee': 1,\n'ant': 0,\n'cat': 2,\n'dog': 3,\n'elk': 4,\n",
+    "places.txt": "bee 1\nant 0\ncat 2\ndog 3\nelk 4\n",
+    "last.yaml": "bee: 1\nant: 0\ncat: 2\ndog: 3\nelk: 4\n",
+    "list.yaml": "- ant\n- bee\n- cat\n- dog\n- elk\n",
+    "floats.csv": "0.0,ant\n1.0,bee\n2.0,cat\n3.0,dog\n4.0,elk\n",
     "single.csv": "0,'ant'\n1,'bee'\n2,'cat'\n3,'dog'\n4,'elk'\n",
     "list.json": '["ant", "bee", "cat", "dog", "elk"]',
     "by_index.json": '{"1": "bee", "0": "ant", "2": "cat", "4": "elk", "3": "dog"}',
@@ -478,7 +482,13 @@ def test_quotes_and_commas_go_where_all_lines_have_them(tmp_path, lines, names):
 
 
 @pytest.mark.parametrize(
-    "lines", [["20 km/h", "30 km/h", "50 km/h", "stop", "yield"], list("13579")]
+    "lines",
+    [
+        ["20 km/h", "30 km/h", "50 km/h", "stop", "yield"],
+        list("13579"),
+        [f"class {i}" for i in range(5)],
+        ["Boeing 717", "Boeing 727", "Airbus 318", "Airbus 319", "DC 3"],
+    ],
 )
 def test_names_of_classes_may_have_numbers(code, tmp_path, lines):
     (tmp_path / "names.txt").write_text("\n".join(lines))

@@ -39,6 +39,17 @@ def test_a_folder_gives_the_model_that_was_saved(tmp_path, family):
     assert len(network.sha256) == 64
 
 
+def test_a_model_without_names_of_classes_gets_numbers(tmp_path):
+    folder = hugging_face_folder(tmp_path / "it", "ViT")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"id2label": None, "label2id": None, "num_labels": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    network = load_classifier(f"hf:{folder}")
+
+    assert network.classes == ("class 0", "class 1", "class 2", "class 3")
+
+
 @pytest.mark.parametrize("family", HUGGING_FACE)
 def test_images_are_what_the_processor_makes_of_them(tmp_path, family):
     folder = hugging_face_folder(tmp_path / "it", family)
