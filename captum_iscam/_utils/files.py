@@ -201,7 +201,8 @@ def read_named(file: Path, argument: str, repair: str) -> bytes:
     # Unlike that of Path, it raises for no name.
     if not os.path.isfile(file):
         raise FileNotFoundError(
-            f"{argument} must be an existing file, got {str(file)!r}. {repair}"
+            f"{argument} must be an existing file, got {str(file)!r}"
+            f"{kind_in_place_of_file(file)}. {repair}"
         )
     try:
         return file.read_bytes()
@@ -210,6 +211,18 @@ def read_named(file: Path, argument: str, repair: str) -> bytes:
             f"{argument} must be a file that can be read, got {str(file)!r} "
             f"({e.strerror}). {repair}"
         ) from e
+
+
+def kind_in_place_of_file(path: str | Path) -> str:
+    """Returns what an error says of a path that is no regular file, "" if missing."""
+    if os.path.isdir(path):
+        return ", which is a folder"
+    if os.path.exists(path):  # such as what a shell makes of <(command)
+        return (
+            ", which is a pipe or a device. Only regular files are read: write what it "
+            "gives to one"
+        )
+    return ""
 
 
 def safe_name(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from captum_iscam._utils.files import kind_in_place_of_file
 from captum_iscam._utils.user_code import user_code
 from captum_iscam.benchmark.class_folders import (
     is_imagenet,
@@ -177,7 +178,8 @@ def find_data(path: Path) -> DataSet:
         reader = next((r for r in READERS if r.recognises(path)), None)
     if reader is None:
         raise ValueError(
-            f"data must be of a known kind, got {str(path)!r}. Known are: "
+            f"data must be of a known kind, got {str(path)!r}"
+            f"{kind_in_place_of_file(path)}. Known are: "
             f"{', '.join(r.name for r in READERS)}."
         )
     with user_code():

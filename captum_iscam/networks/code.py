@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from captum_iscam._utils.files import kind_in_place_of_file
 from captum_iscam._utils.hooks import is_compiled
 from captum_iscam._utils.importing import code_files, code_sha256, import_file
 from captum_iscam._utils.user_code import user_code
@@ -38,7 +39,8 @@ def load(request: Request) -> Parts:
         raise ValueError(f"model must name a function, got {request.name!r}. {_FORMS}")
     if where.endswith(".py") and not os.path.isfile(where):
         raise FileNotFoundError(
-            f"model must name an existing file, got {request.name!r}. {_FORMS}"
+            f"model must name an existing file, got {request.name!r}"
+            f"{kind_in_place_of_file(where)}. {_FORMS}"
         )
     folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
     with _also_from(folder):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._utils.files import read_tensors
+from captum_iscam._utils.files import kind_in_place_of_file, read_tensors
 from captum_iscam._utils.warn import warn_user
 
 DEFAULT = "DEFAULT"
@@ -33,8 +33,8 @@ def find_file(weights: str | Path) -> Path:
     file = Path(weights)
     if not os.path.isfile(file):  # unlike that of Path, it raises for no name
         raise FileNotFoundError(
-            f"weights must be {DEFAULT} or an existing file, got {str(file)!r}. "
-            f"{_what_exists(file)}"
+            f"weights must be {DEFAULT} or an existing file, got {str(file)!r}"
+            f"{kind_in_place_of_file(file)}. {_what_exists(file)}"
         )
     return file
 
@@ -43,7 +43,8 @@ def _what_exists(file: Path) -> str:
     folder = file.parent
     if not os.path.isdir(folder):
         return f"There is no folder {str(folder)!r} either."
-    names = sorted(p.name for p in folder.iterdir() if p.suffix in _SUFFIXES)
+    files = (p for p in folder.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+    names = sorted(p.name for p in files)
     if not names:
         suffixes = f"{', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
         return f"No {suffixes} file is in {str(folder)!r}."

@@ -538,6 +538,14 @@ def test_names_that_do_not_fit_are_refused(code, tmp_path, content, said):
         load_classifier(code("make"), classes=file)
 
 
+@pytest.mark.parametrize("argument", ["classes", "weights"])
+def test_a_pipe_is_not_read(code, tmp_path, argument):
+    os.mkfifo(tmp_path / "pipe.pt")
+
+    with pytest.raises(FileNotFoundError, match="a pipe .* Only regular files"):
+        load_classifier(code("make"), **{argument: tmp_path / "pipe.pt"})
+
+
 def test_a_file_of_names_that_is_missing(code, tmp_path):
     with pytest.raises(FileNotFoundError, match="classes must be an existing file"):
         load_classifier(code("make"), classes=tmp_path / "gone.txt")
