@@ -26,6 +26,7 @@ from captum_iscam.networks.parts import Parts, Request
 from captum_iscam.networks.preprocessing import (
     USUAL,
     Preprocessing,
+    as_size,
     input_channels,
     settle,
 )
@@ -80,12 +81,11 @@ def load_classifier(
         classes (str, Path or Sequence[str], optional): Names of the classes: the names
             themselves, a file with one name a line (indices from 0 may be in front of
             all, as in `0,name`, or behind) or JSON (a list, `{"0": "name"}` or
-            `{"name": 0}`), or
-            a folder of class folders, whose sorted names are taken.
+            `{"name": 0}`), or a folder of class folders, whose sorted names are taken.
             Default: None, the library's own, "class 0" and so on where it has none
         size (int, optional): Side of the square that is cropped from the centre, in
-            pixels. What the image is resized to before keeps its ratio to the crop, for
-            most 256 to 224. Default: None, the network's own
+            pixels, at most 10,000. What the image is resized to before keeps its ratio
+            to the crop, for most 256 to 224. Default: None, the network's own
         mean (float or Sequence[float], optional): Subtracted from each channel, for
             pixels from 0 to 1; one number is taken for all channels. Default: None, the
             network's own
@@ -122,6 +122,7 @@ def load_classifier(
     """
     # Before all else: a model may take minutes to download.
     home = as_device(device, 'Pass "cpu" or "cuda", and size=, mean=, std= by name.')
+    size = None if size is None else as_size(size)
     given = None if classes is None else read_classes(classes)
     parts = _load(name, weights, size)
     own = parts.preprocessing

@@ -66,6 +66,9 @@ class Preprocessing:
         }
 
 
+LARGEST = 10_000
+"""Side of the largest crop: one of 10,000 x 10,000 pixels has a gigabyte of floats."""
+
 USUAL = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """What most networks of ImageNet are evaluated with."""
 
@@ -128,7 +131,7 @@ def settle(
         raise ValueError(f"std must be above 0, got {min(std)}. Pass deviations.")
     changed = replace(own, mean=mean, std=std)
     if size is not None:
-        changed = _resized(changed, as_count("size", size, "Pass the crop's side."))
+        changed = _resized(changed, size)
     return changed, changed.in_words()
 
 
@@ -147,6 +150,15 @@ def _per_channel(name: str, given: Any, channels: int) -> tuple[float, ...]:
         f"{channels} in all, got {given}. Pass the {name} that its images were "
         "normalised with."
     )
+
+
+def as_size(size: int) -> int:
+    """Returns the side of a crop, or raises."""
+    repair = "Pass the crop's side in pixels, such as 224."
+    side = as_count("size", size, repair)
+    if side > LARGEST:
+        raise ValueError(f"size must be at most {LARGEST}, got {side}. {repair}")
+    return side
 
 
 def _resized(own: Preprocessing, size: int) -> Preprocessing:

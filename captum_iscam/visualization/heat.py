@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 
 import matplotlib
 import numpy as np
@@ -101,7 +101,8 @@ class Style:
                     "each map separately."
                 )
         low, high = self._low, self.vmax
-        if low is None or high is None or not low < high:
+        # Their difference may overflow, and it is what values are divided by.
+        if low is None or high is None or not 0 < high - low < inf:
             raise ValueError(
                 f"vmax must be above vmin, got vmin {low} and vmax {high}. "
                 "Omit both to scale each map separately."
@@ -174,7 +175,8 @@ class Style:
             heat.set_data(wanted)
             heat.set_clim(-1.0 if self.sign == "all" else 0.0, 1.0)
         if self.limits:
-            heat.set_data(wanted)
+            # What is beyond has the last colour; scaled, it might overflow.
+            heat.set_data(np.clip(wanted, *self.limits))
             heat.set_clim(*self.limits)
         heat.set_alpha(self._opacity_of(heat))
         return heat

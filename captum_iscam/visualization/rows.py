@@ -217,6 +217,14 @@ def _volume(
     index: int | None,
 ) -> Drawable:
     """Returns one slice of a volume and its maps."""
+    if given.dim() < 4 or (given.dim() == 4 and len(given) == 1):
+        pixels = given[0] if given.dim() == 4 else given
+        if pixels.dim() < 3 or len(pixels) in (1, 3):
+            raise ValueError(
+                "maps must have the dimensions of the image, got maps of a volume, (1, "
+                f"1, d, h, w), for an image of the shape {tuple(given.shape)}. Pass a "
+                "slice of the maps, or the volume (1, C, D, H, W)."
+            )
     volume = given[0] if given.dim() == 5 and given.shape[0] == 1 else given
     volume = volume.unsqueeze(0) if volume.dim() == 3 else volume
     if volume.dim() != 4:

@@ -542,7 +542,7 @@ def test_names_that_do_not_fit_are_refused(code, tmp_path, content, said):
 def test_a_pipe_is_not_read(code, tmp_path, argument):
     os.mkfifo(tmp_path / "pipe.pt")
 
-    with pytest.raises(FileNotFoundError, match="a pipe .* Only regular files"):
+    with pytest.raises(FileNotFoundError, match=r"a pipe .* Only regular files"):
         load_classifier(code("make"), **{argument: tmp_path / "pipe.pt"})
 
 
@@ -555,6 +555,7 @@ def test_a_file_of_names_that_is_missing(code, tmp_path):
     ("option", "said"),
     [
         ({"size": 0}, "size must be an integer of at least 1"),
+        ({"size": 100_000_000}, "size must be at most 10000, got 100000000"),
         (
             {"size": 2},
             r"\(1, 3, 2, 2\), got .* which raised RuntimeError: .*another",

@@ -199,6 +199,7 @@ def test_maps_that_are_not_finite_are_refused(bad):
         ({"outlier_perc": float("nan")}, "outlier_perc must be from 0 to 100"),
         ({"cmap": "jett"}, "cmap must be the name .* got 'jett'"),
         ({"vmin": 2.0, "vmax": 1.0}, "vmax must be above vmin, got vmin 2.0"),
+        ({"vmin": -1e308, "vmax": 1e308}, "vmax must be above vmin"),
     ],
 )
 def test_unknown_options_are_refused(options, message):
@@ -339,6 +340,19 @@ def test_captum_called_directly_colours_the_same_values(sign):
 
     ours = heat(visualize(image, {"map": maps}, sign=sign))
     np.testing.assert_allclose(panel.images[-1].get_array(), ours, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 3, 8, 8), (1, 1, 8, 8), (8, 8)])
+def test_maps_of_a_volume_over_an_image_are_refused(shape):
+    with pytest.raises(ValueError, match="maps must have the dimensions of the image"):
+        overlay(torch.rand(shape), torch.rand(1, 1, 4, 8, 8))
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_beyond_the_smallest_scale_have_the_last_colour():
+    found = overlay(GREY, torch.rand(1, 1, 4, 4) + 1, vmax=1e-320)
+
+    np.testing.assert_array_equal(found, overlay(GREY, torch.ones(4, 4), vmax=1.0))
 
 
 def test_every_map_goes_through_captum():
