@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.inputs import run_once
+from captum_iscam._utils.scores import alike
 from captum_iscam.transformers import (
     reshape_transform_for,
     token_layer,
@@ -54,7 +56,8 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
     as many channels as there are classes, and no module with weights after them. Of
     nested modules with the same output the outermost is taken. For a ViT or DeiT of
     torchvision, timm or Hugging Face, which continue with tokens, it is the input of
-    the last attention, and for Swin of the latter two the last norm.
+    the last attention, and for Swin of the latter two the last norm. Outputs with the
+    channels last are ignored where the proportions of the inputs show it.
 
     Args:
         model (torch.nn.Module): The model, in evaluation mode.
@@ -67,7 +70,7 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
 
     Raises:
         ValueError: If no module has such an output, or the model continues with tokens
-            `(N, tokens, channels)` after the last one.
+            `(N, tokens, channels)` or maps `(N, *spatial, K)` after the last one.
 
     Examples::
 
@@ -94,19 +97,7 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
             f"{type(model).__name__}. Name a layer and pass reshape_transform."
         )
     last = candidates[-1]
-    after = [
-        step.name
-        for step in steps[last + 1 :]
-        if step.output.dim() == 3 and inputs.dim() != 3 and step.output.shape[1] > 1
-    ]
-    if after:
-        raise ValueError(
-            "model must have a spatial output (N, K, ...) near its end, got tokens "
-            f'from "{after[-1]}" on. Name a layer that has one: '
-            f"{_outer_names([steps[i] for i in candidates])}; or pass a "
-            "reshape_transform that turns tokens into a grid, such as those of "
-            "captum_iscam.reshape_transforms."
-        )
+    _check_after(steps[last + 1 :], [steps[i] for i in candidates], inputs)
     same = [step for step in steps if step.output is steps[last].output]
     # The first of them made the tensor; its outermost parent with the same output is
     # the layer, not a later module that hands the tensor on.
@@ -114,6 +105,34 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
     parents = [step for step in same if f"{maker.name}.".startswith(f"{step.name}.")]
     layer = min(parents, key=lambda step: step.name.count("."))
     return layer.name, layer.module
+
+
+def _check_after(
+    after: Sequence[_Step], candidates: list[_Step], inputs: Tensor
+) -> None:
+    """Raises where a model goes on in another form after its last maps."""
+    tokens = [
+        step.name
+        for step in after
+        if step.output.dim() == 3 and inputs.dim() != 3 and step.output.shape[1] > 1
+    ]
+    last = [
+        step.name
+        for step in after
+        # A norm of the maps has no weights but a factor per channel.
+        if _is_channels_last(step.output, inputs)
+        and any(weight.dim() > 1 for weight in step.module.parameters())
+    ]
+    if tokens or last:
+        form, repair = "tokens", "turns tokens into a grid, such as those"
+        if not tokens:
+            form, repair = "the channels last", "moves the channels, such as swin"
+        raise ValueError(
+            f"model must have a spatial output (N, K, ...) near its end, got {form} "
+            f'from "{(tokens or last)[-1]}" on. Name a layer that has one: '
+            f"{_outer_names(candidates)}; or pass a reshape_transform that {repair} of "
+            "captum_iscam.reshape_transforms."
+        )
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
@@ -177,7 +196,9 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
     outputs = [] if last is None else [last.output]
     spatial = [step for step in steps if _has_maps(model, steps, step, inputs)]
     shape = f"the shape {tuple(outputs[-1].shape)}" if outputs else "no tensor"
-    if outputs and outputs[-1].dim() == inputs.dim() > 2:
+    if outputs and _is_channels_last(outputs[-1], inputs):
+        shape += ", probably with the channels last,"
+    elif outputs and outputs[-1].dim() == inputs.dim() > 2:
         shape = f"one position, {shape},"
     listed = _outer_names(spatial) or "none"
     raise ValueError(
@@ -287,7 +308,22 @@ def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
 
 
 def _is_spatial(output: Tensor, inputs: Tensor) -> bool:
-    return output.dim() == inputs.dim() and output.shape[2:].numel() > 1
+    return (
+        output.dim() == inputs.dim()
+        and output.shape[2:].numel() > 1
+        and not _is_channels_last(output, inputs)
+    )
+
+
+def _is_channels_last(output: Tensor, inputs: Tensor) -> bool:
+    """Whether positions have the proportions of the input with the channels last alone.
+
+    One position axis has no proportions.
+    """
+    shape, size = output.shape, inputs.shape[2:]
+    if output.dim() != inputs.dim() or len(size) < 2 or not shape[1:-1].numel() > 1:
+        return False
+    return not alike(shape[2:], size) and alike(shape[1:-1], size)
 
 
 def _has_maps(

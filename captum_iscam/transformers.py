@@ -66,6 +66,7 @@ _TRANSFORMERS = (
     ("torchvision", "VisionTransformer", "EncoderBlock", "ln_1"),
     ("timm", "VisionTransformer", "Block", "norm1"),
     ("timm", "SwinTransformer", "SwinTransformer", "norm"),
+    ("timm", "SwinTransformerV2", "SwinTransformerV2", "norm"),
     ("transformers", "ViTModel", "ViTLayer", "layernorm_before"),
     ("transformers", "DeiTModel", "DeiTLayer", "layernorm_before"),
     ("transformers", "SwinModel", "SwinModel", "layernorm"),
@@ -98,7 +99,8 @@ def reshape_transform_for(
     Returns:
         *Callable* of :mod:`captum_iscam.reshape_transforms`, or None where the layer
         needs none: convolutions and modules of other models. Known are ViT, Swin and
-        MaxViT of torchvision, and ViT, DeiT and Swin of timm and Hugging Face.
+        MaxViT of torchvision, ViT, DeiT and Swin of timm and Hugging Face, and Swin V2
+        of timm.
 
     Examples::
 
@@ -223,6 +225,7 @@ _TRANSFORMS: dict[tuple[str, str], _Finder] = {
     ("torchvision", "MaxVit"): _of_maxvit,
     ("timm", "VisionTransformer"): _of_timm_vit,
     ("timm", "SwinTransformer"): _of_timm_swin,
+    ("timm", "SwinTransformerV2"): _of_timm_swin,
     ("transformers", "ViTModel"): _of_hugging_face_vit,
     ("transformers", "DeiTModel"): _of_hugging_face_vit,
     ("transformers", "SwinModel"): _of_hugging_face_swin,

@@ -13,6 +13,7 @@ TIMM = {
     "deit_tiny_patch16_224": (48, "blocks.11.norm1"),
     "deit_tiny_distilled_patch16_224": (48, "blocks.11.norm1"),
     "swin_tiny_patch4_window7_224": (64, "norm"),
+    "swinv2_tiny_window8_256": (64, "norm"),
 }
 """Size of the image and the default layer."""
 

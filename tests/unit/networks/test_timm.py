@@ -7,7 +7,12 @@ from PIL import Image
 from reference.colours import Colours
 from reference.small_classifiers import TIMM, timm_weights
 
-from captum_iscam.layers import check_spatial, default_layer, reshape_transform_for
+from captum_iscam.layers import (
+    check_spatial,
+    default_layer,
+    reshape_transform_for,
+    spatial_layers,
+)
 from captum_iscam.networks import load_classifier
 from captum_iscam.networks.timm import _preprocessing
 
@@ -68,6 +73,25 @@ def test_windows_are_not_taken_for_maps(tmp_path, layer):
     with pytest.raises(ValueError, match="layer must have a spatial output"):
         check_spatial(network.model, network.example(), layer)
     check_spatial(network.model, network.example(), "layers.1.blocks.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"), [("mambaout_femto", "stages"), ("sequencer2d_s", "norm")]
+)
+def test_maps_with_the_channels_last_are_refused(name, layer):
+    model, x = timm.create_model(name, num_classes=3).eval(), torch.rand(1, 3, 96, 96)
+
+    with pytest.raises(ValueError, match=r"got the channels last .* such as swin"):
+        default_layer(model, x)
+    with pytest.raises(ValueError, match="probably with the channels last"):
+        check_spatial(model, x, layer)
+    assert layer not in spatial_layers(model, x)
+
+
+def test_maps_in_front_of_a_norm_with_the_channels_last_are_taken():
+    model = timm.create_model("nest_tiny", img_size=32, num_classes=3).eval()
+
+    assert default_layer(model, torch.rand(1, 3, 32, 32))[0] == "levels"
 
 
 def test_other_tokens_are_refused_with_the_layers_that_can_be_named():
