@@ -498,6 +498,15 @@ def test_names_of_classes_may_have_numbers(code, tmp_path, lines):
     assert network.classes == tuple(lines)
 
 
+@pytest.mark.parametrize("line", ["{} {}", "{1} {0}"])
+def test_two_classes_of_one_name_have_indices(tmp_path, line):
+    names = ("crane", "maillot", "crane")
+    lines = [line.format(*numbered) for numbered in enumerate(names)]
+    (tmp_path / "names.txt").write_text("\n".join(lines))
+
+    assert read_classes(tmp_path / "names.txt") == names
+
+
 def test_names_of_classes_from_folders(code, tmp_path):
     for name in ("elk", "bee", "cat", "ant", "dog", ".hidden"):
         (tmp_path / "train" / name).mkdir(parents=True)
