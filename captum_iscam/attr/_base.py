@@ -236,9 +236,14 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             score.check(output, batch.inputs)
             shaped = check_outputs([reshaped(self.reshape_transform, x) for x in evals])
             maps = [check_activations(value, batch, own) for value in shaped]
-        read = layer if self.reshape_transform is None else None
-        of_input = task.attribute_to_layer_input
-        warn_of_axes(taken, batch.inputs, maps, read, of_input)
+        warn_of_axes(
+            taken,
+            batch.inputs,
+            zip(evals, maps, strict=True),
+            layer,
+            self.reshape_transform,
+            task.attribute_to_layer_input,
+        )
         if task.return_convergence_delta:
             parts = [m for m in (layer, own) if isinstance(m, nn.Module)]
             check_precision(parts, batch.inputs, (*evals, output))

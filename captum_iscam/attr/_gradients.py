@@ -193,8 +193,14 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
                     require_floating_maps(value)
                     check_linear(self.reshape_transform, value)
                 first = [self._maps(value, batch, count) for value in evals]
-            read = layer if self.reshape_transform is None else None
-            warn_of_axes(taken, batch.inputs, first, read, attribute_to_layer_input)
+            warn_of_axes(
+                taken,
+                batch.inputs,
+                zip(evals, first, strict=True),
+                layer,
+                self.reshape_transform,
+                attribute_to_layer_input,
+            )
             totals = Totals(perturbations, first, score.num_targets or 1)
 
             def body(start: int, stop: int) -> None:

@@ -175,6 +175,37 @@ def reshaped(transform: ReshapeTransform | None, activations: Tensor) -> Tensor:
     return maps
 
 
+def numbers_after(
+    transform: ReshapeTransform, rows: Tensor, axis: int
+) -> Tensor | None:
+    """Returns what becomes of the numbers of an example's values, if all stay whole.
+
+    Args:
+        transform (Callable): What makes maps of the layer's output.
+        rows (Tensor): That output, with the examples on the first axis.
+        axis (int): Where the layer has them.
+
+    Returns:
+        *Tensor* `(K * positions,)`: which value of its row each one of a map is. None
+        where the transform computes anything, or mixes examples.
+    """
+    flat = rows.flatten(1)
+    numbers = torch.arange(flat.numel(), device=rows.device).view(rows.shape)
+    try:
+        moved = reshaped(transform, numbers.movedim(0, axis)).flatten(1)
+    except (RuntimeError, IndexError, TypeError, ValueError):  # it takes no integers
+        return None
+    if moved.dtype != torch.long or len(moved) != len(rows):
+        return None
+    # Each example's numbers begin where those of the one before it end.
+    starts = flat.shape[1] * torch.arange(len(rows), device=moved.device)
+    index = moved[0]
+    same = (moved - starts.unsqueeze(1) == index).all()
+    inside = (index >= 0).all() & (index < flat.shape[1]).all()
+    once = len(index.unique()) == len(index)
+    return index if once and bool(same & inside) else None
+
+
 def check_linear(transform: ReshapeTransform | None, activations: Tensor) -> None:
     """Raises for a transform that would make something else of gradients.
 

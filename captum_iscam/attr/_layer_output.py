@@ -27,7 +27,7 @@ from captum_iscam._utils.forward import TargetScore
 from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.steadiness import ALONE, FADED, differ, warn_of_unsteady
-from captum_iscam.attr._layer import eager, reshaped
+from captum_iscam.attr._layer import eager, numbers_after
 from captum_iscam.attr._row_order import sample
 from captum_iscam.reshape_transforms import ReshapeTransform
 
@@ -100,7 +100,7 @@ def _sources(
     axes = [axis for axis, size in enumerate(output.shape) if size == len(maps)]
     for axis in axes if output.is_floating_point() else []:
         rows = output.movedim(axis, 0)
-        index = _numbers_after(transform, rows, axis)
+        index = numbers_after(transform, rows, axis)
         if index is not None and torch.equal(
             rows.flatten(1)[:, index].to(maps), maps.flatten(1)
         ):
@@ -110,27 +110,6 @@ def _sources(
         "method that masks the layer's output, got one that computes others. Choose a "
         "layer that needs no such transform, or another method."
     )
-
-
-def _numbers_after(
-    transform: ReshapeTransform, rows: Tensor, axis: int
-) -> Tensor | None:
-    """Returns what becomes of the numbers of an example's values, if all stay whole."""
-    flat = rows.flatten(1)
-    numbers = torch.arange(flat.numel(), device=rows.device).view(rows.shape)
-    try:
-        moved = reshaped(transform, numbers.movedim(0, axis)).flatten(1)
-    except (RuntimeError, IndexError, TypeError):  # it takes no integers
-        return None
-    if moved.dtype != torch.long or len(moved) != len(rows):
-        return None
-    # Each example's numbers begin where those of the one before it end.
-    starts = flat.shape[1] * torch.arange(len(rows), device=moved.device)
-    index = moved[0]
-    same = (moved - starts.unsqueeze(1) == index).all()
-    inside = (index >= 0).all() & (index < flat.shape[1]).all()
-    once = len(index.unique()) == len(index)
-    return index if once and bool(same & inside) else None
 
 
 class LayerPasses:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import log, prod
 from operator import le
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
@@ -13,6 +14,8 @@ from torch.nn.modules.conv import _ConvNd
 from captum_iscam._utils.hooks import Taken
 from captum_iscam._utils.scores import alike
 from captum_iscam._utils.warn import warn_user
+from captum_iscam.attr._layer import numbers_after
+from captum_iscam.reshape_transforms import ReshapeTransform
 
 _SPATIAL = {1: "T", 2: "HW", 3: "THW"}
 
@@ -20,8 +23,9 @@ _SPATIAL = {1: "T", 2: "HW", 3: "THW"}
 def warn_of_axes(
     taken: Taken,
     inputs: tuple[Tensor, ...],
-    maps: Sequence[Tensor],
-    layer: nn.Module | None,
+    outputs: Iterable[tuple[Tensor, Tensor]],
+    layer: nn.Module,
+    transform: ReshapeTransform | None,
     of_input: bool,
 ) -> None:
     """Warns of inputs, or else of a layer, whose axes are probably others.
@@ -29,14 +33,60 @@ def warn_of_axes(
     Args:
         taken (Taken): What the first module of the model took.
         inputs (tuple[Tensor, ...]): The inputs.
-        maps (Sequence[Tensor]): The layer's maps.
-        layer (torch.nn.Module or None): The layer where its output is read as it is,
-            None where a `reshape_transform` says how.
+        outputs (Iterable[tuple[Tensor, Tensor]]): What the layer gave, and its maps.
+        layer (torch.nn.Module): The layer.
+        transform (Callable, optional): What made maps of its output.
         of_input (bool): Whether the maps are the layer's input.
     """
-    if not warn_of_inputs(taken, inputs):
-        for value in maps:
-            warn_of_layout(value, inputs, layer, of_input)
+    if warn_of_inputs(taken, inputs):
+        return
+    for output, maps in outputs:
+        if transform is None:
+            warn_of_layout(maps, inputs, layer, of_input)
+        elif _not_transposed(output, maps, transform, layer, of_input):
+            warn_user(
+                "reshape_transform writes the channels of each token over the "
+                f"positions of a map: it cuts the layer's output {tuple(output.shape)} "
+                f"into {tuple(maps.shape)} without moving an axis. Pass "
+                f"reshape_transforms.tokens({tuple(maps.shape[2:])}, extra), or "
+                "move the channels to axis 1 first, as with transpose(1, 2)."
+            )
+        elif maps.shape != output.shape and _channels_last(maps.shape, inputs):
+            warn_user(
+                f"reshape_transform returns maps of the shape {tuple(maps.shape)}, "
+                "probably (N, *spatial, K), and they are read as (N, K, *spatial). Let "
+                "it return them with movedim(-1, 1)."
+            )
+        else:
+            warn_of_layout(maps, inputs, None, of_input)
+
+
+def _not_transposed(
+    output: Tensor,
+    maps: Tensor,
+    transform: ReshapeTransform,
+    layer: nn.Module,
+    of_input: bool,
+) -> bool:
+    """Returns whether a transform forgets that the layer has its channels last.
+
+    Then the maps hold the values of a row in their order, though as many channels as
+    they have are on the last axis. Where there are as many positions as channels, the
+    layer must declare that it has its channels there.
+    """
+    channels, positions = maps.shape[1], maps.shape[2:].numel()
+    strided = not output.is_nested and output.layout == torch.strided
+    if not strided or output.dim() < 3 or maps.dim() < 3:
+        return False
+    if output.shape[-1] != channels or output.shape[1:] == maps.shape[1:]:
+        return False
+    if positions == channels and _declared(layer, of_input) != (channels, True):
+        return False
+    for axis in (a for a in (0, 1) if output.shape[a] == len(maps)):
+        index = numbers_after(transform, output.movedim(axis, 0), axis)
+        if index is not None:
+            return bool((index.diff() == 1).all().item())
+    return False
 
 
 def warn_of_inputs(taken: Taken, inputs: Sequence[Tensor]) -> bool:
@@ -173,12 +223,22 @@ def _other_order(
         return last
     if len(shape) == 3 or any(alike(shape[2:], size) for size in spatial):
         return None
-    if any(alike(shape[1:-1], size) for size in spatial):
+    if _channels_last(shape, inputs):
         return last
     if any(alike(shape[:1:-1], size) for size in spatial):
         axes = ", ".join(map(str, (0, 1, *range(len(shape) - 1, 1, -1))))
         return "with the spatial axes reversed", f"lambda maps: maps.permute({axes})"
     return None
+
+
+def _channels_last(shape: Sequence[int], inputs: Sequence[Tensor]) -> bool:
+    """Returns whether maps fit an input with their channels last, and not as they are.
+
+    A single spatial axis has no proportions.
+    """
+    spatial = [x.shape[2:] for x in inputs if x.dim() == len(shape) > 3]
+    as_they_are = any(alike(shape[2:], size) for size in spatial)
+    return not as_they_are and any(alike(shape[1:-1], size) for size in spatial)
 
 
 def _declared(layer: nn.Module, of_input: bool) -> tuple[int, bool]:

@@ -124,8 +124,14 @@ class _Control(NamedLayerAttribution, ABC):
                     [reshaped(self.reshape_transform, x) for x in outputs]
                 )
                 checked = [_checked(x, batch) for x in shaped]
-            read = layer if self.reshape_transform is None else None
-            warn_of_axes(taken, batch.inputs, checked, read, attribute_to_layer_input)
+            warn_of_axes(
+                taken,
+                batch.inputs,
+                zip(outputs, checked, strict=True),
+                layer,
+                self.reshape_transform,
+                attribute_to_layer_input,
+            )
             with torch.no_grad():
                 maps = tuple(map(self._map, checked))
             maps = tuple(self._rectified(x, relu_attributions) for x in maps)

@@ -75,6 +75,49 @@ def test_the_grid_of_the_input_is_taken_without_a_word(name, sides, grid):
         explained(name, net, net.tokens, x, tokens(grid, extra=0))
 
 
+FORGOTTEN = "writes the channels of each token over the positions"
+LAST = r"probably \(N, \*spatial, K\)"
+
+
+@pytest.mark.parametrize("name", LAYERED)
+@pytest.mark.parametrize(
+    ("shape", "text"), [((6, 2, 8), FORGOTTEN), ((2, 8, 6), LAST)], ids=["cut", "last"]
+)
+def test_a_transform_that_leaves_the_channels_last_is_named(name, shape, text, wide):
+    net = Patches()
+
+    with pytest.warns(UserWarning, match=text) as caught:
+        explained(name, net, net.tokens, wide, lambda t: t.reshape(len(t), *shape))
+    assert not any("makes a grid" in str(one.message) for one in caught)
+
+
+class Rows(Patches):
+    """As many patches as channels, which are first: a view makes maps of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 16, 4, stride=4), nn.Linear(16, 5)
+        self.rows, self.tokens = nn.Flatten(2), nn.LayerNorm(16)
+
+    def forward(self, x):
+        return self.head(
+            self.tokens(self.rows(self.patches(x)).transpose(1, 2)).mean(1)
+        )
+
+
+@pytest.mark.parametrize("layer", ["rows", "tokens"])
+def test_a_view_is_right_for_channels_that_are_first(layer):
+    net, x = Rows(), torch.rand(2, 3, 16, 16)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        explained(
+            "score-cam", net, getattr(net, layer), x, lambda t: t.unflatten(2, (4, 4))
+        )
+    said = [FORGOTTEN in str(one.message) for one in caught]
+    assert any(said) == (layer == "tokens")
+
+
 def test_patches_of_a_video_may_be_deeper_than_wide():
     class Tubes(Patches):
         def __init__(self):
