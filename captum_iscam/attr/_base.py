@@ -35,6 +35,7 @@ from captum_iscam.attr._error import (
     check_precision,
     relative_error,
     squared_rounding,
+    warn_of_overflow,
 )
 from captum_iscam.attr._layer import (
     check_layer,
@@ -236,14 +237,9 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
             score.check(output, batch.inputs)
             shaped = check_outputs([reshaped(self.reshape_transform, x) for x in evals])
             maps = [check_activations(value, batch, own) for value in shaped]
-        warn_of_axes(
-            taken,
-            batch.inputs,
-            zip(evals, maps, strict=True),
-            layer,
-            self.reshape_transform,
-            task.attribute_to_layer_input,
-        )
+        pairs, of_input = zip(evals, maps, strict=True), task.attribute_to_layer_input
+        transform = self.reshape_transform
+        warn_of_axes(taken, batch.inputs, pairs, layer, transform, of_input)
         if task.return_convergence_delta:
             parts = [m for m in (layer, own) if isinstance(m, nn.Module)]
             check_precision(parts, batch.inputs, (*evals, output))
@@ -285,7 +281,7 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         """Returns the maps, and warns of those that are zero."""
         if not relu:
             return combine(weights, channels.activations, relu)
-        maps = weighted_sum(weights, channels.activations).relu()
+        maps = warn_of_overflow(weighted_sum(weights, channels.activations).relu())
         higher = (channels.score_gain < 0).to(maps.device)
         warn_of_zero_maps(
             maps,
@@ -384,7 +380,8 @@ def combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
 
 
 def rectified(attributions: Tensor, relu: bool, reason: str) -> Tensor:
-    """Returns maps, rectified on request, and warns of zero ones, with a reason."""
+    """Returns finished maps, rectified on request; warns of zero and infinite ones."""
+    attributions = warn_of_overflow(attributions)
     if relu:
         return warn_of_zero_maps(attributions.relu(), reason)
     return warn_of_zero_maps(

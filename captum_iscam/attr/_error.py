@@ -71,6 +71,20 @@ def warn_of_rounding(shares: Tensor) -> None:
     )
 
 
+def warn_of_overflow(attributions: Tensor) -> Tensor:
+    """Returns finished maps `(N, ...)`, and warns of those that are not finite.
+
+    What they are made of has been checked, so it is their products and sums that left
+    the range of the type.
+    """
+    warn_of_examples(
+        ~attributions.isfinite().flatten(1).all(1),
+        f"The map is not finite for {{}}: it left the range of {attributions.dtype}. "
+        "Pass model and inputs in double precision, or smaller inputs.",
+    )
+    return attributions
+
+
 class HalfPrecisionError(ValueError):
     """A delta was asked for in half precision, whose rounding is no part of it."""
 

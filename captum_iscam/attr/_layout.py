@@ -93,17 +93,18 @@ def warn_of_inputs(taken: Taken, inputs: Sequence[Tensor]) -> bool:
     """Warns of inputs whose channels the first module finds on another axis than 1.
 
     The model then moves the axes of its inputs itself. What that module takes tells
-    which: it has the sizes of an input in another order. Returns whether it does.
+    which: it has the sizes of an input in another order, or of its frames. Returns
+    whether it does.
     """
     found = []
-    for x in inputs:
-        if not x.dim() == len(taken.positions) + 2 > 2:
-            continue
+    for x in (x for x in inputs if x.dim() > 2):
         sizes = tuple(x.shape)
         for axis in range(1, x.dim()):
-            if sizes[axis] == taken.channels and (
-                sizes[1:axis] + sizes[axis + 1 :] == taken.positions
-            ):
+            others = sizes[1:axis] + sizes[axis + 1 :]
+            fitting = [others]
+            if len(others) == 3 and others[0] > 1 and "2d" in taken.name:
+                fitting.append(others[1:])  # a video, of which it takes the frames
+            if sizes[axis] == taken.channels and taken.positions in fitting:
                 found.append((axis, sizes))
                 break
     if not found or min(found)[0] == 1:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from captum_iscam._utils.forward import Baselines
 from captum_iscam._utils.target import Target
 from captum_iscam.attr._captum_inputs import checked_model
+from captum_iscam.attr._error import warn_of_overflow
 from captum_iscam.attr._gradients import gradient_batch
 from captum_iscam.attr._layer import inference_named
 
@@ -77,4 +78,4 @@ class CheckedIntegratedGradients:
                 "a model with code without gradients between them, such as quantised "
                 "layers. Choose a method that needs none, such as occlusion or RISE."
             ) from error
-        return attributions
+        return warn_of_overflow(attributions)

@@ -10,6 +10,7 @@ from captum_iscam._utils.inputs import check_inputs, require_positions
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_flags, require_floating
 from captum_iscam.attr._captum_inputs import checked_model
+from captum_iscam.attr._error import warn_of_overflow
 
 
 class WindowOcclusion:
@@ -77,4 +78,4 @@ class WindowOcclusion:
             perturbations_per_eval=max(1, internal_batch_size // len(x)),
             show_progress=show_progress,
         )
-        return attributions
+        return warn_of_overflow(attributions)

@@ -14,7 +14,7 @@ from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import require_choice
 from captum_iscam._utils.warn import warn_of_examples
 from captum_iscam.attr._base import Explanation, Seen, rectified
-from captum_iscam.attr._error import half_a_digit, warn_of_rounding
+from captum_iscam.attr._error import half_a_digit, warn_of_overflow, warn_of_rounding
 from captum_iscam.attr._layer_masks import LayerMaskMethod
 
 WINDOWS = ("gaussian", "single", "spread")
@@ -237,4 +237,4 @@ class _Windows:
         above = (scores - scores.amin(2, keepdim=True)) / largest
         size = (scores / largest).norm(dim=2) / above.norm(dim=2)
         warn_of_rounding(2 * half_a_digit(scores, seen.outputs) * size)
-        return scale(maps)
+        return warn_of_overflow(scale(maps))

@@ -40,6 +40,7 @@ from captum_iscam._utils.validation import (
     require_floating,
 )
 from captum_iscam.attr._base import Attributions, progress_bar, warn_of_zero_maps
+from captum_iscam.attr._error import warn_of_overflow
 from captum_iscam.attr._layer import eager
 from captum_iscam.attr._layout import warn_of_inputs
 from captum_iscam.attr._random_masks import RandomMasks
@@ -204,7 +205,7 @@ class RISE(PerturbationAttribution):
             score.warn_of_range()
         maps = tuple(
             warn_of_zero_maps(
-                total.div_(n_masks * kept),
+                warn_of_overflow(total.div_(n_masks * kept)),
                 "the score is 0 under every mask. Pass a larger keep_probability.",
             )
             for total in sums

@@ -107,6 +107,57 @@ def test_the_way_that_is_named_gives_maps_without_a_warning(kind, form):
     assert found.shape[2:] == model.stem(x.permute(model.order)).shape[2:]
 
 
+class Frames(nn.Module):
+    """Takes a video one frame at a time, all in one pass or one after the other."""
+
+    def __init__(self, order, folds=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.order, self.folds = nn.Conv2d(3, 4, 3), order, folds
+        self.eval()
+
+    def forward(self, video):
+        frames = video.permute(self.order)
+        if self.folds:
+            maps = self.first(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        else:
+            maps = torch.stack([self.first(x) for x in frames.unbind(1)], 1)
+        return maps.mean((1, 3, 4))
+
+
+@pytest.mark.parametrize("folds", [True, False])
+@pytest.mark.parametrize(
+    ("order", "shape", "letters"),
+    [
+        ((0, 1, 2, 3, 4), (5, 3, 8, 8), "NTCHW"),
+        ((0, 1, 4, 2, 3), (5, 8, 9, 3), "NTHWC"),
+    ],
+)
+def test_videos_of_which_a_model_takes_frames_name_the_order(
+    folds, order, shape, letters
+):
+    model, video = Frames(order, folds), torch.rand(1, *shape)
+    axis = letters.index("C")
+
+    with pytest.warns(UserWarning, match=f"probably {letters}: .*from axis {axis}"):
+        RISE(model).attribute(video, 0, n_masks=3)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*read as")
+        wrapped = channels_first(model, letters)
+        RISE(wrapped).attribute(video.movedim(axis, 1), 0, n_masks=3)
+
+
+@pytest.mark.parametrize(
+    ("order", "shape"),
+    [((0, 2, 1, 3, 4), (3, 5, 8, 8)), ((0, 1, 2, 3, 4), (1, 3, 8, 8))],
+    ids=["channels first", "slices of a volume as channels"],
+)
+def test_frames_with_the_channels_first_are_not_named(order, shape):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*read as")
+        RISE(Frames(order)).attribute(torch.rand(1, *shape), 0, n_masks=3)
+
+
 def linear(order=None, back=None):
     return lambda: Moving(nn.Linear(8, 4), order or (0, 1, 2), back or (0, 2, 1))
 

@@ -332,3 +332,26 @@ def test_a_model_that_sorts_its_inputs_is_noticed(name, kept):
 
     said = any("changes places with another input" in str(w.message) for w in found)
     assert said != kept
+
+
+@pytest.mark.parametrize("name", ["score-cam", "is-cam", "ss-cam", "poly-cam"])
+def test_a_map_beyond_the_range_of_its_type_is_named(x, name):
+    net = Colour()
+    shown = torch.cat([x, x * 1e22])
+    options = Options(score="identity", n_samples=5)
+
+    with pytest.warns(UserWarning, match="not finite for example 1: .*double") as said:
+        found = METHODS[name].attribute(net, net.pool, shown, 0, options)
+
+    assert found[0].isfinite().all()
+    assert sum("not finite" in str(one.message) for one in said) == 1
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The map is not finite")
+        METHODS[name].attribute(net.double(), net.pool, shown.double(), 0, options)
+
+
+def test_a_sum_of_masks_beyond_the_range_is_named(x):
+    with pytest.warns(UserWarning, match="The map is not finite for example 0: "):
+        RISE(lambda z: z.mean((2, 3)) * 0 + 3e38, score="identity").attribute(
+            x, 0, n_masks=8
+        )
