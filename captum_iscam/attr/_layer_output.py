@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from captum_iscam._utils.batching import Chunks
 from captum_iscam._utils.captum_compat import run_forward
 from captum_iscam._utils.forward import TargetScore
+from captum_iscam._utils.further_arguments import named
 from captum_iscam._utils.hooks import thread_local_layer
 from captum_iscam._utils.inputs import Batch
 from captum_iscam._utils.steadiness import ALONE, FADED, differ, warn_of_unsteady
@@ -161,11 +162,10 @@ class LayerPasses:
         """Returns the score of each row of `shown[0]`, made from these examples."""
         before = self._before = examples[:1] if self.one_example else examples
         inputs = tuple(x[before] for x in self._batch.inputs)
-        with self._replaced(shown[0]):
+        additional, count = self._score.additional_of(before), self._score.num_examples
+        with self._replaced(shown[0]), named(additional, len(examples), count):
             output = run_forward(
-                self._model,
-                inputs,
-                additional_forward_args=self._score.additional_of(before),
+                self._model, inputs, additional_forward_args=additional
             )
         return self._score.of_output(output, examples)
 

@@ -78,15 +78,23 @@ def path_points(
             f'n_steps must be at least 2 for method "{method}", whose first point is '
             "the baseline, got 1. Take more steps or another method."
         )
-    if method == GAUSS_RADAU:
-        return radau_points(n_steps)
     if method in READINGS:
         shift = -1 if method == RECURRENCE else 1
         steps = range(1, n_steps + 1)
         return [(i * (i + shift) / (2 * n_steps), 1 / n_steps) for i in steps]
-    step_sizes, alphas = approximation_parameters(method)
-    sizes = step_sizes(n_steps)
-    return [(t, w / sum(sizes)) for t, w in zip(alphas(n_steps), sizes, strict=True)]
+    try:
+        if method == GAUSS_RADAU:
+            return radau_points(n_steps)
+        step_sizes, alphas = approximation_parameters(method)
+        sizes, strengths = step_sizes(n_steps), alphas(n_steps)
+    except MemoryError as error:
+        raise ValueError(
+            f'n_steps must be smaller for method "{method}", whose points are computed '
+            f"from a table of n_steps rows and columns, got {n_steps} ({error}). Take "
+            'fewer steps: a Gauss rule needs few; or method="riemann_middle".'
+        ) from error
+    total = sum(sizes)
+    return [(t, w / total) for t, w in zip(strengths, sizes, strict=True)]
 
 
 def radau_points(count: int) -> list[tuple[float, float]]:

@@ -64,7 +64,7 @@ def test_tokens_without_a_transform(name):
         if name in POSITION_METHODS
         else "layer must give maps"
     )
-    match += r".*layers\.reshape_transform_for\(model, layer\) finds"
+    match += r".*layers\.reshape_transform_for\(model, layer, inputs\) finds"
     match += r".*captum_iscam\.reshape_transforms are vit .*swin .*maxvit.*tokens\("
     x = images(2, dtype=torch.float32)
     refuses(name, net, net[0][1], x, 1, ValueError, match)
@@ -248,6 +248,7 @@ def test_chunk_sizes(name, net, size):
     [
         ({"n_steps": 0}, "n_steps must be an integer of at least 1, got 0"),
         ({"n_steps": 2.0}, "n_steps must be an integer of at least 1, got 2.0"),
+        ({"n_steps": 10**7}, 'n_steps must be smaller for method "gausslegendre"'),
         ({"n_steps": 1, "method": "riemann_left"}, "n_steps must be at least 2"),
         ({"n_steps": 1, "method": "riemann_trapezoid"}, "n_steps must be at least 2"),
         ({"method": "simpson"}, "method must be one of .*, got 'simpson'"),

@@ -185,6 +185,23 @@ def test_a_value_that_follows_the_only_example_names_the_function(name, value):
     explain(name, lambda x: model(x, value), model.features, images(1), 1)
 
 
+@pytest.mark.parametrize("name", [*SCORE_METHODS, "ablation-cam", "recipro-cam"])
+def test_a_factor_for_each_of_as_many_classes_as_examples_names_the_function(name):
+    net = ConvNet().double()
+    factors = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.5]).double()
+
+    # Of one example more than a check of the layer has rows.
+    with pytest.raises(ValueError, match=r"must fit passes of any .* lambda x: model"):
+        explain(
+            name,
+            lambda x, f: net(x) * f,
+            net.features,
+            images(5),
+            1,
+            additional_forward_args=factors,
+        )
+
+
 @pytest.mark.parametrize("name", SCORE_METHODS)
 def test_vectors_of_classes_as_many_as_examples_name_the_function(name):
     net, texts = ConvNet().double(), torch.rand(2, 5).double()
