@@ -7,8 +7,8 @@ into a score, and pick each example's target from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
-from copy import copy
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -19,8 +19,9 @@ from captum_iscam._utils.captum_compat import (
     run_forward,
     select_targets,
 )
-from captum_iscam._utils.further_arguments import check_arrays, named
+from captum_iscam._utils.further_arguments import check_arrays, named, of_examples
 from captum_iscam._utils.scores import (
+    LastSigmoid,
     OutputRange,
     Score,
     are_probabilities,
@@ -37,6 +38,7 @@ from captum_iscam._utils.target import (
     in_integers,
     several_targets,
 )
+from captum_iscam._utils.training import runs_compiled
 from captum_iscam._utils.validation import (
     require_dense,
     require_finite,
@@ -49,45 +51,6 @@ Baselines: TypeAlias = Tensor | int | float | tuple[Tensor | int | float, ...] |
 def at_least_single(tensor: Tensor) -> Tensor:
     """Returns half precision as float32, anything else as it is."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-
-
-def copied(value: Any) -> Any:
-    """Returns an argument of the model with copies of its tensors.
-
-    A model may write to them, which must change neither the caller's nor what the next
-    pass gets.
-    """
-    return _mapped(torch.Tensor.clone, value)
-
-
-def of_examples(value: Any, examples: Tensor, count: int) -> Any:
-    """Returns an argument of the model for rows made from these of `count` examples.
-
-    Tensors whose first dimension is `count` follow their example, also those inside
-    lists, tuples and dicts; others are copied.
-    """
-
-    def select(tensor: Tensor) -> Tensor:
-        follows = tensor.shape[:1] == (count,)
-        return tensor[examples.to(tensor.device)] if follows else tensor.clone()
-
-    return _mapped(select, value)
-
-
-def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Returns a tensor, or what holds some, with all of them replaced."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
-        return type(value)(*(_mapped(function, one) for one in value))
-    if type(value) in (list, tuple):
-        return type(value)(_mapped(function, one) for one in value)
-    if isinstance(value, MutableMapping):
-        same = copy(value)
-        for key, one in value.items():
-            same[key] = _mapped(function, one)
-        return same
-    return value
 
 
 class TargetScore:
@@ -142,6 +105,8 @@ class TargetScore:
         self._shape: torch.Size | None = None
         self._checked = False
         self._range: OutputRange | None = None
+        self._last_sigmoid = LastSigmoid()
+        self._has_sigmoid = False
         self.warned = False
 
     def __call__(self, inputs: tuple[Tensor, ...], examples: Tensor) -> Tensor:
@@ -150,12 +115,21 @@ class TargetScore:
         They are `(rows,)`, or `(rows, T)` where each example has `T` targets.
         """
         additional = self.additional_of(examples)
-        with named(additional, len(examples), self.num_examples):
+        with named(additional, len(examples), self.num_examples), self.first_pass():
             output = run_forward(
                 self.forward_func, inputs, additional_forward_args=additional
             )
         self.check(output, inputs)
         return self.of_output(output, examples)
+
+    def first_pass(self) -> AbstractContextManager[Any]:
+        """Lets the pass before `check` show whether it ends in a sigmoid.
+
+        Compiled code is left out, which would be compiled once more for it.
+        """
+        if self._checked or callable(self.score) or runs_compiled(self.forward_func):
+            return nullcontext()
+        return self._last_sigmoid
 
     def additional_of(self, examples: Tensor) -> tuple[Any, ...] | None:
         """Returns the further arguments of the model for rows of these examples."""
@@ -204,8 +178,9 @@ class TargetScore:
         else:
             scored = self._of_classes(scored)
         check_range(self.target, scored)
-        ends = ends_in_sigmoid(self.forward_func)
-        if warn_of_score(self.score, output, inputs, ends):
+        self._has_sigmoid = self._last_sigmoid.gave(output)
+        self._has_sigmoid |= ends_in_sigmoid(self.forward_func)
+        if warn_of_score(self.score, output, inputs, self._has_sigmoid):
             self._range = OutputRange(self.score)
         self._checked = True
 
@@ -222,7 +197,7 @@ class TargetScore:
         """
         if self.score in ("softmax", "sigmoid"):
             return torch.zeros((), dtype=torch.bool, device=output.device)
-        ends = self.score == "identity" and ends_in_sigmoid(self.forward_func)
+        ends = self.score == "identity" and self._has_sigmoid
         return are_probabilities(self._scored(output.detach(), len(output)), ends)
 
     def _scored(self, output: Tensor, rows: int) -> Tensor:

@@ -1,14 +1,16 @@
-"""What further arguments of a model must be, so that they fit passes of any size."""
+"""Further arguments of a model: what they must be, and those of each pass."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from captum_iscam._utils.batching import is_out_of_memory
 
@@ -63,3 +65,42 @@ def named(additional: object, rows: int, count: int) -> Iterator[None]:
             "for one that must not, or for rows in anything but tensors, pass the "
             "function lambda x: model(x, value) as forward_func."
         ) from error
+
+
+def copied(value: Any) -> Any:
+    """Returns an argument of the model with copies of its tensors.
+
+    A model may write to them, which must change neither the caller's nor what the next
+    pass gets.
+    """
+    return _mapped(torch.Tensor.clone, value)
+
+
+def of_examples(value: Any, examples: Tensor, count: int) -> Any:
+    """Returns an argument of the model for rows made from these of `count` examples.
+
+    Tensors whose first dimension is `count` follow their example, also those inside
+    lists, tuples and dicts; others are copied.
+    """
+
+    def select(tensor: Tensor) -> Tensor:
+        follows = tensor.shape[:1] == (count,)
+        return tensor[examples.to(tensor.device)] if follows else tensor.clone()
+
+    return _mapped(select, value)
+
+
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Returns a tensor, or what holds some, with all of them replaced."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        return type(value)(*(_mapped(function, one) for one in value))
+    if type(value) in (list, tuple):
+        return type(value)(_mapped(function, one) for one in value)
+    if isinstance(value, MutableMapping):
+        same = copy(value)
+        for key, one in value.items():
+            same[key] = _mapped(function, one)
+        return same
+    return value

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from captum_iscam._utils.warn import warn_user
 
@@ -70,6 +72,46 @@ def ends_in_sigmoid(forward_func: Callable[..., Any]) -> bool:
     return any(isinstance(module, nn.Sigmoid) for module in last)
 
 
+_SIGMOIDS = (
+    torch.sigmoid,
+    torch.sigmoid_,
+    torch.special.expit,
+    Tensor.sigmoid,
+    Tensor.sigmoid_,
+)
+
+
+class LastSigmoid(TorchFunctionMode):
+    """Keeps what the last sigmoid of a pass gave, in a `with` block.
+
+    Few models have a module for it, and the values of a few outputs do not tell: those
+    of a class whose logit is never negative are all above one half.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Itself, not its address, which other memory may have later.
+        self._given: Any = None
+
+    def __torch_function__(
+        self, func: Any, _: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Returns what the function does."""
+        found = func(*args, **(kwargs or {}))
+        if func in _SIGMOIDS:
+            self._given = found
+        return found
+
+    def gave(self, output: Tensor) -> bool:
+        """Returns whether an output is that of the sigmoid, or a part of it."""
+        kept, self._given = self._given, None
+        if kept is not None and output.numel():
+            with suppress(RuntimeError):  # inside of torch.vmap there is no storage
+                address: int = kept.untyped_storage().data_ptr()
+                return address == output.untyped_storage().data_ptr()
+        return False
+
+
 def warn_of_score(
     score: Score,
     output: Tensor,
@@ -85,7 +127,8 @@ def warn_of_score(
         output (Tensor): The model's output, `(rows, ...)`.
         inputs (Sequence[Tensor]): The inputs, whose sizes tell where positions are.
         has_sigmoid (bool, optional): Whether the model ends in a sigmoid, as far as its
-            modules tell. Then few values between 0 and 1 are enough. Default: False
+            modules and first pass tell. Then few values between 0 and 1 are enough.
+            Default: False
     """
     if score not in ("softmax", "sigmoid"):
         return False

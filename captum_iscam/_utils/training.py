@@ -31,7 +31,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
-from captum_iscam._utils.forward import copied
+from captum_iscam._utils.further_arguments import copied
 from captum_iscam._utils.hooks import REGISTERING, is_compiled
 from captum_iscam._utils.warn import warn_user
 
@@ -266,6 +266,13 @@ def models_of(forward_func: Callable[..., Any]) -> list[nn.Module]:
         forward_func = forward_func._forward_func
     behind = _modules_behind(forward_func, _DEPTH)
     return [found for found in behind if isinstance(found, nn.Module)]
+
+
+def runs_compiled(forward_func: Callable[..., Any]) -> bool:
+    """Returns whether a model, or what a function refers to, is torch.compile's."""
+    if isinstance(forward_func, _Keeping):
+        forward_func = forward_func._forward_func
+    return any(map(is_compiled, _modules_behind(forward_func, _DEPTH)))
 
 
 def _modules_behind(function: Any, depth: int) -> Iterator[Any]:

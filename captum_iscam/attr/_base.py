@@ -225,7 +225,8 @@ class LayerScoreMethod(NamedLayerAttribution, PerturbationAttribution):
         batch, score = task.batch, task.score
         model, own = eager(score.forward_func), eager(self.forward_func)
         with batch_axis_named(model, batch.inputs, score.additional) as taken:
-            with task.chunks.fitted_to(own, batch.num_examples):
+            sizes = task.chunks.fitted_to(own, batch.num_examples)
+            with sizes, score.first_pass():
                 evals, output = evaluate_layer(
                     model,
                     layer,

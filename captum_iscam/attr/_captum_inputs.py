@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from captum_iscam._utils.batching import Chunks
-from captum_iscam._utils.forward import TargetScore, copied
+from captum_iscam._utils.forward import TargetScore
+from captum_iscam._utils.further_arguments import copied
 from captum_iscam._utils.inputs import Batch, batch_axis_named
 from captum_iscam._utils.steadiness import Ends
 from captum_iscam._utils.target import Target
@@ -38,7 +39,7 @@ def checked_model(
     score = TargetScore(kept, "identity", target, None, count, batch.device)
     chunks = Chunks(internal_batch_size, batch.inputs, forward_func=forward_func)
     with torch.no_grad():
-        with batch_axis_named(kept, batch.inputs, None):
+        with batch_axis_named(kept, batch.inputs, None), score.first_pass():
             output = kept(*map(copied, batch.inputs))
             score.check(output, batch.inputs)
         found = score.of_inputs(output).to(batch.device)

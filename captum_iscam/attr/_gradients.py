@@ -179,14 +179,15 @@ class LayerGradientMethod(NamedLayerAttribution, GradientAttribution):
 
         def attribute(layer: nn.Module) -> Attributions:
             with batch_axis_named(hooked, batch.inputs, score.additional) as taken:
-                evals, output = evaluate_layer(
-                    hooked,
-                    layer,
-                    perturbations.first,
-                    additional_forward_args,
-                    self.device_ids,
-                    attribute_to_layer_input,
-                )
+                with score.first_pass():
+                    evals, output = evaluate_layer(
+                        hooked,
+                        layer,
+                        perturbations.first,
+                        additional_forward_args,
+                        self.device_ids,
+                        attribute_to_layer_input,
+                    )
                 score.check(output, batch.inputs)
                 steady.note_first(output)
                 for value in evals:

@@ -17,7 +17,7 @@ from captum_iscam._utils.captum_compat import (
     forward_layer_eval,
     gather_distributed_tensors,
 )
-from captum_iscam._utils.forward import copied
+from captum_iscam._utils.further_arguments import copied
 from captum_iscam._utils.hooks import eager_passes, thread_local_layer
 from captum_iscam._utils.validation import require_dense, require_floating
 from captum_iscam._utils.warn import warn_user

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from captum_iscam._utils.forward import copied
+from captum_iscam._utils.further_arguments import copied
 from captum_iscam._utils.inputs import batch_axis_named
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import restoring_buffers

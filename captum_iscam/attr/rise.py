@@ -19,8 +19,8 @@ from captum_iscam._utils.forward import (
     Baselines,
     TargetScore,
     at_least_single,
-    copied,
 )
+from captum_iscam._utils.further_arguments import copied
 from captum_iscam._utils.inputs import (
     Batch,
     batch_axis_named,
@@ -218,7 +218,8 @@ class RISE(PerturbationAttribution):
         inputs = tuple(x.clone() for x in batch.inputs)
         model, additional = eager(score.forward_func), score.additional
         with batch_axis_named(model, batch.inputs, additional) as taken:
-            with chunks.fitted_to(eager(self.forward_func), batch.num_examples):
+            sizes = chunks.fitted_to(eager(self.forward_func), batch.num_examples)
+            with sizes, score.first_pass():
                 output = run_forward(
                     score.forward_func,
                     inputs,

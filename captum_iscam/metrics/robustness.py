@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_iscam._utils.batching import Chunks
-from captum_iscam._utils.forward import of_examples
+from captum_iscam._utils.further_arguments import of_examples
 from captum_iscam._utils.inputs import Batch, check_inputs
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.validation import as_number, check_generator, require_floating

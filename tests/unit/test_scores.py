@@ -51,3 +51,49 @@ def test_logits_are_no_sigmoids(x, call, scale):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         call(TwoLabels(sigmoid=False, scale=scale, shift=0.01), x)
+
+
+ENDS = {
+    "function": torch.sigmoid,
+    "method": torch.Tensor.sigmoid,
+    "in place": torch.Tensor.sigmoid_,
+    "a part": lambda logits: torch.special.expit(logits.repeat(1, 2))[:, 1:3],
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("in_model", [True, False])
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.filterwarnings("ignore:The map is zero")
+def test_a_sigmoid_of_logits_that_are_never_negative_is_seen(x, call, in_model, end):
+    net = TwoLabels(sigmoid=False, scale=1.0, shift=0.01)
+    logits = net.forward
+    shown = net if in_model else lambda z: end(net(z))
+    if in_model:
+        net.forward = lambda z: end(logits(z))
+    else:
+        shown.features = net.features
+
+    with pytest.warns(UserWarning, match="all lie between 0 and 1") as caught:
+        call(shown, x)
+
+    assert sum("between 0 and 1" in str(one.message) for one in caught) == 1
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda logits: logits * logits.sigmoid(),
+        lambda logits: torch.vmap(lambda row: row.sigmoid() / 2)(logits),
+    ],
+    ids=["gate", "mapped"],
+)
+def test_a_sigmoid_that_is_not_the_last_function_is_no_reason_to_warn(x, end):
+    net = TwoLabels(sigmoid=False, scale=0.3, shift=0.3)
+    logits = net.forward
+    net.forward = lambda z: end(logits(z))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LayerScoreCAM(net, net.features).attribute(x, 0)
+        RISE(net).attribute(x, 0, n_masks=10)
