@@ -43,9 +43,9 @@ class LayerIntegratedGradCAM(LayerGradientMethod):
             the last one with a spatial output. A list of layers gives a list of maps.
             If a layer runs several times in a forward pass, its last call counts.
             Layers without spatial dimensions `(N, K)` are allowed: each value is a
-            channel of one position, GAP is the gradient itself, and the map `(N, 1)` is
-            one number per example, what the layer as a whole contributes. It says
-            nothing of where.
+            channel of one position, and the map `(N, 1)` is one number per example,
+            what the layer as a whole contributes. It says nothing of where. For them
+            GAP is the gradient itself.
         device_ids (list[int], optional): Device ids of the `DataParallel` model that a
             `forward_func` contains, in the order in which its outputs are joined. Not
             needed where `forward_func` is that model. Default: None
