@@ -27,10 +27,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
 from captum_iscam._utils.interpolate import upsample
+from captum_iscam.attr.integrated_gradients import CheckedIntegratedGradients
 from captum_iscam.attr.occlusion import WindowOcclusion
 from captum_iscam.benchmark.markdown import markdown_table
 from captum_iscam.demo import load_network, load_scenes, preprocess
@@ -55,7 +55,7 @@ ASKED = {
     "score-cam normalised": NORMALISED,
 }
 """Every method but the controls, and the form that `invariant_form` judges."""
-PER_CHANNEL = (IntegratedGradients, WindowOcclusion)
+PER_CHANNEL = (CheckedIntegratedGradients, WindowOcclusion)
 """Their attributions have the channels of the input."""
 
 

@@ -54,8 +54,8 @@ def test_an_image_takes_seventeen_passes():
     for _ in range(2):
         single_deletion(model, torch.rand(1, 3, 8, 8), torch.rand(1, 1, 4, 4), 1)
 
-    # The first call asks whether the scores of two inputs are steady.
-    assert sum(model.rows) == 17 + 2 + 17
+    # The first call asks whether scores are steady.
+    assert sum(model.rows) == 17 + 4 + 17
 
 
 def test_the_map_that_is_the_effect_is_perfect_and_its_negative_the_opposite():
