@@ -141,7 +141,7 @@ def test_an_image_is_explained_and_its_maps_are_downloaded(open_page):
 
     assert re.search(r"crescent\np = 0\.\d+ · layer features", shown)
     assert re.search(r"IS-CAM\n\d+ passes · [\d.]+ s · delta [\d.]+ %", shown)
-    assert re.search(r"Grad-CAM\n1 pass · [\d.]+ s$", shown, re.MULTILINE)
+    assert re.search(r"Grad-CAM\n2 passes · [\d.]+ s$", shown, re.MULTILINE)
     assert name == "scene_0.npz"
     maps = np.load(io.BytesIO(archive))
     methods = ("is-cam", "score-cam", "grad-cam", "layer-cam")
