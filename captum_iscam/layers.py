@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_iscam._utils.inputs import run_once
-from captum_iscam._utils.scores import alike
+from captum_iscam._utils.scores import channels_last
 from captum_iscam.transformers import (
     reshape_transform_for,
     token_layer,
@@ -316,14 +316,8 @@ def _is_spatial(output: Tensor, inputs: Tensor) -> bool:
 
 
 def _is_channels_last(output: Tensor, inputs: Tensor) -> bool:
-    """Whether positions have the proportions of the input with the channels last alone.
-
-    One position axis has no proportions.
-    """
-    shape, size = output.shape, inputs.shape[2:]
-    if output.dim() != inputs.dim() or len(size) < 2 or not shape[1:-1].numel() > 1:
-        return False
-    return not alike(shape[2:], size) and alike(shape[1:-1], size)
+    """Whether there are positions, which fit the input with the channels last alone."""
+    return output.shape[1:-1].numel() > 1 and channels_last(output.shape, [inputs])
 
 
 def _has_maps(

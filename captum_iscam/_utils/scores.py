@@ -250,3 +250,13 @@ def alike(sizes: Sequence[int], others: Sequence[int]) -> bool:
     """Returns whether two shapes have the same proportions, but for rounding."""
     ratios = [n / m for n, m in zip(sizes, others, strict=True)]
     return max(ratios) < 1.2 * min(ratios)
+
+
+def channels_last(shape: Sequence[int], inputs: Sequence[Tensor]) -> bool:
+    """Returns whether maps fit an input with their channels last, and not as they are.
+
+    A single spatial axis has no proportions.
+    """
+    spatial = [x.shape[2:] for x in inputs if x.dim() == len(shape) > 3]
+    as_they_are = any(alike(shape[2:], size) for size in spatial)
+    return not as_they_are and any(alike(shape[1:-1], size) for size in spatial)

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from captum_iscam._utils.hooks import Taken
-from captum_iscam._utils.scores import alike
+from captum_iscam._utils.scores import alike, channels_last
 from captum_iscam._utils.warn import warn_user
 from captum_iscam.attr._layer import numbers_after
 from captum_iscam.reshape_transforms import ReshapeTransform
@@ -51,7 +51,7 @@ def warn_of_axes(
                 f"reshape_transforms.tokens({tuple(maps.shape[2:])}, extra), or "
                 "move the channels to axis 1 first, as with transpose(1, 2)."
             )
-        elif maps.shape != output.shape and _channels_last(maps.shape, inputs):
+        elif maps.shape != output.shape and channels_last(maps.shape, inputs):
             warn_user(
                 f"reshape_transform returns maps of the shape {tuple(maps.shape)}, "
                 "probably (N, *spatial, K), and they are read as (N, K, *spatial). Let "
@@ -224,22 +224,12 @@ def _other_order(
         return last
     if len(shape) == 3 or any(alike(shape[2:], size) for size in spatial):
         return None
-    if _channels_last(shape, inputs):
+    if channels_last(shape, inputs):
         return last
     if any(alike(shape[:1:-1], size) for size in spatial):
         axes = ", ".join(map(str, (0, 1, *range(len(shape) - 1, 1, -1))))
         return "with the spatial axes reversed", f"lambda maps: maps.permute({axes})"
     return None
-
-
-def _channels_last(shape: Sequence[int], inputs: Sequence[Tensor]) -> bool:
-    """Returns whether maps fit an input with their channels last, and not as they are.
-
-    A single spatial axis has no proportions.
-    """
-    spatial = [x.shape[2:] for x in inputs if x.dim() == len(shape) > 3]
-    as_they_are = any(alike(shape[2:], size) for size in spatial)
-    return not as_they_are and any(alike(shape[1:-1], size) for size in spatial)
 
 
 def _declared(layer: nn.Module, of_input: bool) -> tuple[int, bool]:
