@@ -72,20 +72,28 @@ class _EagerPasses:
         self._stance: Any = None
 
     def __enter__(self) -> None:
+        here = threading.get_ident()
         with self._lock:
+            if not self._inside - {here}:
+                self._reset()
             known = hasattr(torch.compiler, "set_stance")
             if known and self._stance is None and "torch._dynamo" in sys.modules:
                 # Inside of code that is being compiled it cannot be set.
                 with suppress(RuntimeError):
                     self._stance = torch.compiler.set_stance("force_eager")
-            self._inside.add(threading.get_ident())
+            self._inside.add(here)
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside.discard(threading.get_ident())
-            if not self._inside and self._stance is not None:
-                stance, self._stance = self._stance, None
-                stance.__exit__(None, None, None)
+            if not self._inside:
+                self._reset()
+
+    def _reset(self) -> None:
+        # Forgotten only after it was reset: Ctrl-C in between would leave it forever.
+        if self._stance is not None:
+            self._stance.__exit__(None, None, None)
+            self._stance = None
 
 
 eager_passes = _EagerPasses()

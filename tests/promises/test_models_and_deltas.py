@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from reference.breaking import BreaksAtLine
 from reference.ledger import cases
 from reference.methods import BASELINE_METHODS, EVERY, METHODS, attribute
 from reference.networks import (
@@ -226,6 +227,25 @@ def test_the_stance_is_reset_after_an_interrupt_that_kept_a_block_from_leaving()
         assert eval_frame._stance.stance == "force_eager"
 
     assert eval_frame._stance.stance == "default"
+
+
+@needs_a_stance
+def test_the_stance_is_reset_in_the_block_after_an_interrupt_at_any_line():
+    torch._dynamo.reset()
+
+    def block():
+        with eager_passes:
+            return eval_frame._stance.stance
+
+    with BreaksAtLine() as counting:
+        block()
+    assert counting.lines > 10
+    for at in range(counting.lines):
+        with BreaksAtLine(at), pytest.raises(KeyboardInterrupt):
+            block()
+
+        assert block() == "force_eager"
+        assert eval_frame._stance.stance == "default"
 
 
 @needs_a_stance
