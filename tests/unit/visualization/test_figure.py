@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision
 from captum.attr import visualization
+from matplotlib.image import BboxImage
 from PIL import Image
 from torch import nn
 
@@ -295,10 +296,26 @@ def test_the_lines_of_a_title_are_even():
 def test_a_colour_bar_is_drawn_on_request():
     figure = visualize(GREY, {"map": corner()}, show_colorbar=True)
 
+    (bar,) = figure.findobj(BboxImage)
+    np.testing.assert_allclose(bar.get_array()[0], np.linspace(0, 1, 256))
+    assert bar.get_cmap() is figure.axes[1].images[-1].get_cmap()
+    written = ["0", "0.5", "1", "attribution (relative)"]
+    assert [text.get_text() for text in figure.texts] == written
+
+
+def test_a_colour_bar_has_the_colours_of_the_values_under_its_numbers():
+    figure = visualize(GREY, {"m": corner()}, vmin=-1.0, vmax=3.0, show_colorbar=True)
+
     figure.canvas.draw()
-    bar = figure.axes[2]
-    assert bar.get_xlabel() == "attribution (relative)"
-    assert [text.get_text() for text in bar.get_xticklabels()] == ["0", "0.5", "1"]
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    (bar,) = figure.findobj(BboxImage)
+    box = bar.get_window_extent()
+    row = pixels[len(pixels) - round((box.y0 + box.y1) / 2)]
+    numbers = [float(text.get_text()) for text in figure.texts[:3]]
+    assert numbers == [-1, 1, 3]
+    shown = [row[round(x)] for x in (box.x0 + 2, (box.x0 + box.x1) / 2, box.x1 - 2)]
+    expected = 255 * colours("inferno", 3)
+    np.testing.assert_allclose(shown, expected, atol=6)
 
 
 def test_pyplot_knows_nothing_of_the_figure():
@@ -424,7 +441,7 @@ def test_the_frame_is_marked_on_light_and_dark_images():
 def test_a_frame_is_drawn_in_each_panel():
     figure = visualize(GREY, {"map": corner()}, frame=(4, 4, 20, 20))
 
-    boxes = [panel.patches[0].get_bbox().extents for panel in figure.axes]
+    boxes = [panel.patches[-1].get_bbox().extents for panel in figure.axes]
     np.testing.assert_allclose(boxes, [[3.5, 3.5, 19.5, 19.5]] * 2)
 
 
@@ -471,13 +488,11 @@ def test_nothing_collides(size, count):
     figure = visualize_rows(rows, show_colorbar=True)
 
     figure.canvas.draw()
-    boxes = [panel.get_window_extent() for panel in figure.axes[: 2 + 2 * count]]
-    boxes += [
-        panel.title.get_window_extent() for panel in figure.axes if panel.get_title()
-    ]
-    for bar in figure.axes[2 + 2 * count :]:
-        boxes += [text.get_window_extent() for text in bar.get_xticklabels()]
-        boxes += [bar.xaxis.label.get_window_extent(), bar.get_window_extent()]
+    assert len(figure.axes) == 2 + 2 * count
+    boxes = [panel.get_window_extent() for panel in figure.axes]
+    boxes += [panel.title.get_window_extent() for panel in figure.axes]
+    boxes += [text.get_window_extent() for text in figure.texts]
+    boxes += [bar.get_window_extent() for bar in figure.findobj(BboxImage)]
     for index, box in enumerate(boxes):
         assert figure.bbox.x0 <= box.x0
         assert box.x1 <= figure.bbox.x1 + 1
@@ -620,7 +635,8 @@ def test_a_frame_that_marks_no_part_of_the_image_is_named(draw, frame, rule):
     ],
 )
 def test_a_frame_is_any_four_numbers_that_reach_the_image(frame):
-    assert len(visualize(GREY, {"map": corner()}, frame=frame).axes[1].patches) == 1
+    panel = visualize(GREY, {"map": corner()}, frame=frame).axes[1]
+    assert len(panel.patches) == 2  # its edge is one
     assert overlay(GREY, corner(), frame=frame).shape == (32, 32, 3)
 
 
