@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -284,25 +286,18 @@ def stages(model: nn.Module, layer: nn.Module, inputs: Tensor) -> list[nn.Module
 def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
     """Returns every module's step in order, and the number of classes if known."""
     steps: list[_Step] = []
-    handles = []
 
-    def hook_for(name: str) -> None:
-        def hook(module: nn.Module, _: object, output: object) -> None:
-            if isinstance(output, Tensor):
-                # Held until the end: else another tensor could take its identity.
-                steps.append(_Step(name, module, output))
+    def keep(name: str, module: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            # Held until the end: else another tensor could take its identity.
+            steps.append(_Step(name, module, output))
 
-        handles.append(modules[name].register_forward_hook(hook))
-
-    modules = dict(model.named_modules())
-    try:
-        for name in modules:
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
             if name:
-                hook_for(name)
+                hook = module.register_forward_hook(partial(keep, name))
+                hooks.enter_context(hook)
         output = run_once(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     spread = isinstance(output, Tensor) and output.dim() == 2
     return steps, output.shape[1] if spread else None
 

@@ -136,13 +136,10 @@ def _grid_in_pass(
     if inputs is None or tuple(inputs.shape[2:]) == size:
         return None
     found: list[Grid] = []
-    handle = patches.register_forward_hook(
+    with patches.register_forward_hook(
         lambda _, __, output: found.append(tuple(output.shape[2:]))
-    )
-    try:
+    ):
         run_once(model, inputs[:1])
-    finally:
-        handle.remove()
     return found[-1] if found else None
 
 

@@ -9,6 +9,8 @@ threads that explain one model would take each other's activations for their own
 3. Registering is locked, since torch numbers hooks without a lock and two hooks of one
    number replace each other.
 
+Hooks are removed by `with`: between the lines of `try` and `finally` Ctrl-C could come.
+
 A lock around the whole attribution was the alternative. It would have made threads wait
 for each other, and would not have helped against threads that use the model otherwise.
 """
@@ -19,7 +21,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,15 +123,11 @@ def record_conv_outputs(model: object) -> Iterator[list[int]]:
         if isinstance(output, Tensor):
             sizes.append(output.numel() * output.element_size())
 
-    handles: list[RemovableHandle] = []
-    try:
+    with ExitStack() as hooks:
         for module in _convolutions(model):
             with REGISTERING:
-                handles.append(module.register_forward_hook(record))
+                hooks.enter_context(module.register_forward_hook(record))
         yield sizes
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass
@@ -173,15 +171,11 @@ def record_first_taken(models: Sequence[nn.Module]) -> Iterator[Taken]:
             taken.positions = sizes[:axis] + sizes[axis + 1 :]
 
     kinds = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear)
-    handles: list[RemovableHandle] = []
-    try:
+    with ExitStack() as hooks:
         for module in (m for model in models for m in _written(model, kinds)):
             with REGISTERING:
-                handles.append(module.register_forward_pre_hook(record))
+                hooks.enter_context(module.register_forward_pre_hook(record))
         yield taken
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _convolutions(model: object) -> list[nn.Module]:
@@ -310,16 +304,14 @@ def count_passes(model: nn.Module) -> Iterator[Passes]:
         if counting:
             passes.backward_rows += _rows(gradient)
 
-    handles = [
+    with (
         model.register_forward_pre_hook(count, with_kwargs=True),
         model.register_forward_hook(watch),
-    ]
-    try:
-        yield passes
-    finally:
-        counting = False
-        for handle in handles:
-            handle.remove()
+    ):
+        try:
+            yield passes
+        finally:
+            counting = False
 
 
 def _rows(tensor: Tensor | None) -> int:

@@ -136,11 +136,8 @@ class LayerMaskMethod(LayerScoreMethod):
     def _see(self, layer: nn.Module, task: Task) -> Seen:
         """Returns what the layer gives, and counts how often it runs."""
         counted = thread_local_layer(layer, None)
-        handle = counted.register_forward_pre_hook(lambda *_: None)
-        try:
+        with counted.register_forward_pre_hook(lambda *_: None):
             seen = super()._see(layer, task)
-        finally:
-            handle.remove()
         return seen._replace(calls=max(1, int(getattr(counted, "calls", 1))))
 
     def _explain(self, seen: Seen, task: Task) -> tuple[Attributions, Attributions]:

@@ -248,11 +248,8 @@ class LayerPasses:
             if self._of_input
             else self._layer.register_forward_hook
         )
-        handle = register(replace)
-        try:
+        with register(replace):
             yield
-        finally:
-            handle.remove()
         if calls != self._calls:
             raise RuntimeError(
                 "layer must run as often in every pass, got "

@@ -41,11 +41,8 @@ def layer_rows(
     def keep(_: nn.Module, given: Any, output: Any) -> None:
         found.append(sample(given if of_input else output))
 
-    handle = thread_local_layer(layer, None).register_forward_hook(keep)
-    try:
+    with thread_local_layer(layer, None).register_forward_hook(keep):
         yield found
-    finally:
-        handle.remove()
 
 
 def sample(value: Any) -> Tensor:
