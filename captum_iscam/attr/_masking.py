@@ -158,7 +158,7 @@ class MaskedInputs:
             # In one step: it is memory that takes the time.
             made = torch.addcmul(
                 rows_of(baseline, examples[example_index]),
-                masks[example_index] * strength,
+                masks.index_select(0, example_index) * strength,
                 rows_of(delta, examples[example_index]),
             )
             if noise is not None:

@@ -48,5 +48,5 @@ def as_png(maps: Tensor) -> bytes:
     shares = (small.double() / largest).clamp(max=1) if largest > 0 else small
     levels = shares.mul(255).round().byte()
     stream = io.BytesIO()
-    Image.fromarray(np.asarray(levels)).save(stream, "PNG", optimize=True)
+    Image.fromarray(np.asarray(levels)).save(stream, "PNG")
     return stream.getvalue()
