@@ -14,6 +14,7 @@ from captum_iscam._utils.inputs import Batch, batch_axis_named
 from captum_iscam._utils.steadiness import Ends
 from captum_iscam._utils.target import Target
 from captum_iscam._utils.training import keeping_buffers
+from captum_iscam.attr._layout import warn_of_inputs
 
 
 def checked_model(
@@ -39,9 +40,11 @@ def checked_model(
     score = TargetScore(kept, "identity", target, None, count, batch.device)
     chunks = Chunks(internal_batch_size, batch.inputs, forward_func=forward_func)
     with torch.no_grad():
-        with batch_axis_named(kept, batch.inputs, None), score.first_pass():
+        axis_named = batch_axis_named(kept, batch.inputs, None)
+        with axis_named as taken, score.first_pass():
             output = kept(*map(copied, batch.inputs))
             score.check(output, batch.inputs)
+        warn_of_inputs(taken, batch.inputs)
         found = score.of_inputs(output).to(batch.device)
         every = range(len(batch.inputs))
         Ends(batch, score, chunks, found, every).warn_of_unsteady()

@@ -103,3 +103,14 @@ def test_a_command_may_clean_up_after_an_interrupt(monkeypatch, capsys):
     assert (code, cleaned) == (130, [True])
     assert capsys.readouterr().err == "stopped\n"
     assert after is leaving is not before
+
+
+def test_a_warning_before_the_first_image_is_one_line(tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text("import warnings\nwarnings.warn('from \\x1b[2J a file')\n")
+
+    done = process("explain", "photo.png", "--model", f"{code}:model")
+
+    lines = done.stderr.splitlines()
+    assert "captum-iscam: warning: from \\x1b[2J a file" in lines
+    assert not any("UserWarning" in line for line in lines)

@@ -10,6 +10,8 @@ from reference.every_call import ALL, LAYERED, explain
 from torch import nn
 
 from captum_iscam import RISE, LayerIntegratedScoreCAM, LayerScoreCAM
+from captum_iscam.attr.integrated_gradients import CheckedIntegratedGradients
+from captum_iscam.attr.occlusion import WindowOcclusion
 from captum_iscam.reshape_transforms import channels_first
 
 pytestmark = pytest.mark.filterwarnings(
@@ -141,6 +143,9 @@ def test_videos_of_which_a_model_takes_frames_name_the_order(
 
     with pytest.warns(UserWarning, match=f"probably {letters}: .*from axis {axis}"):
         RISE(model).attribute(video, 0, n_masks=3)
+    for method in (WindowOcclusion, CheckedIntegratedGradients):
+        with pytest.warns(UserWarning, match=f"probably {letters}: "):
+            method(model).attribute(video, 0)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*read as")
         wrapped = channels_first(model, letters)
