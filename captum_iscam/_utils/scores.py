@@ -97,12 +97,10 @@ class LastSigmoid(TorchFunctionMode):
         self, func: Any, _: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Returns what the function does."""
-        if func not in _SIGMOIDS:
-            # At once: it may be what sets the mode of gradients, and until torch knows
-            # that it was set, no Ctrl-C may come.
-            return func(*args, **(kwargs or {}))
-        self._given = func(*args, **(kwargs or {}))
-        return self._given
+        found = func(*args, **(kwargs or {}))
+        if func in _SIGMOIDS:
+            self._given = found
+        return found
 
     def gave(self, output: Tensor) -> bool:
         """Returns whether an output is that of the sigmoid, or a part of it."""

@@ -84,7 +84,9 @@ def evaluate_layer(
         return outputs[-1]
 
     try:
-        with eager_passes:
+        # Captum sets the mode of gradients. `set_grad_enabled` does so before its block
+        # begins, and Ctrl-C in between would leave it.
+        with eager_passes, torch.set_grad_enabled(torch.is_grad_enabled()):
             evals = forward_layer_eval(
                 forward_and_keep,
                 # Copies, since a model may well prepare its input in place.
