@@ -362,7 +362,7 @@ def _edge(
 ) -> Rectangle:
     x, y, across, up = place
     edge = Rectangle((x, y), across, up, fill=False, edgecolor=colour)
-    edge.set(linewidth=linewidth, transform=transform)
+    edge.set(linewidth=linewidth, transform=transform, clip_on=False)
     return edge
 
 
