@@ -70,6 +70,7 @@ _TRANSFORMERS = (
     ("transformers", "ViTModel", "ViTLayer", "layernorm_before"),
     ("transformers", "DeiTModel", "DeiTLayer", "layernorm_before"),
     ("transformers", "SwinModel", "SwinModel", "layernorm"),
+    ("transformers", "Swinv2Model", "Swinv2Model", "layernorm"),
 )
 
 
@@ -99,8 +100,8 @@ def reshape_transform_for(
     Returns:
         *Callable* of :mod:`captum_iscam.reshape_transforms`, or None where the layer
         needs none: convolutions and modules of other models. Known are ViT, Swin and
-        MaxViT of torchvision, ViT, DeiT and Swin of timm and Hugging Face, and Swin V2
-        of timm.
+        MaxViT of torchvision, and ViT, DeiT, Swin and Swin V2 of timm and Hugging
+        Face.
 
     Examples::
 
@@ -226,6 +227,7 @@ _TRANSFORMS: dict[tuple[str, str], _Finder] = {
     ("transformers", "ViTModel"): _of_hugging_face_vit,
     ("transformers", "DeiTModel"): _of_hugging_face_vit,
     ("transformers", "SwinModel"): _of_hugging_face_swin,
+    ("transformers", "Swinv2Model"): _of_hugging_face_swin,
 }
 
 

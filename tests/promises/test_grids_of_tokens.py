@@ -163,13 +163,13 @@ def hugging_face_vit():
     return Logits(model, interpolate_pos_encoding=True)
 
 
-def hugging_face_swin():
+def hugging_face_swin(kind="Swin"):
     library = pytest.importorskip("transformers")
-    config = library.SwinConfig(
+    config = getattr(library, f"{kind}Config")(
         **{"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [2, 2]},
         **{"num_heads": [2, 2], "window_size": 2, "num_labels": 3},
     )
-    return Logits(library.SwinForImageClassification(config))
+    return Logits(getattr(library, f"{kind}ForImageClassification")(config))
 
 
 class Resized(nn.Module):
@@ -199,6 +199,7 @@ GRIDS = {
     "ViT of Hugging Face": (hugging_face_vit, (16, 64), (2, 8)),
     "Swin of Hugging Face": (hugging_face_swin, (16, 64), (2, 8)),
     "Swin of Hugging Face, odd sides": (hugging_face_swin, (36, 100), (5, 13)),
+    "Swin V2 of Hugging Face": (lambda: hugging_face_swin("Swinv2"), (16, 64), (2, 8)),
 }
 
 

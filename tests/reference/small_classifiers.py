@@ -58,6 +58,8 @@ HUGGING_FACE = {
 }
 """Size of the image, the default layer and the configuration."""
 
+HUGGING_FACE["Swinv2"] = (64, "swinv2.layernorm", HUGGING_FACE["Swin"][2])
+
 
 def timm_weights(folder, name, classes=4):
     """Writes random weights of a model of timm; returns the file."""
@@ -96,7 +98,7 @@ def hugging_face_folder(folder, family, classes=4, processor=True, **options):
         if processor:
             size = HUGGING_FACE[family][0]
             name = "ConvNext" if family == "ResNet" else family
-            name = "ViT" if family == "Swin" else name
+            name = "ViT" if family.startswith("Swin") else name
             made = getattr(transformers, f"{name}ImageProcessor")(**sizes(name, size))
             made.save_pretrained(folder)
     return folder
