@@ -90,6 +90,7 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
         index
         for index, step in enumerate(steps)
         if _is_spatial(step.output, inputs)
+        and not _in_attention(step, steps)
         and not isinstance(step.module, _POOLS)
         and not (step.output.shape[1] == classes and not _weights_after(steps, index))
     ]
@@ -200,6 +201,8 @@ def check_spatial(model: nn.Module, inputs: Tensor, name: str) -> None:
     shape = f"the shape {tuple(outputs[-1].shape)}" if outputs else "no tensor"
     if outputs and _is_channels_last(outputs[-1], inputs):
         shape += ", probably with the channels last,"
+    elif last is not None and _in_attention(last, steps):
+        shape = f"the heads of an attention, {shape},"
     elif outputs and outputs[-1].dim() == inputs.dim() > 2:
         shape = f"one position, {shape},"
     listed = _outer_names(spatial) or "none"
@@ -310,6 +313,25 @@ def _is_spatial(output: Tensor, inputs: Tensor) -> bool:
     )
 
 
+def _in_attention(step: _Step, steps: list[_Step]) -> bool:
+    """Whether a module around gives tokens, as many as the layer has on axis 1 or 2.
+
+    Then the layer gives heads, tokens, and keys or features, the first two in any
+    order.
+    """
+    shape, channels = step.output.shape, getattr(step.module, "out_channels", None)
+    return (
+        len(shape) == 4
+        and channels is None
+        and any(
+            other.output.dim() == 3
+            and other.output.shape[1] in shape[1:3]
+            and step.name.startswith(f"{other.name}.")
+            for other in steps
+        )
+    )
+
+
 def _is_channels_last(output: Tensor, inputs: Tensor) -> bool:
     """Whether there are positions, which fit the input with the channels last alone."""
     return output.shape[1:-1].numel() > 1 and channels_last(output.shape, [inputs])
@@ -326,7 +348,7 @@ def _has_maps(
 
     transform = transform_by_grid(model, step.module, grid_of)
     if transform is None:
-        return _is_spatial(step.output, inputs)
+        return _is_spatial(step.output, inputs) and not _in_attention(step, steps)
     try:
         maps = transform(step.output)
     except ValueError:

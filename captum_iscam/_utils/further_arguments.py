@@ -34,6 +34,14 @@ def check_arrays(values: Any, count: int) -> None:
             "torch.as_tensor; if its rows are of no examples, pass the function "
             "lambda x: model(x, value) as forward_func."
         )
+    sparse = isinstance(values, torch.Tensor) and values.layout != torch.strided
+    if sparse and values.shape[:1] == (count,):
+        raise TypeError(
+            "additional_forward_args must hold dense tensors for rows of examples, got "
+            f"one of {values.layout} with {count} rows for {count} examples. Convert "
+            "it with to_dense(); if its rows are of no examples, pass the function "
+            "lambda x: model(x, value) as forward_func."
+        )
     if isinstance(values, Mapping):
         values = values.values()
     if isinstance(values, Iterable) and not isinstance(

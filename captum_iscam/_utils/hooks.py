@@ -22,7 +22,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -138,16 +138,21 @@ class Taken:
         name (str): The type of the module; "" before one has run.
         channels (int): The size of the axis that it reads as channels.
         positions (tuple[int, ...]): The sizes of the others but the first, in order.
+        tokens (set[tuple[int, int]]): The first two sizes of what linear layers take,
+            `(N, tokens, features)`.
     """
 
     name: str = ""
     channels: int = 0
     positions: tuple[int, ...] = ()
+    tokens: set[tuple[int, int]] = field(default_factory=set)
 
 
 @contextmanager
 def record_first_taken(models: Sequence[nn.Module]) -> Iterator[Taken]:
-    """Records what the first convolution or linear layer takes, in this thread.
+    """Records what the first convolution or linear layer takes, and tokens.
+
+    In this thread alone.
 
     Args:
         models (Sequence[torch.nn.Module]): Where they are looked for.
@@ -158,10 +163,14 @@ def record_first_taken(models: Sequence[nn.Module]) -> Iterator[Taken]:
     taken, here = Taken(), threading.get_ident()
 
     def record(module: nn.Module, values: tuple[Any, ...]) -> None:
-        if taken.name or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return
         tensor = values[0] if values else None
         if threading.get_ident() != here or not isinstance(tensor, Tensor):
+            return
+        if isinstance(module, nn.Linear) and tensor.dim() == 3:
+            taken.tokens.add((tensor.shape[0], tensor.shape[1]))
+        if taken.name:
             return
         taken.name = type(module).__name__
         sizes = tuple(tensor.shape[1:])

@@ -218,6 +218,11 @@ def check_baseline(
             "torch.tensor(values).view(1, -1, 1, 1).expand(1, -1, H, W)."
         )
     require_dense(name, value)
+    if value.is_complex() and not like.is_complex():
+        raise TypeError(
+            f"{name} must be real for inputs of {like.dtype}, got {value.dtype}. Pass "
+            "the real part or the absolute value."
+        )
     fits = value.dim() == like.dim() and value.shape[1:] == like.shape[1:]
     if not fits or value.shape[0] not in (1, like.shape[0]):
         shapes = dict.fromkeys((tuple(like.shape), (1, *like.shape[1:])))

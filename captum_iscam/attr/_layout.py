@@ -42,7 +42,8 @@ def warn_of_axes(
         return
     for output, maps in outputs:
         if transform is None:
-            warn_of_layout(maps, inputs, layer, of_input)
+            if not _warn_of_heads(maps, taken.tokens, layer):
+                warn_of_layout(maps, inputs, layer, of_input)
         elif _not_transposed(output, maps, transform, layer, of_input):
             warn_user(
                 "reshape_transform writes the channels of each token over the "
@@ -176,6 +177,32 @@ def warn_of_layout(
             f"{order}, and is read as (N, K, *spatial). Pass reshape_transform="
             f"{transform}, or torch.nn.Identity() if axis 1 holds the channels."
         )
+
+
+def _warn_of_heads(
+    activations: Tensor, tokens: set[tuple[int, int]], layer: nn.Module
+) -> bool:
+    """Warns of a layer inside of an attention, and returns whether it did.
+
+    Heads, tokens, and keys or features look like channels and positions.
+    """
+    shape = tuple(activations.shape)
+    leaf = next(layer.children(), None) is None and _declared(layer, False)[1]
+    if not leaf or len(shape) != 4:
+        return False
+    # A norm of the features of each head may stand behind (N, tokens, heads, features).
+    either = getattr(layer, "normalized_shape", None) == shape[-1:]
+    sizes = shape[1:3] if either else shape[2:3]
+    found = {(shape[0], size) for size in sizes} & tokens
+    if not found:
+        return False
+    warn_user(
+        f"The layer, a {type(layer).__name__}, has the shape {shape}, and the model "
+        f"has {min(found)[1]} tokens: it is probably inside of an attention, which has "
+        "heads, and is read as (N, K, *spatial). Explain a layer of tokens, such as "
+        "captum_iscam.layers.default_layer finds, with a reshape_transform."
+    )
+    return True
 
 
 def _warn_of_grid(shape: tuple[int, ...], inputs: Sequence[Tensor]) -> None:

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
 from captum_iscam._utils.interpolate import upsample
-from captum_iscam._utils.validation import require_choice, require_flags
+from captum_iscam._utils.validation import (
+    as_integer,
+    as_sequence,
+    require_choice,
+    require_dense,
+    require_flags,
+    require_floating,
+)
 from captum_iscam.attr._base import warn_of_zero_maps
 
 _RULES = ("mean", "max", "product")
@@ -50,7 +57,7 @@ def fuse(
         higher supports the target more.
 
     Raises:
-        TypeError: If `attributions` is no sequence of tensors.
+        TypeError: If `attributions` is no sequence of dense floating point tensors.
         ValueError: If the maps do not fit together, `how` is unknown, or a product is
             asked of maps with negative values.
 
@@ -94,6 +101,9 @@ def _check(
             f"{type(attributions).__name__}. Explain a list of layers to get one."
         )
     maps = list(attributions)
+    for one in maps:
+        require_dense("attributions", one)
+        require_floating("attributions", one, "Convert it with .float().")
     shapes = [tuple(m.shape) for m in maps]
     if (
         len({(shape[:2], len(shape)) for shape in shapes}) != 1
@@ -106,11 +116,14 @@ def _check(
             "with the same inputs."
         )
     require_choice("how", how, _RULES)
-    if size is not None and len(size) != maps[0].dim() - 2:
-        raise ValueError(
-            f"size must have {maps[0].dim() - 2} numbers, one for each spatial "
-            f"dimension, got {tuple(size)}. Take inputs.shape[2:]."
-        )
+    if size is not None:
+        rank, repair = maps[0].dim() - 2, "Take inputs.shape[2:]."
+        sides = as_sequence("size", size, as_integer, "integers", repair)
+        if len(sides) != rank or min(sides) < 1:
+            raise ValueError(
+                f"size must have {rank} integers of at least 1, one for each spatial "
+                f"dimension, got {sides}. {repair}"
+            )
     if how == "product" and any(bool((m < 0).any().item()) for m in maps):
         raise ValueError(
             'attributions must be at least 0 for how="product", got negative values, '

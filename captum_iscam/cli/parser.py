@@ -129,7 +129,7 @@ def _add_look(parser: argparse.ArgumentParser) -> None:
         default=120,
         metavar="N",
         help="dots per inch of the pictures with panels, each of which is about 2.5 "
-        "inches wide; at least 20 (default: %(default)s)",
+        "inches wide; from 20 to 2400 (default: %(default)s)",
     )
     group.add_argument(
         "--cmap",

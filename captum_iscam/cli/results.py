@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -189,7 +190,7 @@ def as_image(explained: Explained) -> Image.Image:
     if explained.mean is None and (inputs.min() < 0 or inputs.max() > 1):
         # How it was normalised is not known: its own range becomes black to white.
         inputs = inputs - inputs.min()
-        inputs = inputs / inputs.max()
+        inputs = inputs / inputs.max().clamp_min(torch.finfo(inputs.dtype).tiny)
     pixels = display_image(inputs, explained.mean, explained.std)
     return Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
 

@@ -56,9 +56,9 @@ def port(text: str) -> int:
 
 def resolution(text: str) -> int:
     """Returns dots per inch at which text can be drawn."""
-    if not text.isdecimal() or int(text) < 20:
+    if not (text.isdecimal() and len(text) < 5 and 20 <= int(text) <= 2400):
         raise argparse.ArgumentTypeError(
-            f"must be an integer of at least 20, got {text!r}"
+            f"must be an integer from 20 to 2400, got {text!r}"
         )
     return int(text)
 

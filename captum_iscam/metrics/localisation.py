@@ -270,8 +270,9 @@ def boxes_to_masks(
     Args:
         boxes (sequence of Tensor or of sequences): For each of the `N` examples its
             boxes, `(B, 4)` with at least one box, as `x0, y0, x1, y1` in pixels:
-            columns from `x0` to before `x1`, rows from `y0` to before `y1`. The mask is
-            their union. Boxes must lie inside the image.
+            columns from `x0` to before `x1`, rows from `y0` to before `y1`, rounded
+            where they are no whole numbers. The mask is their union. Boxes must lie
+            inside the image.
         size (sequence of int): Spatial size of the image in pixels, `(H, W)`.
 
     Returns:
@@ -306,19 +307,24 @@ def boxes_to_masks(
                 "Exclude examples without a box."
             )
         for x0, y0, x1, y1 in corners.tolist():
+            if max(x1, y1) <= 1 and any(edge % 1 for edge in (x0, y0, x1, y1)):
+                raise ValueError(
+                    f"boxes must be in pixels, got {(x0, y0, x1, y1)}, which look like "
+                    "shares of the image's sides. Multiply them by its size."
+                )
             if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
                 raise ValueError(
                     "boxes must be inside the image and not empty, got "
                     f"{(x0, y0, x1, y1)} for an image {width} wide and {height} high. "
                     "Pass x0, y0, x1, y1 in pixels of this image."
                 )
-            rows, columns = slice(int(y0), int(y1)), slice(int(x0), int(x1))
+            rows, columns = slice(round(y0), round(y1)), slice(round(x0), round(x1))
             masks[example, 0, rows, columns] = True
         if not masks[example].any():
             raise ValueError(
                 "boxes must cover at least one pixel, got "
-                f"{corners.tolist()} for example {example}. Pass pixels, not shares "
-                "of the image's sides."
+                f"{corners.tolist()} for example {example}. Their edges are rounded to "
+                "whole pixels."
             )
     return masks.to(torch.get_default_device())
 

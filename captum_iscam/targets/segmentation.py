@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single, check_classes
 from captum_iscam._utils.scores import Score, score_transform, warn_of_score
+from captum_iscam._utils.validation import as_integer
 from captum_iscam.targets.model_score import ModelScore
 
 
@@ -46,8 +47,9 @@ def segmentation(
 
     Raises:
         TypeError: If the region is not boolean.
-        ValueError: If the region is empty; when called, if it does not have the size of
-            the output, the class is not there, or "softmax" is of one class alone.
+        ValueError: If the category is no integer or the region is empty; when called,
+            if the region does not have the size of the output, the class is not there,
+            or "softmax" is of one class alone.
 
     Examples::
 
@@ -57,11 +59,17 @@ def segmentation(
         >>> segmentation(model, 4, region)(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2])
     """
+    index = as_integer(category)
+    if index is None or index < 0:
+        raise ValueError(
+            f"category must be an integer of at least 0, got {category!r}. It is the "
+            "index of the class."
+        )
     score_transform(score)
     if region is not None:
         _check_region(region)
 
-    read = _RegionScore(category, region, score, key)
+    read = _RegionScore(index, region, score, key)
     return ModelScore(model, read, _without_last if region is None else None)
 
 

@@ -210,6 +210,11 @@ def as_tensor(image: ImageLike) -> Tensor:
 def as_values(name: str, values: Tensor | Array) -> Tensor:
     """Returns the real numbers of a tensor or array as a tensor on the CPU."""
     if isinstance(values, np.ndarray):
+        if np.ma.isMaskedArray(values):
+            raise TypeError(
+                f"{name} must be a plain array, got a masked one, whose mask would be "
+                "lost. Fill it with array.filled(0)."
+            )
         if values.dtype.kind not in "buif":
             raise TypeError(
                 f"{name} must hold real numbers, got an array of {values.dtype}. "
@@ -232,7 +237,10 @@ def as_values(name: str, values: Tensor | Array) -> Tensor:
 
 def from_array(values: Array) -> Tensor:
     """Returns a tensor with a copy, since torch wants to write, and no flipped axes."""
-    return torch.from_numpy(np.array(values, order="C"))
+    # Torch knows the byte order of this machine alone, and no long double.
+    long = values.dtype.kind == "f" and values.dtype.itemsize > 8
+    kind = np.dtype(float) if long else values.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(values, kind, order="C"))
 
 
 def _repair_of_shape(pixels: Tensor) -> str:

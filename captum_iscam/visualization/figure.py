@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -283,13 +284,21 @@ class _Layout:
 
     def _wrap(self, title: str) -> str:
         """Returns the title in lines that fit over a panel."""
+        # Fonts have no letters for the bytes of file names that are no text.
+        title = title.encode("utf-8", "replace").decode()
         lines = [self._fit(line) for line in title.split("\n")]
         return "\n".join(line for wrapped in lines for line in wrapped)
 
     def _fit(self, line: str) -> list[str]:
-        lines, count = [line], len(line)
-        while count and max(map(_length, lines)) > self.width - _GAP:
-            lines, count = textwrap.wrap(line, count), count - 1
+        room = self.width - _GAP
+        if _length(line) <= room:
+            return [line]
+        # Few lines of twice as many letters fit, and each wrapping takes time.
+        count = int(2 * len(line) * room / _length(line)) + 1
+        lines = textwrap.wrap(line, count)
+        while count > 1 and max(map(_length, lines)) > room:
+            count -= 1
+            lines = textwrap.wrap(line, count)
         # As even as the same number of lines allows, so that no word is left alone.
         for narrower in range(max(map(len, lines)) - 1, 0, -1):
             even = textwrap.wrap(line, narrower, break_long_words=False)
@@ -299,6 +308,7 @@ class _Layout:
         return lines
 
 
+@lru_cache(maxsize=4096)
 def _length(text: str) -> float:
     """Returns how long a title is."""
     renderer = RendererAgg(1, 1, 72)

@@ -111,6 +111,7 @@ def _framed(pixels: Array, frame: Frame) -> Array:
     draw = ImageDraw.Draw(picture)
     thick = max(1, round(min(picture.size) / 300))
     left, top, right, bottom = (round(edge) for edge in frame)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
     box = (left - thick, top - thick, right - 1 + thick, bottom - 1 + thick)
     draw.rectangle(box, outline="black", width=3 * thick)
     draw.rectangle((left, top, right - 1, bottom - 1), outline="white", width=thick)

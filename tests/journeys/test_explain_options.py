@@ -156,8 +156,9 @@ def test_resolution_colours_and_opacity_are_chosen(explain, tmp_path):
     [
         (["--cmap", "magic"], "cmap must be the name of a colour map of matplotlib"),
         (["--alpha", "1.5"], "must be from 0 to 1, got '1.5'"),
-        (["--dpi", "0"], "must be an integer of at least 20, got '0'"),
-        (["--dpi", "19"], "must be an integer of at least 20, got '19'"),
+        (["--dpi", "0"], "must be an integer from 20 to 2400, got '0'"),
+        (["--dpi", "19"], "must be an integer from 20 to 2400, got '19'"),
+        (["--dpi", "1000000"], "must be an integer from 20 to 2400, got"),
         (["--panels", "none"], "--panels"),
         (["--format", "gif"], "--format"),
     ],

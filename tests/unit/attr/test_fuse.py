@@ -83,7 +83,12 @@ def test_it_takes_what_a_list_of_layers_gives():
         ([WIDE, WIDE.expand(2, 1, 2, 2)], {}, ValueError, "of the same examples"),
         ([WIDE.expand(1, 3, 2, 2)], {}, ValueError, r"maps \(N, 1, \*spatial\)"),
         ([WIDE], {"how": "sum"}, ValueError, 'how must be one of "mean", "max"'),
-        ([WIDE], {"size": (4,)}, ValueError, r"size must have 2 numbers.* got \(4,\)"),
+        ([WIDE], {"size": (4,)}, ValueError, r"size must have 2 integers.* got \(4,\)"),
+        ([WIDE], {"size": (4, 0)}, ValueError, "size must have 2 integers of at least"),
+        ([WIDE], {"size": (4.5, 4)}, ValueError, "size must be a sequence of integers"),
+        ([WIDE.long()], {}, TypeError, "attributions must be floating point, got"),
+        ([WIDE > 0], {}, TypeError, "attributions must be floating point, got"),
+        ([WIDE.to_sparse()], {}, TypeError, "attributions must be a dense tensor, got"),
         ([-WIDE], {"how": "product"}, ValueError, "at least 0 for how="),
     ],
 )

@@ -254,5 +254,5 @@ def test_empty_boxes_and_boxes_outside_are_refused(boxes, match):
 
 
 def test_boxes_given_as_shares_are_refused():
-    with pytest.raises(ValueError, match="boxes must cover at least one pixel"):
+    with pytest.raises(ValueError, match="boxes must be in pixels"):
         boxes_to_masks([[[0.2, 0.2, 0.9, 0.9]]], (9, 9))
