@@ -34,6 +34,7 @@ FILES = {
     "Grids of tokens": "tests/promises/test_grids_of_tokens.py",
     "Methods by name": "tests/promises/test_methods_by_name.py",
     "Found by testers": "tests/promises/test_silent_faults.py",
+    "Odd values": "tests/promises/test_odd_values.py",
     "Images": "tests/journeys/test_files_kinds.py",
     "Weights": "tests/unit/networks/test_weights.py",
     "Figures": "tests/unit/visualization/test_arguments.py",

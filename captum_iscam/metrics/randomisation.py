@@ -83,7 +83,7 @@ def parameter_randomization(
     distribution of its own mean and standard deviation. This works for any layer and
     keeps the size of the activations, so that a map changes because of the weights, and
     not because the signal vanishes. Buffers, such as the running statistics of a batch
-    normalisation, stay.
+    normalisation, stay, and so does a parameter whose values are all equal.
 
     The maps are compared at the size of the first input with as many dimensions as the
     maps, to which they are resized by linear interpolation (align_corners=False). The
