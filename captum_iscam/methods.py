@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from captum_iscam._utils.target import Target, in_integers, several_targets
 from captum_iscam._utils.training import without_traces
+from captum_iscam._utils.validation import closest
 from captum_iscam.attr import (
     RISE,
     LayerAblationCAM,
@@ -407,8 +408,8 @@ def find_methods(names: str) -> list[str]:
         got = ", ".join(map(repr, unknown)) or repr(names)
         raise ValueError(
             f"method must be a list of known methods, got {got}. "
-            f"Known are: {', '.join(METHODS)}, all for all but the controls, and "
-            "controls for these."
+            f"{closest(unknown, METHODS)}Known are: {', '.join(METHODS)}, all for all "
+            "but the controls, and controls for these."
         )
     found = [one for name in wanted for one in groups.get(name, [name])]
     return list(dict.fromkeys(found))

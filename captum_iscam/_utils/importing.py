@@ -9,14 +9,27 @@ import os
 import sys
 import sysconfig
 from contextlib import suppress
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from captum_iscam._utils.files import sha256
 
 
+class _AsItIs(SourceFileLoader):
+    """Compiles a file as it is now: bytecode is kept by size and second alone."""
+
+    digest = ""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Returns the code of the file."""
+        source = self.get_data(self.path)
+        self.digest = hashlib.sha256(source).hexdigest()
+        return self.source_to_code(source, self.path)
+
+
 def import_file(file: Path, prefix: str) -> ModuleType:
-    """Returns the module in a file, the same each time.
+    """Returns the module in a file, the same until the file is changed.
 
     Args:
         file (Path): The file.
@@ -29,15 +42,18 @@ def import_file(file: Path, prefix: str) -> ModuleType:
     name = prefix + file.stem
     known = sys.modules.get(name)
     if known is not None and known.__file__ == str(file):
-        return known
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
+        read = getattr(known.__loader__, "digest", None)
+        if read == sha256(file):
+            return known
+    loader = _AsItIs(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    if spec is None:
         raise ImportError(f"no loader for {file}")
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickle look a class's module up here.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

@@ -37,7 +37,7 @@ from captum_iscam._utils.warn import warn_user
 
 _RANDOM = re.compile("drop|stochasticdepth|rrelu|spectralnorm", re.IGNORECASE)
 _ADVICE = (
-    "in training mode{}, so dropout and batch statistics change its scores. Call "
+    "in training mode{}, so dropout and batch statistics may change its scores. Call "
     "model.eval() first."
 )
 # A function that calls an object that holds the model.

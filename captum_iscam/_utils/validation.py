@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any, TypeVar, cast
 
@@ -127,6 +128,14 @@ def require_choice(
     if not isinstance(value, str) or value not in words:
         listed = ", ".join(f'"{word}"' for word in words)
         raise ValueError(f"{name} must be one of {listed}, got {value!r}. {repair}")
+
+
+def closest(wrong: Iterable[str], known: Iterable[str]) -> str:
+    """Returns a question for the names that wrong ones are most like, or ""."""
+    words = list(known)
+    found = [get_close_matches(word, words, n=1, cutoff=0.7) for word in wrong]
+    near = ", ".join(word for one in found for word in one)
+    return f"Did you mean {near}? " if near else ""
 
 
 def require_floating(name: str, tensor: Tensor, repair: str) -> None:

@@ -211,7 +211,9 @@ class RandomMap(_Control):
     def _map(self, activations: Tensor) -> Tensor:
         shape = (len(activations), 1, *activations.shape[2:])
         source = self.generator.device if self.generator else torch.device("cpu")
-        drawn = torch.rand(shape, generator=self.generator, device=source)
+        drawn = torch.rand(
+            shape, generator=self.generator, device=source, dtype=torch.float32
+        )
         return drawn.to(activations)
 
 

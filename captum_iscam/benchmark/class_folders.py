@@ -27,7 +27,7 @@ def _class_folders(root: Path) -> DataSet:
     if not files:
         raise ValueError(
             f"data must contain images ({IMAGES}), got none in "
-            f"{str(root)!r}. Name the folder that has the folders of images."
+            f"{str(root)!r}. Name the folder that has them, or one folder per class."
         )
     if flat and len(flat) < len(files):
         raise ValueError(

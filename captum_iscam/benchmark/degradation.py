@@ -53,7 +53,8 @@ def degraded_maps(
     if _is_constant(attributions):
         return {}
     whole = min_max(attributions)
-    noise = min_max(torch.rand(whole.shape, generator=generator).to(whole))
+    drawn = torch.rand(whole.shape, generator=generator, dtype=torch.float32)
+    noise = min_max(drawn.to(whole))
     dims = tuple(range(2, whole.dim()))
 
     def shifted(parts: int) -> Tensor:

@@ -219,7 +219,7 @@ def _choices(run: dict[str, Any], metrics: Sequence[str]) -> Iterator[str]:
     explained = {"predicted": "predicted", "true": "labelled"}
     which = explained.get(run["settings"].get("target_class", ""))
     if which:
-        yield f"Explained is the {which} class."
+        yield f"The {which} class is explained."
     kept: dict[float, list[str]] = {}
     for metric in metrics:
         keep = run["metrics"][metric].get("settings", {}).get("keep")

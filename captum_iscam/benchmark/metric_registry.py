@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from captum_iscam import metrics
+from captum_iscam._utils.validation import closest
 from captum_iscam.benchmark.metric_spec import ARGUMENTS, MetricSpec
 from captum_iscam.benchmark.storage import COSTS
 from captum_iscam.metrics._base import metric
@@ -231,9 +232,9 @@ def find_metrics(
             found.append(name)
         elif name:
             raise ValueError(
-                f"metric must be a list of known metrics, got {name!r}. Known are: "
-                f"{', '.join(METRICS)}; default, all, localisation and sanity for "
-                "several."
+                f"metric must be a list of known metrics, got {name!r}. "
+                f"{closest([name], METRICS)}Known are: {', '.join(METRICS)}; default, "
+                "all, localisation and sanity for several."
             )
     missing = [
         f"{n!r}, which needs {what}" for n in found if (what := lacks(METRICS[n]))

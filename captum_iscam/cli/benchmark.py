@@ -34,6 +34,7 @@ from captum_iscam.benchmark.storage import (
     SUMMARY_LATEX,
     SUMMARY_MARKDOWN,
 )
+from captum_iscam.benchmark.table_text import count
 from captum_iscam.benchmark.terminal import as_text, describe_without_value
 from captum_iscam.cli.explain import check_score, choose_device, network_options
 from captum_iscam.cli.output import make_folder, print_line
@@ -304,7 +305,7 @@ def _announcement(experiment: Experiment) -> str:
     missing = sum(item.is_missing for item in experiment.data.items)
     note = f", {missing} of them missing" if missing else ""
     return (
-        f"{len(experiment.data.items)} images ({experiment.data.kind}){note}, "
-        f"{networks}, {len(experiment.methods)} methods, "
-        f"{len(experiment.metrics)} metrics, on {experiment.device}"
+        f"{count(len(experiment.data.items), 'image')} ({experiment.data.kind}){note}, "
+        f"{networks}, {count(len(experiment.methods), 'method')}, "
+        f"{count(len(experiment.metrics), 'metric')}, on {experiment.device}"
     )

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -282,13 +283,16 @@ def _explain_one(
 
 def _deltas(explanations: Sequence[Explanation]) -> Iterator[str]:
     """Yields the largest delta of each method, unless all of its maps are exact."""
-    largest: dict[str, float] = {}
+    deltas: dict[str, list[float]] = {}
     for e in explanations:
         if e.delta:
-            largest[e.method] = max(e.delta, largest.get(e.method, 0.0))
+            deltas.setdefault(e.method, []).append(e.delta)
     several = "largest " * (len({e.target for e in explanations}) > 1)
-    for method, delta in largest.items():
-        yield f"{METHODS[method].title} {several}{delta_text(delta)}"
+    for method, found in deltas.items():
+        known = [delta for delta in found if isfinite(delta)]
+        text = f"{METHODS[method].title} {several}{delta_text(max(known or found))}"
+        unknown = len(found) - len(known)
+        yield text + f" (unknown for {unknown} of them)" * (0 < unknown < len(found))
 
 
 class TargetChoice:

@@ -101,13 +101,13 @@ def _check_own(folder: Path) -> None:
     """
     page = folder / PAGE
     benchmark = os.path.lexists(folder / _OF_A_BENCHMARK)
-    foreign = _OF_A_BENCHMARK if benchmark else None
-    if os.path.lexists(page) and not _is_page(page):
-        foreign = PAGE
-    if foreign:
+    foreign = f"whose {PAGE} another program has written"
+    if benchmark:
+        foreign = f"which has the {_OF_A_BENCHMARK} of a benchmark"
+    if benchmark or (os.path.lexists(page) and not _is_page(page)):
         raise ValueError(
-            f"out must be a folder of this command, got {str(folder)!r}, whose "
-            f"{foreign} another program has written. Choose another with --out."
+            f"out must be a folder of this command, got {str(folder)!r}, {foreign}. "
+            "Choose another with --out."
         )
 
 
@@ -123,8 +123,8 @@ def _describe_existing(existing: ExistingOutput, parts: int) -> Iterator[str]:
         yield f"removed {parts} unfinished results of an interrupted run"
     if existing.owners:
         yield (
-            f"has the results of {len(existing.owners)} images; they are replaced only "
-            "where the same images are explained again"
+            f"has the results of {len(existing.owners)} images; where the "
+            "same images are explained again, all of their maps are replaced"
         )
     if existing.changed:
         names = ", ".join(sorted(existing.changed))

@@ -120,7 +120,7 @@ def parameter_randomization(
         layers (sequence of str, optional): Names of the modules to randomise, in this
             order, as in `model.named_modules()`; each with its parameters and those of
             its submodules. Default: None, all modules with parameters of their own, the
-            last defined first
+            last defined first, each with these alone
         generator (torch.Generator, optional): Source of the random numbers; pass a
             seeded one for a reproducible value. Default: None, torch's global random
             state on the CPU
@@ -161,7 +161,7 @@ def parameter_randomization(
     batch, _, indices = check_batch_and_maps(inputs, trained, None)
     size = batch.inputs[indices[0]].shape[2:]
     found: list[tuple[Tensor, Tensor]] = []
-    changed = False
+    below, changed = layers is not None, False
 
     def compare() -> None:
         nonlocal changed
@@ -174,12 +174,12 @@ def parameter_randomization(
     if mode == "cascading":
         with _restored(model):
             for name in names:
-                _randomise(model.get_submodule(name), generator)
+                _randomise(model.get_submodule(name), generator, below)
                 compare()
     else:
         for name in names:
             with _restored(model):
-                _randomise(model.get_submodule(name), generator)
+                _randomise(model.get_submodule(name), generator, below)
                 compare()
     if not changed:
         warn_user(
@@ -338,8 +338,10 @@ def _restored(model: nn.Module) -> Iterator[None]:
                 tensor.copy_(value)
 
 
-def _randomise(module: nn.Module, generator: torch.Generator | None) -> None:
-    """Draws the parameters of a module and its submodules anew, in place.
+def _randomise(
+    module: nn.Module, generator: torch.Generator | None, below: bool
+) -> None:
+    """Draws the parameters of a module anew, and those below it, in place.
 
     1. Draw standard normal numbers on the generator's device, so that a seed gives the
        same parameters on every device of the model.
@@ -349,9 +351,11 @@ def _randomise(module: nn.Module, generator: torch.Generator | None) -> None:
        this value.
     """
     with torch.no_grad():
-        for parameter in module.parameters():
-            device = generator_device(generator)
-            drawn = torch.randn(parameter.shape, generator=generator, device=device)
+        device = generator_device(generator)
+        for parameter in module.parameters(recurse=below):
+            drawn = torch.randn(
+                parameter.shape, generator=generator, device=device, dtype=torch.float32
+            )
             values = parameter.detach().float()
             deviation = values.std(correction=0)
             parameter.copy_(values.mean() + deviation * drawn.to(parameter.device))

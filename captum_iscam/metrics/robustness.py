@@ -204,6 +204,5 @@ def _uniform(
     shape: tuple[int, ...], radius: float, generator: torch.Generator | None
 ) -> Tensor:
     """Draws as Captum's default perturbation does, so that a seed gives its noise."""
-    return torch.empty(shape, device=generator_device(generator)).uniform_(
-        -radius, radius, generator=generator
-    )
+    drawn = torch.empty(shape, device=generator_device(generator), dtype=torch.float32)
+    return drawn.uniform_(-radius, radius, generator=generator)

@@ -17,5 +17,5 @@ def import_extra(library: str, extra: str, name: str) -> ModuleType:
     except ImportError as error:
         raise ValueError(
             f"model must be of a library that is installed, got {name!r} without "
-            f"{library} ({error}). Install it: pip install captum_iscam[{extra}]."
+            f"{library} ({error}). Install it: pip install 'captum_iscam[{extra}]'."
         ) from error

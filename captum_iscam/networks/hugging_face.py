@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import floor
@@ -28,6 +30,7 @@ from captum_iscam.networks.weights import (
     require_numbers,
 )
 
+_OF_THE_FILE = ("_name_or_path", "name_or_path", "transformers_version")
 _MODES = {pil: mode.value for mode, pil in pil_modes_mapping.items()}
 
 
@@ -38,7 +41,7 @@ def load(request: Request) -> Parts:
     file = None if request.is_default else find_file(request.weights)
     with _quiet(transformers):
         model = _model(transformers, request, file)
-        own = _preprocessing(transformers, request)
+        own, processor = _preprocessing(transformers, request)
     name, digest = about_weights(model, file, request.inside)
     labels = model.config.id2label or {}  # null in the file of some models
     names = tuple(str(labels[index]) for index in range(len(labels)))
@@ -49,8 +52,17 @@ def load(request: Request) -> Parts:
         None if names == invented else names,
         name,
         digest,
-        f"transformers {transformers.__version__}",
+        f"transformers {transformers.__version__}, settings "
+        f"{_digest(model.config.to_dict(), processor)}",
     )
+
+
+def _digest(config: dict[str, Any], processor: dict[str, Any]) -> str:
+    """Returns what tells settings apart that weights and preprocessing may not show."""
+    # Where the model was, and which release wrote it, changes nothing.
+    kept = {k: v for k, v in config.items() if k not in _OF_THE_FILE}
+    text = json.dumps([kept, processor], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _check_folder(request: Request) -> None:
@@ -157,15 +169,19 @@ class _Processor:
         return inputs[0]
 
 
-def _preprocessing(transformers: ModuleType, request: Request) -> Any:
+def _preprocessing(
+    transformers: ModuleType, request: Request
+) -> tuple[Any, dict[str, Any]]:
+    """Returns the preprocessing, and the settings of the processor it is from."""
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(
             request.inside, trust_remote_code=False
         )
     except (OSError, ValueError):
-        return None  # many a folder has the model alone
-    described = _described(processor.to_dict())
-    return unless_other(described, _Processor(processor), request.name)
+        return None, {}  # many a folder has the model alone
+    settings = processor.to_dict()
+    described = _described(settings)
+    return unless_other(described, _Processor(processor), request.name), settings
 
 
 def _described(settings: dict[str, Any]) -> Preprocessing | None:

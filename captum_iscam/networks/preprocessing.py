@@ -206,25 +206,34 @@ def unless_other(
         The description; where it does something else, the library's own transform,
         with a warning.
     """
-    # Slopes, on which a shift by some pixels shows, and no edges, at which every way of
-    # resizing has other values.
-    rows, columns = np.mgrid[0:1:300j, 0:1:400j]
-    slopes = np.stack([rows, columns, (rows + columns) / 2], 2)
-    image = Image.fromarray((255 * slopes).round().astype(np.uint8))
-    expected = theirs(image)
-    if described is not None:
-        found = described(image.convert("RGB"))
-        tolerance = 3 / 255 / min(described.std)  # grey levels: ways of rounding
-        if found.shape == expected.shape and bool(
-            ((found - expected).abs().max() <= tolerance).item()
-        ):
-            return described
+    images = [_slopes(*size) for size in ((300, 400), (400, 300), (300, 900))]
+    if described is not None and all(
+        _same(described(image), theirs(image), described.std) for image in images
+    ):
+        return described
     warn_user(
         f"The preprocessing of {name} is more than resizing, cropping and normalising. "
         "Its library's own transform is used, and the record cannot say which part of "
         "the image the network is shown."
     )
     return theirs
+
+
+def _slopes(height: int, width: int) -> Image.Image:
+    """Returns an image on which a shift by some pixels shows.
+
+    It has no edges, at which every way of resizing has other values.
+    """
+    rows, columns = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    slopes = np.stack([rows, columns, (rows + columns) / 2], 2)
+    return Image.fromarray((255 * slopes).round().astype(np.uint8))
+
+
+def _same(found: Tensor, expected: Tensor, std: Sequence[float]) -> bool:
+    tolerance = 3 / 255 / min(std)  # grey levels: ways of rounding
+    return found.shape == expected.shape and bool(
+        ((found - expected).abs().max() <= tolerance).item()
+    )
 
 
 def sentence(words: Mapping[str, Any]) -> str:

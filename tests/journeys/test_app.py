@@ -298,7 +298,7 @@ def test_without_gradio_the_command_names_the_extra(run_here, monkeypatch, capsy
     code = run_here()
 
     assert code == 2
-    assert "pip install captum_iscam[app]" in capsys.readouterr().err
+    assert "pip install 'captum_iscam[app]'" in capsys.readouterr().err
 
 
 def test_a_space_needs_no_more_than_its_file(browser, tmp_path):

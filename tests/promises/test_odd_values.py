@@ -10,9 +10,14 @@ from reference.networks import ConvNet, images
 from torch import nn
 
 from captum_iscam import LayerAblationCAM, LayerCAM, LayerScoreCAM
+from captum_iscam.attr import RandomMap
 from captum_iscam.cli.results import Explained, as_image
 from captum_iscam.layers import check_spatial, default_layer, spatial_layers
-from captum_iscam.metrics import boxes_to_masks
+from captum_iscam.metrics import (
+    boxes_to_masks,
+    parameter_randomization,
+    sensitivity_max,
+)
 from captum_iscam.targets import segmentation
 from captum_iscam.visualization import overlay, visualize
 
@@ -210,3 +215,50 @@ def test_channels_and_sides_in_front_of_an_attention_are_none_of_it():
     LayerScoreCAM(net, net.stem[1]).attribute(x, target=1)
 
     assert spatial_layers(net, x) == ["stem.0", "stem.1", "stem", "patches"]
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_a_seed_gives_the_same_numbers_under_any_default_type(kind):
+    net, x = ConvNet().float().eval(), images(2).float()
+
+    def drawn():
+        seeded = torch.Generator().manual_seed(0)
+        maps = RandomMap(net, net.features, generator=seeded).attribute(x, target=1)
+        explain = LayerCAM(net, net.features).attribute
+        found = parameter_randomization(explain, net, x, 1, generator=seeded)
+        noise = sensitivity_max(explain, x, 1, n_perturb_samples=2, generator=seeded)
+        return maps.double(), found.rank_correlation.double(), noise.double()
+
+    expected = drawn()
+    torch.set_default_dtype(kind)
+    try:
+        found = drawn()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0.01)
+
+
+class Scaled(nn.Sequential):
+    """A module with a parameter of its own, whose values are equal, and children."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.gamma = nn.Parameter(torch.ones(4, 1, 1))
+
+    def forward(self, x):
+        return super().forward(x) * self.gamma
+
+
+def test_a_module_is_randomised_without_those_below_it():
+    torch.manual_seed(0)
+    net = nn.Sequential(Scaled(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    options = {"generator": torch.Generator().manual_seed(0), "mode": "independent"}
+
+    found = parameter_randomization(
+        LayerCAM(net, net[0]).attribute, net, torch.rand(1, 3, 8, 8), 1, **options
+    )
+
+    assert found.layers == ["0.0", "0"]
+    assert found.rank_correlation[0] < 1
+    assert found.rank_correlation[1] == 1

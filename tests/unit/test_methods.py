@@ -386,3 +386,12 @@ def test_poly_cam_combines_the_last_layer_of_each_size():
     expected = LayerPolyCAM(model, [coarse, fine]).attribute(x, 1)
     torch.testing.assert_close(found, expected)
     assert found.shape == x[:, :1].shape
+
+
+@pytest.mark.parametrize(
+    ("names", "near"),
+    [("gradcam", "grad-cam"), ("is-cam,scorecam,iscam", "score-cam, is-cam")],
+)
+def test_unknown_methods_are_answered_with_the_closest(names, near):
+    with pytest.raises(ValueError, match=rf"Did you mean {near}\? Known are: "):
+        find_methods(names)

@@ -55,6 +55,6 @@ def _import_page() -> Any:
     except ImportError as error:
         raise ValueError(
             f"gradio must be installed for the app ({error}). Install it: "
-            "pip install captum_iscam[app]."
+            "pip install 'captum_iscam[app]'."
         ) from error
     return importlib.import_module("captum_iscam.cli.app.page")

@@ -58,7 +58,7 @@ function classes() {
 
 function scales() {
   const scale = (text, name) =>
-    element("span", { class: "scale" }, element("i", { class: name }), text);
+    element("span", { class: `scale of-${name}` }, element("i", { class: name }), text);
   return element(
     "div",
     { class: "scales" },
@@ -91,6 +91,7 @@ function compare() {
 }
 
 function show() {
+  document.querySelector(".of-difference").hidden = !byId("other").value;
   const chosen = report.images.filter((image) => targetsOf(image).length);
   const enlarge = (image, ...maps) =>
     openViewer(chosen.map(entryOf), chosen.indexOf(image), ...maps);

@@ -208,7 +208,7 @@ def test_measures_are_in_the_order_asked_for_once():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("insertoin", r"got 'insertoin'\. Known are: average_drop"),
+        ("insertoin", r"got .insertoin.\. Did you mean insertion\? Known are: aver"),
         ("mask_iou", "got 'mask_iou', which needs boxes or masks"),
         ("object_order", "got 'object_order', which needs the images without each"),
         ("localisation", "got 'localisation'"),

@@ -93,9 +93,9 @@ def test_the_caption_says_which_class_and_which_pixels(content):
         run["metrics"][metric]["settings"]["keep"] = 0.5
     captions = re.findall(r"caption{(.*)}", as_latex({**content, "run": run}))
 
-    assert "Explained is the labelled class." in captions[0]
+    assert "The labelled class is explained." in captions[0]
     assert "Average drop, Average increase: keep $=0.5$." in " ".join(captions)
-    assert "Explained is the predicted class." in as_latex(content)
+    assert "The predicted class is explained." in as_latex(content)
     assert "keep" not in as_latex(content)
 
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from captum_iscam._utils.files import sha256
 from captum_iscam._utils.hooks import is_compiled
 from captum_iscam.networks import load_classifier
 from captum_iscam.networks.classes import read_classes
@@ -642,3 +643,20 @@ def test_code_of_two_folders_imports_what_is_next_to_each(tmp_path):
     outputs = [load_classifier(name).model(x) for name in (first, second)]
 
     torch.testing.assert_close(outputs[1], 10 * outputs[0])
+
+
+def test_a_file_that_was_edited_is_read_again(tmp_path):
+    file = tmp_path / "mine.py"
+    for places in ("[0, 1]", "[1, 0]"):  # of one size, in one second
+        file.write_text(
+            "import torch\n\n\nclass Net(torch.nn.Module):\n"
+            f"    def forward(self, x):\n        return x.mean((2, 3))[:, {places}]\n"
+            "\n\ndef make():\n    return Net().eval()\n"
+        )
+
+        network = load_classifier(f"{file}:make")
+
+        x = torch.arange(2.0).view(1, 2, 1, 1)
+        assert network.model(x).tolist() == [eval(places)]
+        assert sha256(file) in network.source
+    assert load_classifier(f"{file}:make").model.__class__ is network.model.__class__

@@ -35,7 +35,8 @@ def test_a_folder_gives_the_model_that_was_saved(tmp_path, family):
     assert found == f"model.{expected}"
     check_spatial(network.model, example, found)
     assert network.classes == ("ant", "bee", "cat", "dog")
-    assert network.source == f"transformers {transformers.__version__}"
+    library = f"transformers {transformers.__version__}, settings "
+    assert network.source.startswith(library)
     assert len(network.sha256) == 64
 
 
@@ -250,5 +251,40 @@ def test_a_missing_folder_is_said_to_be_missing(tmp_path):
 def test_without_transformers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
 
-    with pytest.raises(ValueError, match=r"pip install captum_iscam\[huggingface\]"):
+    with pytest.raises(ValueError, match=r"pip install 'captum_iscam\[huggingface\]'"):
         load_classifier("hf:google/vit-base-patch16-224")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", {"num_attention_heads": 4}),
+        ("preprocessor_config.json", {"do_flip_channel_order": True}),
+    ],
+)
+def test_settings_that_weights_do_not_show_are_told_apart(tmp_path, name, change):
+    folder = hugging_face_folder(tmp_path / "it", "ViT")
+    before, again = (load_classifier(f"hf:{folder}").source for _ in range(2))
+    settings = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**settings, **change}))
+
+    assert before == again
+    assert load_classifier(f"hf:{folder}").source != before
+
+
+def test_a_processor_with_a_longest_edge_is_no_plain_resizing(tmp_path):
+    folder = hugging_face_folder(tmp_path / "it", "ViT")
+    size = {"shortest_edge": 40, "longest_edge": 64}
+    processor = transformers.CLIPImageProcessor(size=size, crop_size=32)
+    processor.save_pretrained(folder)
+    image = Image.fromarray(
+        np.arange(900 * 300 * 3, dtype=np.uint8).reshape(300, 900, 3)
+    )
+
+    with pytest.warns(UserWarning, match="is more than resizing, cropping and normal"):
+        network = load_classifier(f"hf:{folder}")
+
+    expected = transformers.AutoImageProcessor.from_pretrained(folder)(
+        image, return_tensors="pt"
+    )["pixel_values"][0]
+    torch.testing.assert_close(network.transform(image), expected)

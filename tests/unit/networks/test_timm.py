@@ -184,5 +184,5 @@ def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch):
 def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
 
-    with pytest.raises(ValueError, match=r"pip install captum_iscam\[timm\]"):
+    with pytest.raises(ValueError, match=r"pip install 'captum_iscam\[timm\]'"):
         load_classifier("timm:resnet10t")
