@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 import torch
 from torch import Tensor
 
-from captum_iscam._utils.validation import as_integer, require_dense
+from captum_iscam._utils.validation import as_integer, require_values
 
 Target: TypeAlias = (
     int
@@ -31,7 +31,7 @@ def in_integers(target: Target) -> Target:
     if isinstance(target, list) and any(isinstance(row, list) for row in target):
         target = _nested(target)
     if isinstance(target, Tensor):
-        require_dense("target", target)
+        require_values("target", target)
         kind = target.dtype
         if kind.is_floating_point or kind.is_complex or kind == torch.bool:
             hot = ", or rows of 0 and 1 with target.argmax(1)" * (target.dim() == 2)

@@ -153,11 +153,19 @@ def require_dense(name: str, tensor: Tensor) -> None:
         repair = "Pad it with torch.nested.to_padded_tensor, or pass one example alone."
     elif tensor.is_quantized:
         got, repair = str(tensor.dtype), f"Convert it with {variable}.dequantize()."
-    elif tensor.is_meta:
-        got, repair = "a meta tensor", "Pass one that has values."
     elif tensor.layout == torch.strided:
         return
     raise TypeError(f"{name} must be a dense tensor, got {got}. {repair}")
+
+
+def require_values(name: str, tensor: Tensor) -> None:
+    """Raises unless the tensor is dense and its values can be read."""
+    require_dense(name, tensor)
+    if tensor.is_meta:
+        raise TypeError(
+            f"{name} must be a dense tensor, got one of the device meta. Pass one that "
+            "has values."
+        )
 
 
 def require_finite(scores: Tensor, name_of: Callable[[int], str]) -> None:

@@ -155,10 +155,11 @@ class MaskedInputs:
             baseline, delta = self._baselines[place], self._deltas[place]
             column = (-1, *[1] * (like.dim() - 1))
             strength = strengths[strength_index].to(masks).view(column)
-            # In one step: it is memory that takes the time.
+            # With few copies: it is memory that takes the time.
+            each = masks.index_select(0, example_index) if count > 1 else masks
             made = torch.addcmul(
                 rows_of(baseline, examples[example_index]),
-                masks.index_select(0, example_index) * strength,
+                each * strength,
                 rows_of(delta, examples[example_index]),
             )
             if noise is not None:

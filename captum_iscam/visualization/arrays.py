@@ -15,8 +15,8 @@ from captum_iscam._utils import interpolate
 from captum_iscam._utils.validation import (
     as_integer,
     as_sequence,
-    require_dense,
     require_floating,
+    require_values,
 )
 from captum_iscam._utils.warn import warn_user
 
@@ -221,7 +221,7 @@ def as_values(name: str, values: Tensor | Array) -> Tensor:
                 "Convert it with array.astype(float)."
             )
         values = from_array(values)
-    require_dense(name, values)
+    require_values(name, values)
     if values.is_complex():
         raise TypeError(
             f"{name} must hold real numbers, got {values.dtype}. Pass their real part "

@@ -117,6 +117,11 @@ def test_an_image_of_one_value_is_drawn_where_its_range_is_not_known(value):
     assert drawn.min() == drawn.max()
 
 
+def test_a_map_without_values_is_named():
+    with pytest.raises(TypeError, match="got one of the device meta"):
+        overlay(IMAGE, MAP.to("meta"))
+
+
 def test_sparse_rows_of_examples_are_named():
     net = ConvNet()
 
