@@ -136,6 +136,7 @@ def test_choosers_choose_classes_and_methods(page):
 
 
 def test_two_methods_stand_side_by_side_with_their_difference(page, folder):
+    assert not page.is_visible(".of-difference")
     page.select_option("#other", label="Grad-CAM")
     assert captions(page) == ["IS-CAM", "Grad-CAM", "IS-CAM \u2212 Grad-CAM"]
     page.select_option("#view", "alone")
