@@ -61,9 +61,11 @@ def picture_in(file: str | Path) -> Iterator[ImageFile.ImageFile]:
 @cache
 def image_suffixes() -> tuple[str, ...]:
     """Returns how the names of pictures end that this Pillow reads, such as ".png"."""
+    # MPO is what cameras call a JPEG of several frames. Before the names are asked for:
+    # Pillow registers more where it is asked which formats it reads.
+    formats = (*_formats(), "MPO")
     known = Image.registered_extensions()
-    # MPO is what cameras call a JPEG of several frames.
-    return tuple(end for end, kind in known.items() if kind in (*_formats(), "MPO"))
+    return tuple(end for end, kind in known.items() if kind in formats)
 
 
 @cache
