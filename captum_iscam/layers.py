@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -314,21 +315,18 @@ def _is_spatial(output: Tensor, inputs: Tensor) -> bool:
 
 
 def _in_attention(step: _Step, steps: list[_Step]) -> bool:
-    """Whether a module around gives tokens, as many as the layer has on axis 1 or 2.
+    """Whether a layer gives heads, tokens, and keys or features.
 
-    Then the layer gives heads, tokens, and keys or features, the first two in any
-    order.
+    Then a module next to it gave tokens before, as many as it has on axis 1 or 2.
     """
-    shape, channels = step.output.shape, getattr(step.module, "out_channels", None)
-    return (
-        len(shape) == 4
-        and channels is None
-        and any(
-            other.output.dim() == 3
-            and other.output.shape[1] in shape[1:3]
-            and step.name.startswith(f"{other.name}.")
-            for other in steps
-        )
+    shape, parent = step.output.shape, step.name.rpartition(".")[0]
+    if len(shape) != 4 or hasattr(step.module, "out_channels"):
+        return False
+    return any(
+        other.output.dim() == 3
+        and other.output.shape[1] in shape[1:3]
+        and other.name.rpartition(".")[0] == parent
+        for other in takewhile(lambda one: one is not step, steps)
     )
 
 

@@ -41,10 +41,9 @@ def import_file(file: Path, prefix: str) -> ModuleType:
         raise ValueError("not a file")  # reading a pipe would wait for a writer
     name = prefix + file.stem
     known = sys.modules.get(name)
-    if known is not None and known.__file__ == str(file):
-        read = getattr(known.__loader__, "digest", None)
-        if read == sha256(file):
-            return known
+    read = getattr(getattr(known, "__loader__", None), "digest", None)
+    if known is not None and known.__file__ == str(file) and read == sha256(file):
+        return known
     loader = _AsItIs(name, str(file))
     spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     if spec is None:

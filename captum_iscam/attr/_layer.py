@@ -122,13 +122,13 @@ def _check_tensors(of_input: bool, values: Any) -> None:
     """Raises unless a layer is given, or gives, what can be kept."""
     several = isinstance(values, (tuple, list))
     each = values if several else (values,)
-    # A number, alone or for each example, is no map: a further loss, for instance.
     tensors = [value for value in each if isinstance(value, Tensor)]
     if any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors)):
         raise ValueError(
             "layer must run outside of torch.vmap and torch.func, got one inside. Pass "
             "a forward_func that takes all examples at once."
         )
+    # A number, alone or for each example, is no map: a further loss, for instance.
     kept = [isinstance(value, Tensor) and value.dim() > several for value in each]
     if kept and all(kept):
         return

@@ -213,6 +213,26 @@ class Hybrid(Vision):
         return super().forward(self.stem(x))
 
 
+class Embedding(nn.Module):
+    """Maps of 64 channels, 64 wide and high, and then 64 tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 64, 3, padding=1), nn.ReLU()
+        self.patches = nn.Conv2d(64, 6, 8, 8)
+
+    def forward(self, x):
+        return self.patches(self.relu(self.conv(x))).flatten(2).mT
+
+
+def test_maps_inside_of_a_module_that_ends_in_tokens_are_listed():
+    net = nn.Sequential(Embedding(), nn.Linear(6, 4)).eval()
+
+    found = spatial_layers(net, torch.rand(1, 3, 64, 64))
+
+    assert found == ["0.conv", "0.relu", "0.patches"]
+
+
 @pytest.mark.filterwarnings("ignore:The map is zero")
 def test_channels_and_sides_in_front_of_an_attention_are_none_of_it():
     net, x = Hybrid(), torch.rand(1, 3, 16, 16)

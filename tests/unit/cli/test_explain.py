@@ -1,9 +1,12 @@
-"""The value of --target where names of classes are ambiguous."""
+"""The value of --target where names of classes are ambiguous; the printed deltas."""
+
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from captum_iscam.cli.explain import TargetChoice
+from captum_iscam.cli.explain import TargetChoice, _deltas
 
 PROBABILITIES = torch.tensor([0.1, 0.3, 0.2, 0.25, 0.15])
 
@@ -58,3 +61,19 @@ def test_a_count_is_said_where_a_class_has_that_name():
         "--target top2 is the 2 most probable classes. The class named 'top2' has the "
         "index 4."
     )
+
+
+def test_the_largest_known_delta_stands_beside_those_that_are_unknown():
+    def explained(method, target, delta):
+        return SimpleNamespace(method=method, target=target, delta=delta)
+
+    found = [
+        *(explained("is-cam", t, d) for t, d in enumerate((0.02, math.inf, 2.65))),
+        *(explained("ss-cam", t, math.inf) for t in range(2)),
+        *(explained("score-cam", t, 0.0) for t in range(2)),
+    ]
+
+    assert list(_deltas(found)) == [
+        "IS-CAM largest delta 265 % (unknown for 1 of them)",
+        "SS-CAM largest delta unknown",
+    ]
