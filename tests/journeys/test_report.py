@@ -683,6 +683,23 @@ def test_shares_have_sensible_digits(visit, tmp_path):
     assert re.findall(r"\d\.\d{6,}", text) == []
 
 
+def test_a_page_number_is_kept_while_it_is_typed(visit, folder):
+    page = visit(folder)
+    above, below = page.locator(".pager input").all()
+
+    above.fill("3")
+    page.evaluate("showPager([...Array(30).keys()], { page: 1 })")  # drawn meanwhile
+    kept = above.input_value(), below.input_value()
+    above.press("Enter")
+    settled(page, "30 images, page 3 of 3")
+    above.fill("7")
+    above.press("Enter")  # beyond the last page
+    page.evaluate("showPager([...Array(30).keys()], { page: 2 })")
+
+    assert kept == ("3", "2")
+    assert (above.input_value(), below.input_value()) == ("3", "3")
+
+
 @pytest.mark.slow
 def test_two_thousand_images_and_ten_methods_stay_usable(visit, tmp_path):
     methods = {f"method-{i}": f"Method {i}" for i in range(10)}
@@ -690,18 +707,16 @@ def test_two_thousand_images_and_ten_methods_stay_usable(visit, tmp_path):
     write_report(tmp_path)
 
     page = visit(tmp_path)
-    loaded = page.evaluate("performance.now()")
+    files_at_first = page.locator("head script").count()
     page.select_option("#order", "most")
-    settled(page, "2,000 images, page 1 of 200")
     page.locator(".pager").first.locator("input").fill("200")
     page.locator(".pager").first.locator("input").press("Enter")
     settled(page, "2,000 images, page 200 of 200")
 
-    sorted_and_turned = page.evaluate("performance.now()") - loaded
     assert len(run["data"]["images"]) == 2000
     assert (tmp_path / "report.html").stat().st_size < 2_000_000
-    assert loaded < 5000
-    assert sorted_and_turned < 5000
+    assert files_at_first == 3  # the images, the network, and values of one part
+    assert page.locator("head script").count() <= 3 + 2 * 10
     assert page.locator(".card").count() == 10
 
 

@@ -20,7 +20,13 @@ function pager(paging, show) {
   const typed = (event) => turnTo((Number.parseInt(event.target.value, 10) || 1) - 1);
   const button = (text, step) =>
     element("button", { type: "button", click: () => turnTo(paging.page + step) }, text);
-  const field = element("input", { type: "number", min: 1, change: typed });
+  // A number that is being typed is kept until it is taken, whatever is drawn meanwhile.
+  const field = element("input", {
+    type: "number", min: 1,
+    input: () => { field.dataset.typing = ""; },
+    change: (event) => { delete field.dataset.typing; typed(event); },
+    blur: () => { delete field.dataset.typing; },
+  });
   return element(
     "div",
     { class: "pager" },
@@ -50,7 +56,7 @@ function showPager(chosen, paging) {
     previous.disabled = paging.page === 0;
     next.disabled = paging.page === last;
     field.max = last + 1;
-    field.value = paging.page + 1;
+    if (!("typing" in field.dataset)) field.value = paging.page + 1;
   }
 }
 
