@@ -25,6 +25,7 @@ from captum_iscam.benchmark.table_text import (
 )
 
 _WIDTH = 4  # metrics side by side, as many as the text of an article is wide
+_CLAIMS = 15  # in a table, as many as a page is long
 _ARROWS = {"↑": r" $\uparrow$", "↓": r" $\downarrow$", "": ""}
 _ESCAPES = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -52,7 +53,7 @@ _ACCENTS = {
 
 
 def as_latex(content: dict[str, Any]) -> str:
-    """Returns the tables of means, at most four metrics wide, in ASCII.
+    """Returns the verdicts, and tables of means of at most four metrics, in ASCII.
 
     Args:
         content (dict): The content of `summary.json`.
@@ -61,6 +62,8 @@ def as_latex(content: dict[str, Any]) -> str:
         f"% Tables of captum-iscam benchmark, captum_iscam {version_of(content)}.",
         r"% In the preamble: \usepackage{booktabs}",
     ]
+    for number, claims in enumerate(parts(content["claims"], _CLAIMS), start=1):
+        lines += ["", *_claims(content, claims, number)]
     number = 0
     for model in content["run"]["models"]:
         means = [entry for entry in content["means"] if entry["model"] == model]
@@ -112,25 +115,86 @@ def _table(
     for method in content["run"]["methods"]:
         rows += _method(content, model, method, means, metrics)
     images = [counts(means, metric, "n").replace("-", "--") for metric in metrics]
+    rows += [r"\midrule", " & ".join(["Images", *images]) + r" \\"]
+    return _framed(
+        _caption(content, model, means, metrics),
+        f"{_slug(model)}-{number}",
+        "l" + "r" * len(metrics),
+        ["Method", *heads],
+        rows,
+    )
+
+
+def _framed(
+    caption: str, label: str, columns: str, heads: Sequence[str], rows: Sequence[str]
+) -> list[str]:
     return [
         r"\begin{table}",
         r"\centering",
         r"\small",
         r"\setlength{\tabcolsep}{4pt}",
         r"\setlength{\belowcaptionskip}{6pt}",
-        f"\\caption{{{_caption(content, model, means, metrics)}}}",
-        f"\\label{{tab:{_slug(model)}-{number}}}",
-        f"\\begin{{tabular}}{{@{{}}l{'r' * len(metrics)}@{{}}}}",
+        f"\\caption{{{caption}}}",
+        f"\\label{{tab:{label}}}",
+        f"\\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
         r"\toprule",
-        " & ".join(["Method", *heads]) + r" \\",
+        " & ".join(heads) + r" \\",
         r"\midrule",
         *rows,
-        r"\midrule",
-        " & ".join(["Images", *images]) + r" \\",
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
     ]
+
+
+def _claims(
+    content: dict[str, Any], claims: Sequence[dict[str, Any]], number: int
+) -> list[str]:
+    """The verdicts on claims, with the differences and their intervals."""
+    rows = []
+    for entry in claims:
+        mean, low, high = (fixed(entry[end], 3, "+") for end in ("mean", "low", "high"))
+        same = entry["verdict"] == "equivalent"
+        p = entry["corrected_p_equivalent" if same else "corrected_p"]
+        cells = [
+            r"\raggedright " + escape(entry["claim"]),
+            entry["verdict"] + (r"\rlap{$^\dagger$}" * _is_doubted(entry)),
+            str(entry["n"]),
+            # \shortstack would put its last line beside the first ones of the others.
+            r"\begin{tabular}[t]{@{}r@{}}"
+            f"${mean}$\\\\{{\\scriptsize $[{low}, {high}]$}}\\end{{tabular}}",
+            f"${entry['margin']:g}$",
+            "$<0.001$" if p < 0.001 else f"${p:.2g}$",
+        ]
+        rows += [" & ".join(cells) + r" \\", r"\addlinespace[3pt]"]
+    return _framed(
+        _claims_caption(content, claims),
+        f"claims-{number}",
+        r"p{0.34\linewidth}lrrrr",
+        ["Claim", "Verdict", "$n$", "Difference", "Margin", "$p$"],
+        rows[:-1],
+    )
+
+
+def _claims_caption(content: dict[str, Any], claims: Sequence[dict[str, Any]]) -> str:
+    record, n_claims = content["run"]["claims"], len(content["claims"])
+    confidence = 100 * content["bootstrap"]["confidence"]
+    sentences = [
+        f"Claims of {escape(record['file'])} (SHA-256 {record['sha256'][:12]}), "
+        "written down before the run. Difference: first method less the second, with "
+        f"its {confidence:.0f}\\,\\% interval. $p$: of no difference, or of a "
+        "difference beyond the margin where equivalent, corrected by Holm's method for "
+        f"all {n_claims} claims, level {100 * content['tests']['level']:g}\\,\\%."
+    ]
+    if any(entry["verdict"] == "undecided" for entry in claims):
+        sentences.append(f"Fewer than {MIN_IMAGES} images decide nothing.")
+    if any(map(_is_doubted, claims)):
+        sentences.append(r"$^\dagger$: the metric failed its test on this network.")
+    return " ".join(sentences)
+
+
+def _is_doubted(entry: dict[str, Any]) -> bool:
+    return entry["metric_can_judge"] is False
 
 
 def _heading(content: dict[str, Any], metric: str) -> str:

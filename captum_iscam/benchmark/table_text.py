@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from captum_iscam import __version__
 from captum_iscam.benchmark.claims import Claim
 
+_T = TypeVar("_T")
 _SPELLED = {"adcc": "ADCC", "iou": "IoU", "road": "ROAD"}
 
 
@@ -133,7 +134,7 @@ def version_of(content: dict[str, Any]) -> str:
     return str(content["run"]["versions"].get("captum_iscam") or __version__)
 
 
-def parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def parts(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
     """Yields the items in parts of that size, for tables side by side."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

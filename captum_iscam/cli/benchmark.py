@@ -58,15 +58,14 @@ def run(args: argparse.Namespace) -> int:
     plugins = load_plugins(args.plugin)
     _apply_preset(args)
     claims = None if args.claims is None else read_claims(args.claims)
-    if claims is not None:
-        _apply_claims(args, claims)
+    note = "" if claims is None else _apply_claims(args, claims)
     folder = make_folder(args.out)
     experiment = _experiment(args, group)
     if claims is not None:
         check_claims(claims.claims, _names_of(experiment))
     record = {}
     if group.rank == 0:
-        tqdm.write(_announcement(experiment), file=sys.stderr)
+        tqdm.write(_announcement(experiment) + note, file=sys.stderr)
         record = experiment.describe(
             ["captum-iscam", *args.words],
             versions(),
@@ -134,14 +133,20 @@ def _apply_preset(args: argparse.Namespace) -> None:
             setattr(args, name, value)
 
 
-def _apply_claims(args: argparse.Namespace, claims: Claims) -> None:
-    """Sets the options that were not given to what the claims are about."""
-    for option in ("method", "metric", "model"):
-        if getattr(args, option) is None:
-            setattr(args, option, ",".join(claims.names(option)))
+def _apply_claims(args: argparse.Namespace, claims: Claims) -> str:
+    """Sets the options that were not given to what the claims are about.
+
+    Returns:
+        A sentence that says so, for users who expect the usual ones.
+    """
+    missing = [o for o in ("method", "metric", "model") if getattr(args, o) is None]
+    for option in missing:
+        setattr(args, option, ",".join(claims.names(option)))
     layers = {c.model: c.layer for c in claims.claims if c.layer}
     if args.layer is None and layers:
         args.layer = ",".join(f"{model}={layer}" for model, layer in layers.items())
+    what = ", ".join(f"--{option}" for option in missing)
+    return f"\nOnly what the claims name is run. To run more, give {what}." * bool(what)
 
 
 def _names_of(experiment: Experiment) -> dict[str, Any]:

@@ -62,6 +62,23 @@ def test_a_file_of_claims_names_what_is_run_and_gets_verdicts(finished):
     assert text.index("## Claims") < text.index("## scene-net")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((), "give --method, --metric, --model."),
+        (("--metric", "pointing_game,energy_pointing_game"), "give --method, --model."),
+    ],
+)
+def test_it_is_said_that_claims_choose_what_is_run(finished, given, said, capsys):
+    folder, file = finished
+
+    benchmark("--claims", file, *given, "--out", folder / "out")
+
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in lines if line.startswith("Only what the claims name"))
+    assert said in line
+
+
 def test_changed_or_later_claims_are_noticed(finished, tmp_path, capsys):
     folder, file = finished
     other = claims_file(

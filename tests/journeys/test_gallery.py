@@ -120,6 +120,14 @@ def test_every_image_has_its_maps_numbers_and_links(page, folder):
     assert card.locator("tbody tr").first.inner_text() == "IS-CAM\t1.5\t700"
 
 
+def test_the_page_says_what_delta_is_where_a_map_has_one(page, visit, tmp_path):
+    explained(tmp_path, "a", 0, methods=("grad-cam",))
+    write_page(tmp_path)
+
+    assert "not how right it is" in page.locator(".of-delta").inner_text()
+    assert visit(tmp_path, name=PAGE).locator(".of-delta").count() == 0
+
+
 def test_choosers_choose_classes_and_methods(page):
     assert page.locator("#class option").all_inner_texts() == [
         *("all", "the first of each image", f"{HOSTILE} (11)", "cat (11)", "dog (1)")

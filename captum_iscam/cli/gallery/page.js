@@ -63,6 +63,9 @@ function scales() {
     "div",
     { class: "scales" },
     scale("0 to the largest value of each map, without outliers", "heat"),
+    report.images.some((image) => image.maps.some((map) => map.delta))
+      ? element("span", { class: "of-delta" }, "delta: how far a map probably is from that of all passes, not how right it is")
+      : null,
     scale("difference: red where the first is stronger, blue where the other is; full colour from half of the scale on", "difference"),
   );
 }
