@@ -52,7 +52,7 @@ def visit(browser):
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
 
         def check_request(request):
             if not request.url.startswith((folder.as_uri(), "data:")):
