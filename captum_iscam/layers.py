@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +56,8 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
     That is the last module in the order of execution whose output is `(N, K, *spatial)`
     with more than one position: `layer4` of a ResNet, `features` of a VGG or
     SqueezeNet. A pooling to a fixed size is ignored, and so are maps of class scores:
-    as many channels as there are classes, and no module with weights after them. Of
+    as many channels as there are classes, and no module with weights after them, but
+    for others of class scores if the output has a score for each pixel. Of
     nested modules with the same output the outermost is taken. For a ViT or DeiT of
     torchvision, timm or Hugging Face, which continue with tokens, it is the input of
     the last attention, and for Swin of the latter two the last norm. Outputs with the
@@ -86,14 +87,14 @@ def default_layer(model: nn.Module, inputs: Tensor) -> tuple[str, nn.Module]:
     known = token_layer(model)
     if known is not None:
         return known
-    steps, classes = _trace(model, inputs)
+    steps, output = _trace(model, inputs)
     candidates = [
         index
         for index, step in enumerate(steps)
         if _is_spatial(step.output, inputs)
         and not _in_attention(step, steps)
         and not isinstance(step.module, _POOLS)
-        and not (step.output.shape[1] == classes and not _weights_after(steps, index))
+        and not _has_scores(steps, index, output, inputs)
     ]
     if not candidates:
         raise ValueError(
@@ -240,7 +241,8 @@ def stages(model: nn.Module, layer: nn.Module, inputs: Tensor) -> list[nn.Module
     """Returns the last outermost layer of each size of maps, finest first.
 
     For `layer4` of a ResNet these are `layer1` to `layer4`. At most four sizes are
-    taken, so not the first convolution of a ResNet.
+    taken, so not the first convolution of a ResNet. Layers with the channels last, as
+    most of torchvision's Swin, are ignored.
 
     Args:
         model (torch.nn.Module): The model, in evaluation mode.
@@ -274,8 +276,13 @@ def stages(model: nn.Module, layer: nn.Module, inputs: Tensor) -> list[nn.Module
         if runs[step.module] > 1:
             continue  # a ReLU that several stages share has no size of its own
         old = by_size.get(step.output.shape[2:])
-        # A whole stage rather than a branch inside of the next one.
-        if old is None or step.name.count(".") <= old.name.count("."):
+        # A whole stage rather than a branch inside of the next one, but not a stem
+        # rather than a stage that is named below all stages.
+        if (
+            old is None
+            or step.name.count(".") <= old.name.count(".")
+            or _n_modules(step) > _n_modules(old)
+        ):
             by_size[step.output.shape[2:]] = step
     for shape, step in sorted(by_size.items(), key=lambda item: item[0].numel()):
         factors = [a / b for a, b in zip(shape, size, strict=False)]
@@ -287,8 +294,12 @@ def stages(model: nn.Module, layer: nn.Module, inputs: Tensor) -> list[nn.Module
     return found[:4][::-1]
 
 
-def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
-    """Returns every module's step in order, and the number of classes if known."""
+def _n_modules(step: _Step) -> int:
+    return sum(1 for _ in step.module.modules())
+
+
+def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], object]:
+    """Returns every module's step in order, and what the model returned."""
     steps: list[_Step] = []
 
     def keep(name: str, module: nn.Module, _: object, output: object) -> None:
@@ -302,8 +313,7 @@ def _trace(model: nn.Module, inputs: Tensor) -> tuple[list[_Step], int | None]:
                 hook = module.register_forward_hook(partial(keep, name))
                 hooks.enter_context(hook)
         output = run_once(model, inputs)
-    spread = isinstance(output, Tensor) and output.dim() == 2
-    return steps, output.shape[1] if spread else None
+    return steps, output
 
 
 def _is_spatial(output: Tensor, inputs: Tensor) -> bool:
@@ -362,7 +372,32 @@ def _outer_names(steps: list[_Step]) -> str:
     return ", ".join([name for name in names if name.count(".") <= depth][-12:])
 
 
-def _weights_after(steps: list[_Step], index: int) -> bool:
-    """Whether a module with weights of its own runs after the step `index`."""
-    later = (step.module.parameters(recurse=False) for step in steps[index + 1 :])
-    return any(next(own, None) is not None for own in later)
+def _has_scores(steps: list[_Step], index: int, output: object, inputs: Tensor) -> bool:
+    """Whether a step has maps of class scores, or is after these in a second head."""
+    named = isinstance(output, Mapping)
+    scores = output
+    if isinstance(output, Mapping):
+        scores = output.get("out", output.get("logits"))
+    if not isinstance(scores, Tensor) or scores.dim() < 2:
+        return False
+    # Maps of another size may be features, of a model that ends in its last layer.
+    dense = scores.dim() == inputs.dim() and (
+        named or scores.shape[2:] == inputs.shape[2:]
+    )
+    if scores.dim() != 2 and not dense:
+        return False
+    # torchvision's second heads for training run after the others.
+    if dense and steps[index].name.startswith("aux"):
+        return True
+    classes = scores.shape[1]
+    later = [
+        step
+        for step in steps[index + 1 :]
+        if next(step.module.parameters(recurse=False), None) is not None
+        and not (dense and (_gives(step, classes) or step.name.startswith("aux")))
+    ]
+    return _gives(steps[index], classes) and not later
+
+
+def _gives(step: _Step, channels: int) -> bool:
+    return step.output.dim() > 1 and step.output.shape[1] == channels

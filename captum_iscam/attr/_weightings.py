@@ -41,12 +41,15 @@ class GradientWeighting:
 def _xgrad(powers: Sequence[Tensor], activations: Tensor) -> Tensor:
     """The sum of `g` over a channel, each position weighed by its share of `A`.
 
-    A sum that is zero but for rounding, as behind a normalisation, has no shares.
+    A sum that is zero but for rounding, as behind a normalisation, has no shares: one
+    of which the rounding of its terms may leave fewer than three digits of seven in
+    single precision, and six of sixteen in double. After a normalisation of numbers
+    with a mean of 60 deviations 16 eps let pass what was 1e9 times the other weights.
     """
     weighed = (activations * powers[0]).sum(2, keepdim=True)
     total = activations.sum(2, keepdim=True)
     size = activations.abs().sum(2, keepdim=True)
-    rounding = 16 * torch.finfo(activations.dtype).eps * size
+    rounding = torch.finfo(activations.dtype).eps ** 0.6 * size
     return _quotient(weighed, torch.where(total.abs() > rounding, total, 0))
 
 

@@ -104,8 +104,8 @@ def print_results(folder: Path) -> int:
         print_line(f"and {len(failed) - _MOST_LISTED} more", sys.stderr)
     if failed:
         print_line(
-            "The benchmark has no results there, since every image failed. Correct the "
-            "cause, and give the command again with another --out.",
+            "There every image failed, and all other results stand. Correct the cause "
+            "and give the command again with another --out, or leave out what failed.",
             sys.stderr,
         )
     return 1 if failed else 0

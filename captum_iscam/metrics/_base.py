@@ -16,6 +16,7 @@ from captum_iscam._utils.scores import Score
 from captum_iscam._utils.target import Target, in_integers, several_targets
 from captum_iscam._utils.training import keeping_buffers
 from captum_iscam._utils.validation import as_count, require_finite, require_floating
+from captum_iscam.metrics._draws import WatchedDraws
 from captum_iscam.metrics._maps import Attributions, check_count, check_maps, is_finite
 from captum_iscam.metrics._steadiness import SteadinessCheck
 
@@ -283,10 +284,11 @@ def explain_both(
             targets, len(inputs[0] if isinstance(inputs, tuple) else inputs)
         )
     if both is None:
-        first, second = (
-            explain(explanation_func, inputs, target, additional_forward_args)
-            for target in targets
-        )
+        with WatchedDraws(explanation_func):
+            first, second = (
+                explain(explanation_func, inputs, target, additional_forward_args)
+                for target in targets
+            )
         return first, second
     maps = _call(explanation_func, inputs, both, additional_forward_args)
     if not isinstance(maps, Tensor) or maps.dim() < 3 or maps.shape[1] != 2:

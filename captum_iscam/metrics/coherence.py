@@ -19,7 +19,9 @@ from captum_iscam.metrics._base import (
     check_batch_and_maps,
     explain,
     metric,
+    unperturbed,
 )
+from captum_iscam.metrics._draws import WatchedDraws
 from captum_iscam.metrics._maps import (
     Attributions,
     correlation,
@@ -33,6 +35,7 @@ from captum_iscam.metrics.faithfulness import (
     explanation_mask,
     input_and_masked_scores,
     relative_drop,
+    require_probabilities,
 )
 from captum_iscam.metrics.road import PERCENTILES, road
 
@@ -127,7 +130,8 @@ def coherency(
         masks = explanation_mask(finite_maps, tuple(x.shape[2:]), None, False)
         tensors[i] = apply_mask(x, batch.baselines[i], masks)
     masked = tuple(tensors) if isinstance(inputs, tuple) else tensors[0]
-    masked_maps = explain(explanation_func, masked, target, additional_forward_args)
+    with WatchedDraws(explanation_func):
+        masked_maps = explain(explanation_func, masked, target, additional_forward_args)
     if masked_maps.shape != maps.shape:
         raise ValueError(
             f"explanation_func must return maps of the shape {tuple(maps.shape)} of "
@@ -345,7 +349,8 @@ def arcc(
         score (str or Callable, optional): `s`, the transform of the model's output from
             which `target` is selected: "softmax" (over dimension 1, a probability),
             "sigmoid", "identity" (the output itself), or a function that takes the
-            output and returns a tensor. Default: "softmax"
+            output and returns a tensor. The scores must be probabilities, in [0, 1].
+            Default: "softmax"
         baselines (Tensor, int, float or tuple, optional): `b`, what replaces a removed
             pixel, in the unit of the inputs: a number, a tensor of the input's shape or
             with one example, `(1, C, *spatial)`, or a tuple with one of these per
@@ -369,8 +374,9 @@ def arcc(
     Raises:
         ValueError: If a shape does not fit, the maps do not have two spatial
             dimensions, a percentage removes no pixel or all, `noise` is negative,
-            `target`, `score` or `internal_batch_size` is invalid, or `explanation_func`
-            returns maps of another shape than `attributions`.
+            `target`, `score` or `internal_batch_size` is invalid, a score is no
+            probability, or `explanation_func` returns maps of another shape than
+            `attributions`.
         TypeError: If `inputs`, `attributions` or the maps of `explanation_func` are not
             floating point tensors, `target` does not hold integers, `baselines` holds
             something other than numbers and tensors, the model does not return a
@@ -404,6 +410,12 @@ def arcc(
         generator=generator,
         internal_batch_size=internal_batch_size,
     )
+    if score not in ("softmax", "sigmoid"):
+        # With a logit the term would be 1 for most maps, however bad.
+        model = ScoredModel(forward_func, target, additional_forward_args, score)
+        data = MetricInputs(model, inputs, attributions, internal_batch_size, baselines)
+        require_probabilities(data.scores(1, unperturbed)[0], "ARCC")
+        require_probabilities((2 * faithfulness).abs(), "ARCC")
     coherencies = coherency(
         explanation_func,
         inputs,

@@ -358,18 +358,22 @@ def average_gain(
     model = ScoredModel(forward_func, target, additional_forward_args, score)
     data = MetricInputs(model, inputs, attributions, internal_batch_size, baselines)
     input_score, masked_score = input_and_masked_scores(data, keep, binary)
-    both = torch.stack([input_score, masked_score])
-    # A softmax in single precision may exceed 1 by a rounding error.
-    outside = (both < -1e-6) | (both > 1 + 1e-6)
-    if bool(outside.any().item()):
-        raise ValueError(
-            "score must be a probability for a gain, got "
-            f'{both[outside][0].item():g}. Use score="softmax" or score="sigmoid".'
-        )
+    require_probabilities(torch.stack([input_score, masked_score]), "a gain")
     missing = 1 - input_score
     gain = (masked_score - input_score).clamp_min(0)
     gain = 100 * (gain / torch.where(missing > 0, missing, torch.inf))
     return torch.where(input_score.isnan(), input_score, gain)
+
+
+def require_probabilities(scores: Tensor, what: str) -> None:
+    """Raises unless all scores are from 0 to 1, or NaN."""
+    # A softmax in single precision may exceed 1 by a rounding error.
+    outside = (scores < -1e-6) | (scores > 1 + 1e-6)
+    if bool(outside.any().item()):
+        raise ValueError(
+            f"score must be a probability for {what}, got "
+            f'{scores[outside][0].item():g}. Use score="softmax" or score="sigmoid".'
+        )
 
 
 @metric(higher_is_better=True, unit="percent")

@@ -22,6 +22,7 @@ from captum_iscam.metrics._base import (
     metric,
     one_target,
 )
+from captum_iscam.metrics._draws import WatchedDraws
 from captum_iscam.metrics._maps import (
     is_finite,
     min_max,
@@ -157,7 +158,9 @@ def parameter_randomization(
             f'mode must be "cascading" or "independent", got {mode!r}. '
             "The first keeps the layers before it random, the second restores them."
         )
-    trained = explain(explanation_func, inputs, target, additional_forward_args)
+    draws = WatchedDraws(explanation_func)
+    with draws:
+        trained = explain(explanation_func, inputs, target, additional_forward_args)
     batch, _, indices = check_batch_and_maps(inputs, trained, None)
     size = batch.inputs[indices[0]].shape[2:]
     found: list[tuple[Tensor, Tensor]] = []
@@ -165,7 +168,8 @@ def parameter_randomization(
 
     def compare() -> None:
         nonlocal changed
-        maps = explain(explanation_func, inputs, target, additional_forward_args)
+        with draws:
+            maps = explain(explanation_func, inputs, target, additional_forward_args)
         changed |= not torch.equal(trained, maps)
         found.append(_similarities(trained, maps, size))
 

@@ -21,6 +21,7 @@ from captum_iscam.metrics._base import (
     generator_device,
     metric,
 )
+from captum_iscam.metrics._draws import WatchedDraws
 from captum_iscam.metrics._maps import is_finite, nan_if_invalid, unit_factor
 
 
@@ -122,7 +123,7 @@ def sensitivity_max(
     ]
     done = 0
     not_finite: list[Tensor] = []
-    in_units = _InUnits(batch.num_examples)
+    in_units, draws = _InUnits(batch.num_examples), WatchedDraws(explanation_func)
 
     # Captum goes through the samples in order, some at a time, and repeats every
     # example once per sample of the part. `done` counts the samples of earlier parts.
@@ -144,7 +145,10 @@ def sensitivity_max(
         own_inputs = tensors if isinstance(inputs, tuple) else tensors[0]
         (examples,) = arguments["additional_forward_args"]
         further = of_examples(additional_forward_args, examples, batch.num_examples)
-        maps = explain(explanation_func, own_inputs, arguments.get("target"), further)
+        with draws:
+            maps = explain(
+                explanation_func, own_inputs, arguments.get("target"), further
+            )
         not_finite.append(~is_finite(maps).view(batch.num_examples, -1).all(1))
         return (in_units(maps),)
 

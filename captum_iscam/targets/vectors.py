@@ -12,9 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_iscam._utils.forward import at_least_single
-from captum_iscam._utils.scores import warn_of_score
+from captum_iscam._utils.scores import score_transform, warn_of_score
 from captum_iscam._utils.validation import as_integer, as_number
+from captum_iscam._utils.warn import warn_user
 from captum_iscam.targets.model_score import ModelScore
+
+_SIGMOID = score_transform("sigmoid")  # with gradients that are right close to 1
 
 
 def multi_label(model: Callable[..., Any], labels: int | Sequence[int]) -> ModelScore:
@@ -64,7 +67,9 @@ def regression(
 
     Without `toward` a map shows what raises the prediction. With it, it shows what
     brings the prediction to the value `v`: pass the prediction for the input itself to
-    see what it rests on, whether that raises or lowers it.
+    see what it rests on, whether that raises or lowers it. Do so with score methods and
+    RISE alone: a gradient has no sign where the prediction is `v`, and a warning says
+    so where they differ by less than 1 % of `v`.
 
     Args:
         model (Callable): A model with outputs `(N,)` or `(N, numbers)`.
@@ -107,7 +112,8 @@ def similarity(model: Callable[..., Any], reference: Tensor) -> ModelScore:
     .. math::
         s = \frac{\langle f(x), r \rangle}{\|f(x)\| \, \|r\|}
 
-    An embedding of length zero has the similarity 0.
+    An embedding of length zero has the similarity 0. Where an input has the reference
+    as its embedding, no gradient is left but rounding, which a warning says.
 
     Args:
         model (Callable): A model with embeddings `(N, D)`; further dimensions are
@@ -162,7 +168,7 @@ class _LabelScore:
             self.seen = True
         # Column by column: a list of them would be copied to the device in each pass.
         columns = [rows[:, label] for label in self.labels]
-        return torch.stack(columns, 1).sigmoid().mean(1)
+        return _SIGMOID(torch.stack(columns, 1)).mean(1)
 
 
 @dataclass(eq=False)
@@ -174,7 +180,18 @@ class _NumberScore:
         rows = as_rows(output)
         _check_index("index", self.index, rows)
         value = rows[:, self.index]
-        return value if self.toward is None else -(value - self.toward).abs()
+        if self.toward is None:
+            return value
+        distance = (value - self.toward).abs()
+        _warn_in_backward(
+            distance,
+            distance <= 0.01 * abs(self.toward),
+            "The score of regression has its peak where the prediction is toward, and "
+            "there the sign of its gradient, and of the map, may be that of rounding: "
+            "the prediction is within 1 % of toward. Omit toward for methods with "
+            "gradients, or take a score method such as LayerScoreCAM.",
+        )
+        return -distance
 
 
 @dataclass(eq=False)
@@ -191,7 +208,25 @@ class _SimilarityScore:
             )
         reference = self.reference.to(rows).unsqueeze(0)
         # Of unit size, since squares of very small or large numbers leave the range.
-        return F.cosine_similarity(_scaled(rows), _scaled(reference), dim=1)
+        found = F.cosine_similarity(_scaled(rows), _scaled(reference), dim=1)
+        _warn_in_backward(
+            found,
+            found > 1 - 100 * torch.finfo(found.dtype).eps,
+            "The gradient of the similarity is zero but for rounding where an input "
+            "has the reference as its embedding, and so is the map. Pass the embedding "
+            "of another input, or take a score method such as LayerScoreCAM.",
+        )
+        return found
+
+
+def _warn_in_backward(scores: Tensor, which: Tensor, text: str) -> None:
+    """Warns, once a gradient is taken, where those of some rows are rounding.
+
+    Score methods take none, and compare scores far from the peak with it. The rows have
+    no names, since a method may show each example several times.
+    """
+    if scores.requires_grad and bool(which.any().item()):
+        scores.register_hook(lambda _: warn_user(text))
 
 
 def _scaled(rows: Tensor) -> Tensor:

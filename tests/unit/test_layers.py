@@ -120,6 +120,59 @@ def test_as_many_channels_as_classes_do_not_make_class_scores():
     assert default_layer(model, torch.rand(1, 3, 8, 8))[1] is features
 
 
+class Upsampled(nn.Module):
+    """A segmentation network as torchvision's, with a second head if asked for."""
+
+    def __init__(self, form, two_heads):
+        super().__init__()
+        self.features = nn.Conv2d(3, 8, 3, stride=2)
+        self.head = small(nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 5, 1))
+        self.low = nn.Conv2d(8, 5, 1)
+        self.aux_head = small(nn.Conv2d(8, 7, 1), nn.Conv2d(7, 5, 1))
+        self.form, self.two_heads = form, two_heads
+
+    def forward(self, x):
+        features = self.features(x)
+        scores = self.head(features) + self.low(features)
+        whole = nn.functional.interpolate(scores, x.shape[2:])
+        if self.two_heads:
+            self.aux_head(features)
+        return {"dict": {"out": whole}, "logits": {"logits": scores}}.get(
+            self.form, whole
+        )
+
+
+@pytest.mark.parametrize("form", ["tensor", "dict", "logits"])
+@pytest.mark.parametrize("two_heads", [False, True])
+def test_maps_of_class_scores_of_each_pixel_are_not_explained(form, two_heads):
+    model = Upsampled(form, two_heads).eval()
+
+    assert default_layer(model, torch.rand(1, 3, 16, 16))[0] == "head.1"
+
+
+def test_a_network_that_ends_in_its_features_is_explained_there():
+    model = small(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3, stride=2))
+
+    assert default_layer(model, torch.rand(1, 3, 16, 16))[0] == "2"
+
+
+@pytest.mark.parametrize("last", [nn.Conv2d(8, 5, 1), nn.Conv2d(8, 5, 3, padding=1)])
+def test_a_network_that_ends_in_scores_of_each_pixel(last):
+    model = small(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), last)
+
+    assert default_layer(model, torch.rand(1, 3, 16, 16))[0] == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("fcn_resnet50", "classifier.2"), ("lraspp_mobilenet_v3_large", "classifier.cbr")],
+)
+def test_the_default_layer_of_a_segmentation_network(name, layer):
+    model = get_model(name, weights=None, weights_backbone=None).eval()
+
+    assert default_layer(model, torch.rand(1, 3, 64, 64))[0] == layer
+
+
 def test_signals_and_volumes_have_a_default_layer():
     signal = small(nn.Conv1d(2, 4, 3), nn.Flatten(), nn.Linear(4 * 6, 3))
     volume = small(nn.Conv3d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 27, 3))
@@ -192,6 +245,18 @@ def test_the_stages_of_a_network_are_its_last_layers_of_each_size(name, expected
     found = stages(model, default_layer(model, inputs)[1], inputs)
 
     assert [names[layer] for layer in found] == expected.split()
+
+
+def test_a_stage_named_below_all_stages_is_taken_rather_than_the_stem():
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("convnext_atto").eval()
+    names = {module: name for name, module in model.named_modules()}
+
+    found = stages(model, model.stages, torch.rand(1, 3, 64, 64))
+
+    assert [names[layer] for layer in found] == [
+        *("stages.0", "stages.1", "stages.2", "stages")
+    ]
 
 
 def test_the_finest_stage_of_a_resnet_has_56_positions_a_side():
