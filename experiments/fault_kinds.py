@@ -35,6 +35,7 @@ FILES = {
     "Methods by name": "tests/promises/test_methods_by_name.py",
     "Found by testers": "tests/promises/test_silent_faults.py",
     "Odd values": "tests/promises/test_odd_values.py",
+    "Draws and peaks": "tests/promises/test_draws_and_peaks.py",
     "Images": "tests/journeys/test_files_kinds.py",
     "Weights": "tests/unit/networks/test_weights.py",
     "Figures": "tests/unit/visualization/test_arguments.py",
