@@ -32,8 +32,8 @@ class WatchedDraws:
     def __enter__(self) -> None:
         self._before = self._states()
 
-    def __exit__(self, *_: object) -> None:
-        if not self._said and self._states() != self._before:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None and not self._said and self._states() != self._before:
             self._said = True
             warn_user(
                 "explanation_func draws other random numbers in every call, and the "

@@ -149,6 +149,15 @@ def test_draws_matter_to_two_classes_only_in_two_calls(net):
     ]
 
 
+def test_an_error_of_the_method_is_not_hidden_by_a_warning(net):
+    def method(inputs, target):
+        torch.rand(1)
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):  # warnings are errors in these tests
+        sensitivity_max(method, X, TARGETS)
+
+
 def test_watching_draws_takes_no_call_and_no_draw(net):
     before = torch.get_rng_state()
     calls = []
