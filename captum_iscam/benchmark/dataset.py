@@ -433,6 +433,7 @@ def _lookup(
     if all(known.count(plain) == 1 for plain in wanted.values()):
         return {name: known.index(plain) for name, plain in wanted.items()}
     if all(name.isdecimal() for name in names):
+        _warn_of_numbers(ordered, classes)
         return {name: int(name) for name in names}
     # Where one name is a class of the model, the other one is misspelt.
     if len(ordered) == len(classes) and not {_plain(n) for n in ordered} & {*known}:
@@ -446,6 +447,20 @@ def _lookup(
         f"got {(many or unknown)[0]!r}, {why}. Use a model with these classes, name "
         "the folders by the model's class indices, or ignore the labels."
     )
+
+
+def _warn_of_numbers(ordered: Sequence[str], classes: Sequence[str]) -> None:
+    """Warns where folders named 0 to 10 are other classes to torchvision's reader."""
+    if len(ordered) != len(classes) or tuple(classes) != number(len(classes)):
+        return
+    other = next((n for i, n in enumerate(ordered) if i != int(n)), None)
+    if other is not None:
+        warn_user(
+            f"The names of the folders are taken for class indices, so {other!r} is "
+            f"class {int(other)}. torchvision's ImageFolder sorts them as text, and so "
+            f"it is class {ordered.index(other)}: for a network trained in that way, "
+            "give the folder of the class folders as --classes."
+        )
 
 
 _PARTS = {"train", "training", "val", "valid", "validation", "test"}

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from captum_iscam._utils.batching import synchronize
 from captum_iscam._utils.hooks import count_passes
-from captum_iscam._utils.scores import score_transform
 from captum_iscam._utils.user_code import user_code
 from captum_iscam.benchmark.dataloader import Loaded, Preprocessed
 from captum_iscam.benchmark.degradation import degraded_maps, orders_of
@@ -38,6 +37,7 @@ from captum_iscam.benchmark.storage import (
 )
 from captum_iscam.methods import METHODS
 from captum_iscam.metrics._base import explain_both
+from captum_iscam.networks.predictions import Prediction, predict
 
 _UNREADABLE: Cell = (None, None, None)
 
@@ -94,25 +94,24 @@ class Evaluator:
             return
         base = replace(base, model=explained.name)
         try:
-            probabilities = self._probabilities(explained, preprocessed)
+            scores, ranked = self._predicted(explained, preprocessed)
         # Models, methods and metrics may be the user's code, which may raise anything.
         except Exception as error:  # noqa: BLE001 - recorded in the rows
             for method, metrics in wanted.items():
                 self._fail(replace(base, method=method), metrics, error)
             self._fail_test(self._judged(base), untested, error)
             return
-        prediction = int(probabilities.argmax())
-        target = prediction
+        prediction = target = ranked[0]
         if self.experiment.target_class == "true" and base.label is not None:
             target = base.label
         base = replace(
             base,
             target=target,
             prediction=prediction,
-            probability=float(probabilities[target]),
+            probability=float(scores[target]),
         )
-        probabilities[target] = -torch.inf
-        other = int(probabilities.argmax())
+        others = [label for label in ranked if label != target]
+        other = others[0] if others else target
         context_of = partial(
             self._context, explained, preprocessed, index, target, other
         )
@@ -120,9 +119,8 @@ class Evaluator:
             self._method(replace(base, method=method), context_of(method), metrics)
             self._store.sync()
         if untested:
-            probabilities[target] = torch.inf
-            least = int(probabilities.argmin()) if len(probabilities) > 1 else None
             context = context_of(str(self.experiment.tested_method))
+            least = others[-1] if others else None
             self._test(self._judged(base, least), context, untested)
             self._store.sync()
 
@@ -284,16 +282,15 @@ class Evaluator:
         for metric in metrics:
             self._store.add_row(replace(base, metric=metric, error=message))
 
-    def _probabilities(
+    def _predicted(
         self, explained: ExplainedModel, preprocessed: Preprocessed
-    ) -> Tensor:
+    ) -> Prediction:
         inputs = preprocessed.inputs.to(self.experiment.device)
         with torch.no_grad(), precision(self.experiment), user_code():
             logits: Tensor = explained.network.model(inputs)[0].float().cpu()
         if not bool(torch.isfinite(logits).all().item()):
             raise RuntimeError("the model gives NaN or infinity for the unmasked image")
-        score = score_transform(self.experiment.options.score or "softmax")
-        return score(logits[None])[0]
+        return predict(logits, self.experiment.options.score)
 
     def _present(self, index: int) -> set[Cell]:
         return self._done.get(self.experiment.data.items[index].id, set())

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from captum_iscam._utils.files import sha256
 from captum_iscam._utils.images import UnreadableImageError, read_image
 from captum_iscam._utils.progress import progress
-from captum_iscam._utils.scores import score_transform
 from captum_iscam._utils.user_code import user_code
 from captum_iscam._utils.validation import as_device
 from captum_iscam.cli import record
@@ -31,6 +30,7 @@ from captum_iscam.cli.results import Explained, Look, write_results
 from captum_iscam.layers import check_spatial, default_layer, find_layer
 from captum_iscam.methods import METHODS, Options, find_methods
 from captum_iscam.networks import Network, load_classifier
+from captum_iscam.networks.predictions import Prediction, predict
 from captum_iscam.networks.preprocessing import sentence
 from captum_iscam.visualization import colours
 from captum_iscam.visualization.photograph import crop_frame
@@ -244,8 +244,7 @@ def _explain_one(
         with torch.no_grad():
             logits = network.model(inputs)[0]
         score = job.options.score or "softmax"
-        scores = score_transform(score)(logits.float()[None])[0]
-        targets = job.targets.of(scores.cpu())
+        targets = job.targets.of(predict(logits, score))
         explanations = record.explain(
             network.model,
             job.layer,
@@ -334,13 +333,11 @@ class TargetChoice:
                 f"{_listed(others)}."
             )
 
-    def of(self, probabilities: Tensor) -> list[Target]:
-        """Returns the targets for an image with these class probabilities `(C,)`."""
-        indices = [self._index]
-        if self._top:
-            indices = probabilities.topk(self._top).indices.tolist()
+    def of(self, prediction: Prediction) -> list[Target]:
+        """Returns the targets for an image with this prediction."""
+        indices = prediction.ranked[: self._top] if self._top else [self._index]
         return [
-            Target(index, self._classes[index], float(probabilities[index]))
+            Target(index, self._classes[index], float(prediction.scores[index]))
             for index in indices
         ]
 

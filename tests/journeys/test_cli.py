@@ -19,6 +19,7 @@ from captum_iscam.cli.main import main
 from captum_iscam.cli.output import Names
 from captum_iscam.methods import METHODS
 from captum_iscam.networks import load_classifier
+from captum_iscam.networks.predictions import predict
 
 NAME = "squeezenet1_1"
 LAYER = "features.3.squeeze"  # 16 channels
@@ -404,10 +405,10 @@ def test_an_error_while_writing_ends_the_run(explain, photo, monkeypatch, capsys
 
 def test_a_target_is_a_name_an_index_or_the_most_probable():
     classes = ["tabby", "tiger cat", "goose"]
-    probabilities = torch.tensor([0.2, 0.5, 0.3])
+    prediction = predict(torch.tensor([0.2, 5.0, 3.0]), None)
 
     def found(wanted):
-        return [t.class_name for t in TargetChoice(wanted, classes).of(probabilities)]
+        return [t.class_name for t in TargetChoice(wanted, classes).of(prediction)]
 
     assert found(None) == ["tiger cat"]
     assert found("top2") == ["tiger cat", "goose"]

@@ -93,6 +93,83 @@ def test_heads_of_one_output_need_another_score(image, capsys, command, words):
     assert not list(image.parents[1].glob("out/*"))
 
 
+OWN = '''
+from torch import nn
+from captum_iscam.demo import load_network
+
+
+class Sure(nn.Module):
+    """Its logits are so large that most probabilities round to 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = load_network()
+
+    def forward(self, x):
+        return 6 * self.net(x) + 40
+
+
+def sure():
+    return Sure().eval()
+
+
+def soft():
+    return nn.Sequential(load_network(), nn.Softmax(1)).eval()
+
+
+def labels():
+    return nn.Sequential(load_network(), nn.Sigmoid()).eval()
+'''
+
+
+@pytest.fixture
+def of_own(image):
+    """Returns the words of a command on a network of a file of code."""
+    folder = image.parents[1]
+    (folder / "own.py").write_text(OWN)
+
+    def words(command, name, *more):
+        what = [image] if command == "explain" else ["--data", image.parent]
+        network = ["--model", f"{folder / 'own.py'}:{name}", "--size", 64]
+        out = folder / "_".join(["out", *more]).replace("-", "")
+        return [str(w) for w in (command, *what, *network, *more, "--out", out)], out
+
+    return words
+
+
+@pytest.mark.parametrize("score", ["sigmoid", "softmax"])
+def test_probabilities_that_round_to_one_keep_the_order_of_classes(of_own, score):
+    found = []
+    for given in ("identity", score):
+        words, out = of_own(
+            "explain", "sure", "--score", given, "--target", "top4", "--method",
+            "grad-cam",
+        )  # fmt: skip
+        assert main(words) == 0
+        record = json.loads((out / "noise" / "record.json").read_bytes())
+        found.append([m["target"] for m in record["maps"]])
+        words, out = of_own(
+            "benchmark", "sure", "--score", given, "--method", "center-map",
+            "--metric", "complexity",
+        )  # fmt: skip
+        assert main(words) == 0
+        row = storage.read_rows(out)[0]
+        found[-1] += [row.prediction, row.target]
+
+    assert found[0] == found[1]
+    assert found[0][0] == found[0][4] != 0
+
+
+@pytest.mark.parametrize("command", ["explain", "benchmark"])
+@pytest.mark.parametrize("network", ["soft", "labels"])
+def test_a_printed_probability_is_no_softmax_of_probabilities(of_own, command, network):
+    more = ["--metric", "complexity"] if command == "benchmark" else []
+    words, _ = of_own(command, network, "--method", "grad-cam", *more)
+
+    with pytest.warns(UserWarning, match='softmax flattens them.*score="identity"'):
+        assert main(words) == 0
+
+
 @pytest.mark.parametrize(
     ("score", "outputs", "shown"),
     [

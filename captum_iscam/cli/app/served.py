@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from captum_iscam._utils.images import UnreadableImageError, picture_in, read_image
-from captum_iscam._utils.scores import score_transform
 from captum_iscam.benchmark.explained_models import (
     ExplainedModel,
     load_explained_model,
@@ -23,6 +22,7 @@ from captum_iscam.cli.record import Explanation, Target
 from captum_iscam.cli.results import Explained, Look, as_image, as_npz, as_panels
 from captum_iscam.layers import find_layer, spatial_layers
 from captum_iscam.methods import Options
+from captum_iscam.networks.predictions import predict
 
 MEGAPIXELS = 50
 """How large an image may be. Its pixels take three bytes each, several times over."""
@@ -57,11 +57,10 @@ class ServedNetwork:
         """Returns every class, the most probable first."""
         network = self.explained.network
         with torch.no_grad():
-            logits = network.model(inputs).float()
-        scores = score_transform(self.score or "softmax")(logits)[0].cpu()
+            scores, ranked = predict(network.model(inputs)[0], self.score)
         return [
             Target(index, network.classes[index], float(scores[index]))
-            for index in scores.argsort(descending=True).tolist()
+            for index in ranked
         ]
 
 

@@ -1,6 +1,7 @@
 """Images, labels, boxes and masks of every kind of data."""
 
 import os
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from captum_iscam.benchmark.sources import (
     register_reader,
 )
 from captum_iscam.demo import CLASSES, load_scenes, preprocess
+from captum_iscam.networks.classes import number
 
 
 def picture(file, size=(40, 30), value=128):
@@ -76,6 +78,23 @@ def test_folders_are_classes(tmp_path):
         "star/deep/a.PNG": CLASSES.index("star"),
     }
     assert [item.class_name for item in data.items] == ["Heart", "star"]
+
+
+@pytest.mark.parametrize(("count", "given"), [(11, True), (11, False), (10, True)])
+def test_numbers_that_sort_otherwise_as_text_are_named(tmp_path, count, given):
+    for label in range(count):
+        picture(tmp_path / str(label) / "a.png")
+    known = number(count) if given else tuple(map(str, range(count)))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        data = resolve(find_data(tmp_path), known)
+
+    assert [item.label for item in data.items] == sorted(range(count), key=str)
+    texts = [str(w.message) for w in said]
+    assert len(texts) == (count == 11 and given)
+    if texts:
+        assert "'10' is class 10." in texts[0]
+        assert "it is class 2:" in texts[0]
 
 
 def test_folders_named_by_numbers_are_indices(tmp_path):

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from captum_iscam.cli.explain import TargetChoice, _deltas
+from captum_iscam.networks.predictions import predict
 
-PROBABILITIES = torch.tensor([0.1, 0.3, 0.2, 0.25, 0.15])
+OUTPUTS = torch.tensor([1.0, 3.0, 2.0, 2.5, 1.5])
 
 
 def chosen(wanted, classes):
     choice = TargetChoice(wanted, classes)
-    return [target.index for target in choice.of(PROBABILITIES)], choice.note
+    return [target.index for target in choice.of(predict(OUTPUTS, None))], choice.note
 
 
 @pytest.mark.parametrize(
