@@ -35,7 +35,7 @@ def predict(outputs: Tensor, score: str | None) -> Prediction:
 
         >>> import torch
         >>> predict(torch.tensor([20.0, 30.0]), "sigmoid")
-        Prediction(scores=tensor([1.0000, 1.0000]), ranked=[1, 0])
+        Prediction(scores=tensor([1., 1.]), ranked=[1, 0])
     """
     outputs = outputs.float().cpu()
     score = score or "softmax"

@@ -225,8 +225,9 @@ def _warn_in_backward(scores: Tensor, which: Tensor, text: str) -> None:
     Score methods take none, and compare scores far from the peak with it. The rows have
     no names, since a method may show each example several times.
     """
-    if scores.requires_grad and bool(which.any().item()):
-        scores.register_hook(lambda _: warn_user(text))
+    if scores.requires_grad:
+        # Asked there, as no pass waits for the device.
+        scores.register_hook(lambda _: warn_user(text) if which.any() else None)
 
 
 def _scaled(rows: Tensor) -> Tensor:

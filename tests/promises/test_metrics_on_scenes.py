@@ -81,6 +81,7 @@ BLUR = {"steps": 14, "substrate": "blur"}
 
 
 # Metric, options, least advantage over the random map and over the channel mean.
+@pytest.mark.filterwarnings("ignore:explanation_func draws")
 @pytest.mark.parametrize(
     ("metric", "options", "over_random", "over_mean"),
     [
@@ -116,6 +117,7 @@ def test_is_cam_beats_the_controls(metric, options, over_random, over_mean):
 # classes as for one. They are read with other metrics, never alone.
 # A class that is not in the picture, or a random network, may leave no map at all.
 @pytest.mark.filterwarnings("ignore:The map is zero everywhere")
+@pytest.mark.filterwarnings("ignore:explanation_func draws")
 @pytest.mark.parametrize(
     ("metric", "control", "options", "least"),
     [
