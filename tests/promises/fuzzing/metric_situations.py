@@ -37,7 +37,7 @@ BY_PATCHES = ("single_deletion", "attainable_insertion", "attainable_deletion")
 OF_OBJECTS = ("object_order", "irrelevant_object_share")
 IMPUTING = ("road", "road_most_relevant_first", "road_least_relevant_first", "arcc")
 # Those for which a score may be out of range.
-BOUNDED = ("average_drop", "average_gain", "adcc")
+BOUNDED = ("average_drop", "average_gain", "adcc", "arcc")
 EXPLAINED = ["coherency", "sensitivity_max", "target_sensitivity"]
 OF_MAPS = ["complexity", "sparseness"]
 OF_MASKS = ["energy_pointing_game", "pointing_game", "mask_iou", "top_k_intersection"]
