@@ -433,7 +433,7 @@ def _lookup(
     if all(known.count(plain) == 1 for plain in wanted.values()):
         return {name: known.index(plain) for name, plain in wanted.items()}
     if all(name.isdecimal() for name in names):
-        _warn_of_numbers(ordered, classes)
+        _check_numbers(ordered, classes)
         return {name: int(name) for name in names}
     # Where one name is a class of the model, the other one is misspelt.
     if len(ordered) == len(classes) and not {_plain(n) for n in ordered} & {*known}:
@@ -449,9 +449,22 @@ def _lookup(
     )
 
 
-def _warn_of_numbers(ordered: Sequence[str], classes: Sequence[str]) -> None:
-    """Warns where folders named 0 to 10 are other classes to torchvision's reader."""
-    if len(ordered) != len(classes) or tuple(classes) != number(len(classes)):
+def _check_numbers(ordered: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises or warns where the folders' numbers may not be indices of classes.
+
+    All folders count, so that which images are drawn changes nothing: 1 to 102 are no
+    indices of 102 classes, and 0 to 10 are other classes to torchvision's reader.
+    """
+    way = "give the folder of the class folders as --classes."
+    numbers = [name for name in ordered if name.isdecimal()]
+    beyond = next((name for name in numbers if int(name) >= len(classes)), None)
+    if beyond is not None:
+        raise ValueError(
+            f"labels must be indices of the model's {len(classes)} classes, the first "
+            f"of which is 0, got a folder {beyond!r}. Use the model that the labels "
+            f"are made for, or, where torchvision's ImageFolder numbered them, {way}"
+        )
+    if not len(numbers) == len(ordered) == len(classes):
         return
     other = next((n for i, n in enumerate(ordered) if i != int(n)), None)
     if other is not None:
@@ -459,7 +472,7 @@ def _warn_of_numbers(ordered: Sequence[str], classes: Sequence[str]) -> None:
             f"The names of the folders are taken for class indices, so {other!r} is "
             f"class {int(other)}. torchvision's ImageFolder sorts them as text, and so "
             f"it is class {ordered.index(other)}: for a network trained in that way, "
-            "give the folder of the class folders as --classes."
+            f"{way}"
         )
 
 

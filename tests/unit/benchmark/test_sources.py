@@ -80,21 +80,39 @@ def test_folders_are_classes(tmp_path):
     assert [item.class_name for item in data.items] == ["Heart", "star"]
 
 
-@pytest.mark.parametrize(("count", "given"), [(11, True), (11, False), (10, True)])
-def test_numbers_that_sort_otherwise_as_text_are_named(tmp_path, count, given):
+@pytest.mark.parametrize("named", ["by number", "by name", "by folder"])
+@pytest.mark.parametrize("count", [10, 11])
+def test_numbers_that_sort_otherwise_as_text_are_named(tmp_path, count, named):
     for label in range(count):
         picture(tmp_path / str(label) / "a.png")
-    known = number(count) if given else tuple(map(str, range(count)))
+    known = {
+        "by number": number(count),
+        "by name": tuple(f"sign {'abcdefghijk'[i]}" for i in range(count)),
+        "by folder": tuple(map(str, range(count))),
+    }[named]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         data = resolve(find_data(tmp_path), known)
 
     assert [item.label for item in data.items] == sorted(range(count), key=str)
     texts = [str(w.message) for w in said]
-    assert len(texts) == (count == 11 and given)
+    assert len(texts) == (count == 11 and named != "by folder")
     if texts:
         assert "'10' is class 10." in texts[0]
         assert "it is class 2:" in texts[0]
+
+
+@pytest.mark.parametrize("known", [number(12), tuple("abcdefghijkl")])
+@pytest.mark.parametrize("drawn", range(12))
+def test_folders_from_1_on_are_refused_whichever_image_is_drawn(tmp_path, known, drawn):
+    for label in range(1, 13):
+        picture(tmp_path / str(label) / "a.png")
+    data = find_data(tmp_path)
+
+    with pytest.raises(ValueError, match=r"got a folder '12'. .* as --classes"):
+        resolve(replace(data, items=(data.items[drawn],)), known)
+    folders = resolve(data, data.classes)
+    assert [item.label for item in folders.items] == list(range(12))
 
 
 def test_folders_named_by_numbers_are_indices(tmp_path):
